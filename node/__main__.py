@@ -45,7 +45,7 @@ from node.cli import (
 from node.cli import init as first_run
 from node.cli import web as dashboard
 from node.cli.options import config_option, echo, json_option, load, print_json, progress_bar
-from node.errors import GateError, NodeError, PipelineError, PlatformError
+from node.errors import ConfigError, GateError, NodeError, PipelineError, PlatformError
 from node.translation import language_of_environment
 from node.wording import NOTICE
 
@@ -111,6 +111,16 @@ def run(config_path: Path, only: str | None) -> None:
 
     SIGHUP (systemctl reload) reloads the configuration without dropping an association.
     """
+    from node.process.left_out import leave_out_decoders
+    from node.roles import ROLES
+
+    if only is not None and only not in ROLES:
+        raise ConfigError(f"--only {only!r}: unknown role; use one of {', '.join(ROLES)}")
+    if not sys.flags.safe_path:
+        # A folder `node` or `pipelines` in the working directory must not hide our packages from any of our processes.
+        arguments = ["run", "--config", str(config_path), *(["--only", only] if only else [])]
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "node", *arguments])  # noqa: S606 - this program again
+    leave_out_decoders()
     from node.service import run_node
 
     run_node(config_path, only)

@@ -1,7 +1,7 @@
 """The listening socket and the association slots that all receiver processes of a node share.
 
-The supervisor creates both and passes them on as open descriptors. It keeps the socket open, so connections in its
-queue survive the replacement of a receiver (with ``SO_REUSEPORT`` they would be lost).
+The supervisor creates both, and the receivers that it forks have them, too. It keeps the socket open, so connections in
+its queue survive the replacement of a receiver (with ``SO_REUSEPORT`` they would be lost).
 """
 
 from __future__ import annotations
@@ -39,17 +39,6 @@ class Listening:
         Raises ``PlatformError`` when the address is not available.
         """
         return cls(_activated() or _listen(address, port), os.memfd_create("slots"))
-
-    @classmethod
-    def from_descriptors(cls, descriptors: tuple[int, ...]) -> Listening:
-        """Take over the descriptors that the supervisor passed on."""
-        listener, slots = descriptors
-        return cls(socket.socket(fileno=listener), slots)
-
-    @property
-    def descriptors(self) -> tuple[int, int]:
-        """Descriptors for child processes to inherit."""
-        return self.socket.fileno(), self.slots
 
     @contextmanager
     def first_process(self, occasion: str) -> Iterator[bool]:

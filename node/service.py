@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,16 +14,16 @@ from typing import TYPE_CHECKING
 from node.actor import surviving
 from node.compat import missing_packages
 from node.config import Config, load
-from node.errors import ConfigError, PlatformError
+from node.errors import PlatformError
 from node.ledger.states import NoticeKind
 from node.log import FOLDER, StudyLog, WarningLog, log_uncaught
-from node.process.children import die_with_parent, inherited_descriptors
+from node.process.children import name_process
 from node.process.control_group import prepare_delegated_group
 from node.process.limits import close_to_others
 from node.process.service_manager import notify
 from node.process.shutdown import ShutdownSignals
-from node.roles import CONFIG_FILE, ROLES, RoleContext
-from node.supervisor import Supervisor
+from node.roles import CONFIG_FILE, ROLES, load_role
+from node.supervisor import NewProcess, Supervisor
 
 if TYPE_CHECKING:  # each process imports what its own role needs; the supervisor no database
     from sqlalchemy import Engine
@@ -65,38 +64,36 @@ def open_jobs(config: Config) -> Jobs:
 
 
 def run_node(config_path: Path, only: str | None = None) -> None:
-    """Run all roles, or one, under a supervisor until SIGTERM or SIGINT. Raises ``ConfigError`` for an unknown role.
+    """Run all roles, or one of ``ROLES``, under a supervisor until SIGTERM or SIGINT.
 
-    ``PlatformError`` when a required package is missing: every process would fail on it again and again.
+    Returns in every process of the node when that has ended. Raises ``PlatformError`` when a required package is
+    missing: every process would fail on it again and again.
     """
-    if only is not None and only not in ROLES:
-        raise ConfigError(f"--only {only!r}: unknown role; use one of {', '.join(ROLES)}")
     log_uncaught()
     close_to_others()
-    descriptors = inherited_descriptors()
-    if only is not None and descriptors is not None:  # started by the supervisor
-        _run_role(load(config_path), only, descriptors)
-    else:
-        if missing := missing_packages():
-            raise PlatformError(f"not installed: {', '.join(missing)}; install ainode again with its dependencies")
-        config = load(config_path)
-        logging.getLogger().addHandler(WarningLog(config.storage.folder / FOLDER))
-        left_out = {
-            "web": not config.web.enabled,
-            "files": not config.fleet.host,
-            "orders": not config.orders.enabled,
-        }
-        wanted = [role for role in ROLES if not left_out.get(role)]
-        prepare_delegated_group()
-        os.environ[CONFIG_FILE] = str(config_path.absolute())
-        Supervisor(config_path.absolute(), [only] if only else wanted).run()
+    name_process("ainode")
+    if missing := missing_packages():
+        raise PlatformError(f"not installed: {', '.join(missing)}; install ainode again with its dependencies")
+    config = load(config_path)
+    warnings = WarningLog(config.storage.folder / FOLDER)
+    logging.getLogger().addHandler(warnings)
+    left_out = {"web": not config.web.enabled, "files": not config.fleet.host, "orders": not config.orders.enabled}
+    wanted = [only] if only else [role for role in ROLES if not left_out.get(role)]
+    prepare_delegated_group()
+    os.environ[CONFIG_FILE] = str(config_path.absolute())
+    for role in wanted:
+        load_role(role)
+    if new := Supervisor(config_path.absolute(), wanted).run():
+        logging.getLogger().removeHandler(warnings)
+        _run_role(new)
 
 
-def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
+def _run_role(new: NewProcess) -> None:
     """Run one role in this process until a shutdown is requested."""
     from node.membership import new_member
+    from node.roles.context import RoleContext
 
-    die_with_parent(signal.SIGTERM)
+    role, config = new.role, new.config
     shutdown = ShutdownSignals()
     shutdown.install()
     member = new_member(role)
@@ -107,7 +104,7 @@ def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
         _watchdog(),
         _audited(config, engine, role),
         _joined(engine, spool, member) as membership,
-        ROLES[role](RoleContext(config, engine, spool, shutdown, descriptors, membership)),
+        load_role(role)(RoleContext(config, engine, spool, shutdown, new.listening, membership)),
     ):
         notify("READY=1")
         logger.info("%s ready, process %d", role, os.getpid())

@@ -1,24 +1,25 @@
 """Supervises the role processes of one machine: start, restart after a crash or hang, replacement on SIGHUP.
 
-The roles communicate only through the ledger, so any process can be killed at any instruction.
+The roles communicate only through the ledger, so any process can be killed at any instruction. The supervisor forks
+them: it has imported what they need, once for all, so that a role starts in a fraction of a second and shares that
+memory with the others. To fork safely it starts no thread and opens no database.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from node.config import Config, parse, read
+from node.config import Config, load
 from node.errors import NodeError
 from node.listening import Listening
-from node.process.children import descriptor_environment
+from node.process.child_process import ChildProcess
 from node.process.port_lock import PortLock
 from node.process.service_manager import notify
 from node.retry_delay import retry_delay
@@ -37,8 +38,17 @@ FINISH_SECONDS = 3600.0
 RECEIVERS_AT_MOST = 4
 """Limit of the automatic number of receivers, which is two per core: one works while the other waits for its
 interpreter lock. More would wait for the disk."""
-_DECODING_NOTHING = ("receiver", "router", "files", "orders")
 _LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class NewProcess:
+    """What a process that the supervisor has forked is to run."""
+
+    role: str
+    config: Config
+    listening: Listening | None
+    """For receivers."""
 
 
 @dataclass
@@ -46,11 +56,10 @@ class _Child:
     """One supervised process and the socket for its notifications."""
 
     role: str
-    command: list[str]
-    descriptors: tuple[int, ...]
-    inherited: tuple[int, ...] = ()
+    config: Config
+    """As it was when it was checked: a process that is started again gets the same, even if the file has changed."""
     channel: socket.socket = field(init=False)
-    process: subprocess.Popen[bytes] | None = None
+    process: ChildProcess | None = None
     ready: bool = False
     beat: float = 0.0
     restart_at: float = 0.0
@@ -64,11 +73,13 @@ class _Child:
         self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self.channel.bind("")
 
-    def start(self) -> None:
-        address = "@" + self.channel.getsockname()[1:].decode()
-        environment = {**os.environ, "NOTIFY_SOCKET": address, **descriptor_environment(self.inherited)}
-        self.process = subprocess.Popen(self.command, env=environment, pass_fds=(*self.inherited, *self.descriptors))
+    def fork(self) -> bool:
+        """Start the process; return true in it, false in the supervisor."""
+        self.process = ChildProcess.fork(f"ainode {self.role}")
         self.ready, self.beat = False, time.monotonic()
+        if self.process is None:
+            os.environ["NOTIFY_SOCKET"] = "@" + self.channel.getsockname()[1:].decode()
+        return self.process is None
 
     def read_notifications(self) -> None:
         """Read the notifications of the process since the last call."""
@@ -87,7 +98,7 @@ class _Child:
             return 0
         if self.process.poll() is None and time.monotonic() - self.beat > HANG_SECONDS:
             logger.error("%s has not responded for %g s; killing it", self.role, HANG_SECONDS)
-            self.process.kill()
+            self.process.end(signal.SIGKILL)
             self.process.wait()
         return self.process.poll()
 
@@ -95,11 +106,11 @@ class _Child:
         """Signal a running process to end within this time."""
         self.deadline = time.monotonic() + seconds
         if self.process is not None:
-            self.process.send_signal(number)
+            self.process.end(number)
 
 
 class Supervisor:
-    """Runs ``ainode run --only ROLE`` for every role until SIGTERM or SIGINT.
+    """Runs a process for every role, for receivers several, until SIGTERM or SIGINT.
 
     SIGHUP reloads the configuration. An invalid one is rejected and changes nothing. With a valid one every role gets
     new processes, and the old ones drain as soon as the new ones are ready.
@@ -111,7 +122,6 @@ class Supervisor:
         self._stopping = self._reloading = False
         self._waiting: set[str] | None = None
         """Roles without a running process when it was last notified; ``None``: not notified since the last start."""
-        self._text = -1
         self._listening: Listening | None = None
         self._port_lock: PortLock | None = None
         self._address: tuple[str, int] | None = None
@@ -119,9 +129,10 @@ class Supervisor:
         self._replaced: list[_Child] = []
         self._draining: list[_Child] = []
 
-    def run(self) -> None:
+    def run(self) -> NewProcess | None:
         """Start all roles and keep them running until SIGTERM or SIGINT.
 
+        Returns in every process that is started, too: what that is to run; ``None`` when the supervisor has ended.
         Notify READY=1 as soon as the receivers are ready (without receivers: when all roles are), and the roles that
         are not running as STATUS: a dashboard whose port is taken must not keep images out.
 
@@ -130,19 +141,35 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._reload)
-        self._start_all()
+        self._replace_all()
+        gc.freeze()  # what is there now stays: a collection would copy the memory that all processes share
         while not self._stopping:
             if self._reloading:
                 self._reloading = False
                 self._reload_configuration()
             for child in self._children:
                 self._supervise(child)
+                if child.process is None and time.monotonic() >= child.restart_at and child.fork():
+                    return self._new_process(child)
             self._retire_replaced()
             self._announce()
             notify("WATCHDOG=1")
             time.sleep(_LOOK_SECONDS)
         notify("STOPPING=1")
         self._stop_all()
+        return None
+
+    def _new_process(self, child: _Child) -> NewProcess:
+        """Let go, in a process that was forked, of what belongs to the supervisor."""
+        for other in [*self._children, *self._replaced, *self._draining]:
+            other.channel.close()
+        if self._port_lock is not None:
+            self._port_lock.close()
+        if child.role == "receiver":
+            return NewProcess(child.role, child.config, self._listening)
+        if self._listening is not None:
+            self._listening.close()
+        return NewProcess(child.role, child.config, None)
 
     def _announce(self) -> None:
         """Notify READY=1 and each change of the roles that are not running."""
@@ -161,22 +188,14 @@ class Supervisor:
     def _reload(self, _number: int, _frame: object) -> None:
         self._reloading = True
 
-    def _start_all(self) -> None:
-        """Start processes with the current configuration file; raises before it changes anything."""
-        text = read(self._path)
-        config = parse(text, str(self._path))
+    def _replace_all(self) -> None:
+        """Have new processes of all roles, with the current configuration file; raises before it changes anything."""
+        config = load(self._path)
         if "receiver" in self._roles:
             self._listen(config)
-        if self._text >= 0:
-            os.close(self._text)
-        # A restarted process gets the text that was validated, even if the file has changed since.
-        self._text = os.memfd_create("config.toml")
-        os.write(self._text, text.encode())
         self._replaced += self._children
-        self._children = [self._child(role) for role in self._roles for _ in range(_processes(role, config))]
+        self._children = [_Child(role, config) for role in self._roles for _ in range(_processes(role, config))]
         self._waiting = None
-        for child in self._children:
-            child.start()
 
     def _listen(self, config: Config) -> None:
         address = config.ae.address, config.ae.port
@@ -193,32 +212,21 @@ class Supervisor:
         """Apply the changed configuration if it is valid."""
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            self._start_all()
+            self._replace_all()
         except NodeError as error:
             logger.error("new configuration rejected, the old one stays in force: %s", error)  # noqa: TRY400
             notify("READY=1", "STATUS=receiving; the last reload was rejected, see the log")
         else:
             logger.info("configuration reloaded; starting new processes")
 
-    def _child(self, role: str) -> _Child:
-        program = "node.main_without_decoders" if role in _DECODING_NOTHING else "node"
-        # -P: a folder `node` or `pipelines` in the working directory must not hide our packages.
-        python = [sys.executable, "-P", "-m", program]
-        command = [*python, "run", "--config", f"/proc/self/fd/{self._text}", "--only", role]
-        descriptors = self._listening.descriptors if role == "receiver" and self._listening is not None else ()
-        return _Child(role, command, (self._text,), descriptors)
-
     def _supervise(self, child: _Child) -> None:
+        """Note what a process has reported, and whether it has ended."""
         child.read_notifications()
-        at = time.monotonic()
-        if child.process is None:
-            if at >= child.restart_at:
-                child.start()
-        elif (code := child.status()) is not None:
+        if child.process is not None and (code := child.status()) is not None:
             child.failures += 1
             delay = retry_delay(child.failures, FIRST_RESTART_SECONDS, LAST_RESTART_SECONDS)
             logger.error("%s ended with status %s; restarting it in %g s", child.role, code, delay)
-            child.process, child.ready, child.restart_at = None, False, at + delay
+            child.process, child.ready, child.restart_at = None, False, time.monotonic() + delay
 
     def _retire_replaced(self) -> None:
         """Drain replaced processes once their successors are ready; stop those that take too long."""
@@ -242,12 +250,8 @@ class Supervisor:
         for child in running:
             child.request_end(signal.SIGTERM, STOP_SECONDS)
         for child in running:
-            if child.process is None:
-                continue
-            try:
-                child.process.wait(max(child.deadline - time.monotonic(), 0.1))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
+            if child.process is not None and not child.process.wait(max(child.deadline - time.monotonic(), 0.1)):
+                child.process.end(signal.SIGKILL)
                 child.process.wait()
 
 

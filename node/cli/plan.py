@@ -94,7 +94,7 @@ def plan(
     from node.config import Retention, SeriesTable
     from node.operate.capacity.requirements import Site, as_text, plan
     from node.operate.capacity.workload import Workload, planned_analyses
-    from node.roles import DELIVERIES_AT_ONCE
+    from node.roles.sender import DELIVERIES_AT_ONCE
 
     config = load(config_path) if config_path.exists() else None
     sizes, measured = _from_ledger(config)

@@ -1,4 +1,4 @@
-"""Child processes that inherit descriptors and do not outlive their parent."""
+"""Child processes that do not outlive their parent."""
 
 from __future__ import annotations
 
@@ -8,32 +8,23 @@ import shutil
 import signal
 import subprocess
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 """prctl(2)."""
-_INHERITED, _SUPERVISOR = "AINODE_INHERITED", "AINODE_SUPERVISOR"
-"""Set by the supervisor for its processes: numbers of the inherited descriptors, and its process ID."""
 
 
-def descriptor_environment(descriptors: tuple[int, ...]) -> dict[str, str]:
-    """Return the environment of a process that inherits these descriptors from this one, its supervisor."""
-    return {_INHERITED: ",".join(map(str, descriptors)), _SUPERVISOR: str(os.getpid())}
-
-
-def inherited_descriptors() -> tuple[int, ...] | None:
-    """Return the descriptors that the supervisor handed down; ``None`` without a supervisor."""
-    numbers = os.environ.pop(_INHERITED, None)
-    return None if numbers is None else tuple(int(number) for number in numbers.split(",") if number)
-
-
-def die_with_parent(number: signal.Signals) -> None:
+def die_with_parent(number: signal.Signals, parent: int | None = None) -> None:
     """Have the kernel send this process the signal ``number`` when its parent ends, however it ends.
 
-    A supervisor that has ended before this call is noticed too: nobody would stop this process, and none take its port.
+    A ``parent`` that has ended before this call is noticed too: nobody would stop this process, and none take its port.
     """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(number))
-    supervisor = os.environ.pop(_SUPERVISOR, None)
-    if supervisor is not None and os.getppid() != int(supervisor):
+    if parent is not None and os.getppid() != parent:
         signal.raise_signal(number)
+
+
+def name_process(name: str) -> None:
+    """Name this process for ps(1) and top(1), which show at most 15 characters."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, name.encode())
 
 
 def leave_signals_to_parent() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import gdcm
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEGExtended12Bit
 
@@ -33,6 +32,8 @@ def add_decoder() -> None:
 
 def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
     """Return the samples of one frame, as they are stored: little endian, in Bits Allocated."""
+    import gdcm  # not where the decoders are left out
+
     fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
     fragment.SetByteStringValue(src)
     fragments.AddFragment(fragment)

@@ -117,7 +117,7 @@ class WholeNode:
         if self._process is None:
             return
         try:
-            everything = [psutil.Process(self._process.pid), *self._children()]
+            everything = self.processes()
         except psutil.NoSuchProcess:
             everything = []
         for process in everything:
@@ -130,8 +130,8 @@ class WholeNode:
         deadline = time.monotonic() + seconds
         while True:
             for process in self._children():
-                with suppress(psutil.NoSuchProcess):  # gone meanwhile, or a zombie that has no command line
-                    if process.cmdline()[-2:] == ["--only", role]:
+                with suppress(psutil.NoSuchProcess):  # gone meanwhile
+                    if process.name() == f"ainode {role}" and process.status() != psutil.STATUS_ZOMBIE:
                         os.kill(process.pid, signal.SIGKILL)
                         return
             assert time.monotonic() < deadline, f"no {role} is running"
@@ -139,12 +139,17 @@ class WholeNode:
 
     def role_maps(self, role: str) -> str:
         """Names of the files that the process of a role has mapped: its libraries are among them."""
-        (process,) = (child for child in self._children() if child.cmdline()[-2:] == ["--only", role])
+        (process,) = (child for child in self._children() if child.name() == f"ainode {role}")
         return "\n".join(of.path for of in process.memory_maps())
 
-    def _children(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """The supervisor, and all that it has started."""
         assert self._process is not None
-        return psutil.Process(self._process.pid).children(recursive=True)
+        supervisor = psutil.Process(self._process.pid)
+        return [supervisor, *supervisor.children(recursive=True)]
+
+    def _children(self) -> list[psutil.Process]:
+        return self.processes()[1:]
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""

@@ -21,16 +21,9 @@ from node.process.presence import process_space
 
 @pytest.mark.parametrize("supervisor", ["alive", "ended"])
 def test_a_process_whose_supervisor_ended_before_it_could_ask_to_be_told_ends_itself(supervisor: str):
-    code = (
-        "import signal; from node.process.children import die_with_parent as die; die(signal.SIGTERM); print('served')"
-    )
     number = os.getpid() if supervisor == "alive" else 2**22 - 1
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "AINODE_SUPERVISOR": str(number)},
-        capture_output=True,
-        check=False,
-    )
+    code = f"import signal; from node.process.children import die_with_parent as die; die(signal.SIGTERM, {number})"
+    done = subprocess.run([sys.executable, "-c", f"{code}; print('served')"], capture_output=True, check=False)
     expected = (0, b"served\n") if supervisor == "alive" else (-signal.SIGTERM, b"")
     assert (done.returncode, done.stdout) == expected
 

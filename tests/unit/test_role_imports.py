@@ -9,25 +9,22 @@ from pathlib import Path
 
 import pytest
 
-import node.roles
 import node.service
+from node.roles import ROLES
 
 ENCODERS = ("highdicom", "monai", "pipelines", "pydicom.sr", "reportlab", "scipy", "torch")
 """What decodes, computes or encodes, in confined processes only."""
 LEDGER = ("alembic", "dbos", "psycopg", "sqlalchemy")
-TREES = [ast.parse(Path(one.__file__).read_text()) for one in (node.service, node.roles)]
-ROLES = {one.module for tree in TREES for one in ast.walk(tree) if isinstance(one, ast.ImportFrom) and one.module}
-"""What the roles import when they start."""
-
-
-def test_the_modules_of_all_roles_are_known():
-    assert {"node.web", "node.deliver", "node.inference.encode_stage", "node.inference.infer_stage"} <= ROLES
+SERVICE = ast.walk(ast.parse(Path(node.service.__file__).read_text()))
+STARTED = {one.module for one in SERVICE if isinstance(one, ast.ImportFrom) and one.module}
+ALL_ROLES = {*STARTED, *(f"node.roles.{role}" for role in ROLES)}
+"""What the supervisor and its processes import."""
 
 
 @pytest.mark.parametrize(
     ("modules", "not_needed"),
     [
-        (ROLES, ENCODERS),
+        (ALL_ROLES, ENCODERS),
         ({"node.supervisor", "node.service"}, (*ENCODERS, *LEDGER)),
         ({"node.confined.child", "node.routing.series_examination"}, (*ENCODERS, *LEDGER)),
         ({"node.inference.child", "node.inference.run_pipeline", "node.inference.handover"}, (*LEDGER, "torch")),

@@ -1,0 +1,39 @@
+"""Completeness and rules, and all that watches over the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from node.actor import running
+from node.feedback.collector import Collector
+from node.feedback.stop_watch import StopWatch
+from node.jobs.engine import Jobs
+from node.operate.audit.auditor import Auditor
+from node.operate.notify import Notifier
+from node.operate.records.recorder import Recorder
+from node.operate.retention import Retention
+from node.operate.traces import Tracer
+from node.roles.context import RoleContext
+from node.routing.conflicts import Conflicts
+from node.routing.router import Router
+
+
+@contextmanager
+def run(context: RoleContext) -> Iterator[None]:
+    """Decide what becomes of each series until the shutdown."""
+    config, engine, spool = context.config, context.engine, context.spool
+    is_responsible = context.membership.is_responsible
+    loops = [
+        Router(config, engine, spool, Jobs(engine), is_responsible).run,
+        Conflicts(engine, spool, is_responsible).run,
+        Collector(engine, spool).run,
+        StopWatch(config, engine).run,
+        Recorder(config, engine, spool).run,
+        Retention(config, engine, spool).run,
+        Auditor(config, engine, spool).run,
+        Notifier(config, engine, spool).run,
+        Tracer(config, engine).run,
+    ]
+    with running(loops, context.shutdown.requested):
+        yield

@@ -1,0 +1,23 @@
+"""The analyses: inference and encoding of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from node.deliver.prior_studies import PriorStudies
+from node.inference.encode_stage import Encode
+from node.inference.infer_stage import Infer
+from node.inference.prior_files import PriorFinder
+from node.roles.context import RoleContext, serving
+
+
+@contextmanager
+def run(context: RoleContext) -> Iterator[None]:
+    """Analyse what the router has queued until the shutdown."""
+    config, engine, spool = context.config, context.engine, context.spool
+    priors = PriorFinder(studies=PriorStudies(config, engine), engine=engine, spool=spool)
+    infer = Infer(config, engine, spool, priors)
+    context.membership.offer(infer.pipelines, infer.devices)
+    with serving(context, "worker", [infer.stage(), Encode(config, engine, spool).stage()]):
+        yield
