@@ -1,7 +1,8 @@
 """The delay before the next attempt: it doubles with each failure in a row, up to a limit.
 
 For deliveries ``node.deliver.deliverer`` gives the limits of the destination, for stages ``node.ledger.jobs`` those of
-``[jobs]``, for logins ``node.ledger.login_attempts`` its own.
+``[jobs]``, for logins ``node.ledger.login_attempts`` its own. A destination that is down
+(``node.ledger.destination_circuits``) is not tried again but probed, by ``node.deliver.destination_watch``.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class Destination(Table):
     """Send a rejection note (IHE IOCM) for results that a newer one replaces; ``auto``: unless the destination refuses
     them or is a ``folder``."""
     first_retry_seconds: Annotated[float, Field(gt=0)] = 5.0
-    """Delay before the second attempt; doubled for each further one."""
+    """Delay before the second attempt; doubled for each further one. One that is down is asked as often as this."""
     max_retry_seconds: Annotated[float, Field(gt=0)] = 900.0
     """Longest delay between two attempts; attempts never end."""
     keep_days: KeepDays = "default"

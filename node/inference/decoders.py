@@ -2,7 +2,8 @@
 
 Decoding in a thread would keep the pipeline from launching work on its device. They are forked from a process that is
 shut in, before it has threads and loads models: they see what it sees and end with it. Values come back in shared
-memory, without a copy.
+memory, without a copy. There are as many as the process has threads (``thread_count`` in ``node.inference.devices``),
+at most ``MOST``.
 """
 
 from __future__ import annotations

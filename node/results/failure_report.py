@@ -1,7 +1,7 @@
 """Failure report that needs only UIDs and identity, so that no content of the images can prevent it.
 
 Identity is copied from the bytes of a file (``node.studies.element_bytes``): texts of the Patient and Study modules.
-Their sequences are left out, because their content would have to be understood.
+Their sequences are left out, because their content would have to be understood. What it says is in ``node.errors``.
 """
 
 from __future__ import annotations

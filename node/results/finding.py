@@ -14,7 +14,7 @@ from node.pipeline import Findings, Lesion, Measurement, Segment
 from node.pipeline.label_map import boxes_of
 from node.results.analysis import Source
 from node.results.identity import plain
-from node.results.mask_geometry import Section, intensities, largest_section, too_coarse, values_in, volume_mm3
+from node.results.mask_measurement import Section, intensities, largest_section, too_coarse, values_in, volume_mm3
 from node.results.segment_colours import colour_of
 from node.results.source_grid import PlacedMask, on_images, place, with_images
 from node.results.uids import derive_uid

@@ -18,7 +18,7 @@ from node.results.analysis import EncodedObject
 from node.results.encode import encode
 from node.results.gate.check import check
 from node.results.key_image import COLUMN, EDGE, KEY_IMAGES
-from node.results.mask_geometry import largest_section
+from node.results.mask_measurement import largest_section
 from node.results.rendering import font
 from node.results.source_grid import place
 from node.studies.source import SourceSeries

@@ -15,7 +15,7 @@ from node.pipeline import Findings, Segment, codes
 from node.results.encode import encode
 from node.results.finding import place_findings
 from node.results.gate.check import check
-from node.results.mask_geometry import Statistics
+from node.results.mask_measurement import Statistics
 from node.results.seg_frames import frames_of, packed
 from node.studies.source import SourceSeries
 
