@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from math import floor, log10
 from typing import Literal, NamedTuple
 
-from node.translation import decimal, gettext, marked
+from node.translation import Sentence, decimal, gettext, in_every_language, marked, sentence
 
 NOTICE = marked("Research use only. Not for diagnosis.")
 """Stands in every object that the node makes and on every page that it shows."""
@@ -25,21 +25,20 @@ _SMALLEST = dict.fromkeys(_WHOLE - {_HU}, 1.0) | {"ml": 0.1, "cm3": 0.1, "1": 0.
 _LEAST = 9
 """Decimal places beyond which a number is zero."""
 _ABSURD = 1e7
+_WORDS = marked("under"), marked("over"), marked("day"), marked("days")
 _UNITS = {_HU: "HU", "mm3": "mm³", "mm2": "mm²", "cm3": "ml", "cm2": "cm²", "{ratio}": "", "1": "", "d": "days"}
 """UCUM codes that people write otherwise."""
 
 
 def together(*parts: str) -> str:
     """Join parts of a reason, without empty ones: a sentence after a full stop, any other part after a semicolon."""
+    if any(isinstance(part, Sentence) for part in parts):
+        return in_every_language(lambda: together(*(f"{part}" for part in parts)))
     text = ""
     for part in filter(None, parts):
-        text = f"{text.rstrip('.')}{'. ' if part[0].isupper() else '; '}{part}" if text else part
+        mark = gettext("; ") if text.endswith("。") or not part[0].isupper() else ". "
+        text = f"{text.rstrip('.。')}{mark}{part}" if text else part
     return text
-
-
-def count_of(number: int, noun: str) -> str:
-    """Return ``"1 image"`` or ``"2 images"``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def timings_text(timings: Mapping[str, float], peak_memory_mib: Mapping[str, float], device: str) -> str:
@@ -108,10 +107,10 @@ def quantity(value: float, unit: str, *, signed: bool = False) -> str:
     """
     if signed:
         text, shown = digits(round(value) if unit in _WHOLE else value, unit), unit_text(unit)
-        return f"{'' if text == '0' or value < 0 else '+'}{text} {shown}".rstrip()
+        return decimal(f"{'' if text == '0' or value < 0 else '+'}{text} {shown}".rstrip())
     bound, text, code = rounded(value, unit)
-    shown = "day" if code == "d" and text == "1" else unit_text(code)
-    return f"{bound} {text} {shown}".strip()
+    shown = gettext("day") if code == "d" and text == "1" else gettext(unit_text(code))
+    return f"{gettext(bound)} {decimal(text)} {shown}".strip()
 
 
 def in_words(name: str, value: float, unit: str) -> str:
@@ -122,7 +121,10 @@ def in_words(name: str, value: float, unit: str) -> str:
 def written(value: float) -> str:
     """A limit, or a value of a header, nearly as it stands there: to a thousandth, never in scientific notation."""
     if abs(value) >= _ABSURD:
-        return f"{'more' if value > 0 else 'less'} than {'' if value > 0 else '-'}{_ABSURD:.0f}"
+        limit = f"{'' if value > 0 else '-'}{_ABSURD:.0f}"
+        return (
+            sentence("more than {number}", number=limit) if value > 0 else sentence("less than {number}", number=limit)
+        )
     return f"{value:.3f}".rstrip("0").rstrip(".").replace("-0", "0", int(abs(value) < 0.0005))
 
 

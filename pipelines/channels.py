@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import affine_transform
 
-from node.pipeline import Series, Unsuitable, Volume
+from node.pipeline import Series, Unsuitable, Volume, sentence
 
 THIS = "this"
 """In the option ``inputs``: the series that the rule matched."""
@@ -39,10 +39,12 @@ def channels(series: Series, inputs: Sequence[str], orientation: str | None = No
 def _resampled(name: str, series: Series, volume: Volume) -> Volume:
     companion = series.companion(name)
     if companion is None:
-        raise Unsuitable(f"The model also needs the series {name!r}, which this study does not offer")
+        raise Unsuitable(
+            sentence("The model also needs the series {name}, which this study does not offer", name=repr(name))
+        )
     other = companion.volume()
     if volume.frame_of_reference_uid != other.frame_of_reference_uid:
-        raise Unsuitable(f"The series {name!r} lies in another frame of reference")
+        raise Unsuitable(sentence("The series {name} lies in another frame of reference", name=repr(name)))
     across = np.linalg.inv(other.affine) @ volume.affine
     # Not "constant": that would drop edge voxels which rounding puts a hair outside.
     return volume.with_array(

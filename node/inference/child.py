@@ -120,7 +120,7 @@ def execute(
     from node.inference.handover import Handover, save
     from node.inference.memory_admission import admit
     from node.inference.pipeline_description import PipelineDescription
-    from node.inference.run_pipeline import analyse, licensed, licensed_algorithm, one_patient
+    from node.inference.run_pipeline import analyse, licensed, licensed_algorithm, one_patient, stated_reason
     from node.outcome import Outcome
     from node.pipeline import Findings, Unsuitable
     from node.studies.image_needs import part_taken
@@ -165,7 +165,7 @@ def execute(
                 "weights": pipeline.algorithm.weights_sha256,
             }
         except Unsuitable as unsuitable:
-            reason = str(unsuitable) or "the pipeline gave no reason"
+            reason = stated_reason(unsuitable)
         clock.lap("run")
         peak = peak_mib(device)
         handover = Handover(

@@ -8,10 +8,23 @@ from typing import Any
 import numpy as np
 from highdicom import Volume
 
-from node.pipeline import Code, Measurement, Shape
+from node.pipeline import Code, Measurement, Sentence, Shape
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 """By the name that the document uses."""
+
+
+def write_text(text: str) -> str | list[Any]:
+    """Return the document of a text, with its translations where it has them."""
+    return [str(text), dict(text.translations)] if isinstance(text, Sentence) else text
+
+
+def read_text(document: str | Sequence[Any]) -> str:
+    """Read what ``write_text`` wrote."""
+    if isinstance(document, str):
+        return document
+    text, translations = document
+    return Sentence(str(text), {str(language): str(translated) for language, translated in translations.items()})
 
 
 def write_measurements(measurements: Sequence[Measurement]) -> list[list[Any]]:

@@ -31,6 +31,7 @@ from node.results.uids import analysis_key
 from node.studies.header import read_header
 from node.studies.minimal_series import MinimalSeries, minimal_header
 from node.studies.source import SourceSeries
+from node.translation import in_every_language, joined, sentence
 from node.wording import together
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ def encode_analysis(task: EncodeTask) -> Encoding:
     refused = fault
     if fault is not None and analysis.outcome != Outcome.FAILED:
         logger.warning("job %s: encode failed: %s", task.job_id, fault, exc_info=logged_error(fault))
-        reason = together(not_analysed(error_code(fault), task.job_id), task.incomplete)
+        code = error_code(fault)
+        reason = together(in_every_language(lambda: not_analysed(code, task.job_id)), task.incomplete)
         analysis = replace(analysis, outcome=Outcome.FAILED, reason=reason, findings=None)
         files, withheld, fault = _encoded(task, analysis, source, files)
     if fault is not None:
@@ -154,10 +156,12 @@ def _encoded(
         named = ", ".join(sorted(bad))
         logger.warning("job %s: %s withheld: %s", task.job_id, named, fault, exc_info=logged_error(fault))
         withheld.append((sorted(bad), fault))
-        sentence = (
-            f"Not sent: {named}, which could not be made. Details are in the log of the AI node, job {task.job_id}."
+        text = sentence(
+            "Not sent: {kinds}, which could not be made. Details are in the log of the AI node, job {job}.",
+            kinds=joined(map(sentence, sorted(bad)), ", "),
+            job=task.job_id,
         )
-        analysis = replace(analysis, withheld=(*analysis.withheld, sentence))
+        analysis = replace(analysis, withheld=(*analysis.withheld, text))
         kinds -= bad
 
 

@@ -36,6 +36,7 @@ from node.ledger.transitions import record_outcome, record_results, schedule_res
 from node.outcome import Outcome
 from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.spool import Spool
+from node.translation import in_every_language
 
 logger = logging.getLogger(__name__)
 
@@ -120,9 +121,9 @@ class Encode:
             title=self._config.title(job.pipeline),
             generation=job.generation,
             outcome=job.outcome or "",
-            reason=reason_text(job.reason),
-            incomplete=reason_text(job.incomplete),
-            caveat=reason_text(job.caveat),
+            reason=in_every_language(lambda: reason_text(job.reason)),
+            incomplete=in_every_language(lambda: reason_text(job.incomplete)),
+            caveat=in_every_language(lambda: reason_text(job.caveat)),
             created_at=job.created_at,
             salt=self._salt,
             kinds=self._wanted(job),

@@ -18,11 +18,13 @@ from node.inference.document_values import (
     read_evaluations,
     read_measurements,
     read_shape,
+    read_text,
     read_volume,
     write_code,
     write_evaluations,
     write_measurements,
     write_shape,
+    write_text,
     write_volume,
 )
 from node.inference.segment_document import read_segment, write_segments
@@ -89,7 +91,7 @@ def write_findings(findings: Findings, arrays: Arrays) -> dict[str, Any]:
             }
             for entry in findings.maps
         ],
-        "remarks": list(findings.remarks),
+        "remarks": list(map(write_text, findings.remarks)),
         "looked_for": [list(code) for code in findings.looked_for],
         "assertions": [
             [
@@ -113,8 +115,8 @@ def write_findings(findings: Findings, arrays: Arrays) -> dict[str, Any]:
             for group in findings.groups
         ],
         "evaluations": write_evaluations(findings.evaluations),
-        "partial": findings.partial,
-        "cut_off": findings.cut_off,
+        "partial": write_text(findings.partial),
+        "cut_off": write_text(findings.cut_off),
     }
 
 
@@ -168,7 +170,7 @@ def read_findings(document: dict[str, Any], arrays: Mapping[str, Any]) -> Findin
             )
             for entry in document["maps"]
         ),
-        remarks=tuple(document["remarks"]),
+        remarks=tuple(map(read_text, document["remarks"])),
         looked_for=tuple(Code(*code) for code in document["looked_for"]),
         assertions=tuple(
             Assertion(
@@ -192,8 +194,8 @@ def read_findings(document: dict[str, Any], arrays: Mapping[str, Any]) -> Findin
             for group in document.get("groups", ())
         ),
         evaluations=read_evaluations(document["evaluations"]),
-        partial=document["partial"],
-        cut_off=document["cut_off"],
+        partial=read_text(document["partial"]),
+        cut_off=read_text(document["cut_off"]),
     )
 
 
@@ -205,10 +207,10 @@ def write_algorithm(algorithm: Algorithm) -> dict[str, Any]:
         "family": list(algorithm.family),
         "weights_sha256": algorithm.weights_sha256,
         "parameters": dict(algorithm.parameters),
-        "scope": algorithm.scope,
+        "scope": write_text(algorithm.scope),
     }
 
 
 def read_algorithm(document: dict[str, Any]) -> Algorithm:
     """Read what ``write_algorithm`` wrote."""
-    return Algorithm(**{**document, "family": Code(*document["family"])})
+    return Algorithm(**{**document, "family": Code(*document["family"]), "scope": read_text(document["scope"])})

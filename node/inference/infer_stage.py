@@ -36,6 +36,7 @@ from node.ledger.transitions import record_outcome
 from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.spool import Spool
 from node.spool.remove_tree import sweep_members
+from node.translation import in_every_language
 from node.wording import timings_text
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Infer:
             companions={name: self._spool.all_readable(of) for name, of in companions.items()},
             prior=self._prior(job, paths),
             seen=seen,
-            incomplete=reason_text(job.incomplete),
+            incomplete=in_every_language(lambda: reason_text(job.incomplete)),
             folder=self._spool.work(job_id),
         )
         try:
@@ -238,4 +239,7 @@ def _seen(facts: Sequence[dict[str, Any]]) -> tuple[MemoryPeak, ...]:
 
 def _reason(reply: Reply) -> Reason | None:
     """Why the outcome is what it is: what the process of the pipeline stated, which ran a model, is a quotation."""
-    return reason(ReasonCode.STATED, text=reply.reason) if reply.reason else None
+    if not reply.reason:
+        return None
+    translations = {"translations": reply.translations} if reply.translations else {}
+    return reason(ReasonCode.STATED, text=str(reply.reason), **translations)

@@ -18,6 +18,7 @@ from node.inference.task import PriorFiles
 from node.ledger.instances import series_files
 from node.ledger.jobs import result_path
 from node.spool import Spool
+from node.translation import sentence
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +62,21 @@ class PriorFinder:
                 report = next((one for one in candidates if one is not None), None)
         except NodeError as error:
             logger.warning("no earlier analysis for pipeline %s: %s", " or ".join(names), error)
-            remark = f"Earlier analyses could not be asked for at {wanted.source}; nothing was compared."
+            remark = sentence(
+                "Earlier analyses could not be asked for at {source}; nothing was compared.", source=wanted.source
+            )
             return PriorFiles(without=remark)
         if report is not None and not report.same_patient:
             logger.warning("earlier report %s is of another patient", report.sop_instance_uid)
             report = None
         if report is None:
-            return PriorFiles(without=f"No earlier analysis was found at {wanted.source} within {wanted.days} days.")
+            return PriorFiles(
+                without=sentence(
+                    "No earlier analysis was found at {source} within {days} days.",
+                    source=wanted.source,
+                    days=wanted.days,
+                )
+            )
         return PriorFiles(
             report=report.path,
             segmentation=self._segmentation(wanted, report, folder / "segmentation"),

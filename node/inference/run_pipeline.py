@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from node.errors import IdentityError
 from node.outcome import Outcome
-from node.pipeline import Algorithm, Findings, Pipeline
+from node.pipeline import Algorithm, Findings, Pipeline, Unsuitable
 from node.results.analysis import in_order, of_part, outcome_of, reason_of
 from node.results.plausibility import plausible, unfit
 from node.results.prior.lesion_matching import compare
@@ -17,6 +17,7 @@ from node.studies.image_needs import taken_images
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
 from node.studies.volumes import differences
+from node.translation import gettext, in_every_language, sentence
 from node.wording import together
 
 logger = logging.getLogger(__name__)
@@ -44,10 +45,14 @@ def analyse(
     taken, others = taken_images(pipeline.needs, source) if pipeline.needs.images else (source, "")
     findings = pipeline.run(taken)
     if others:
-        findings = replace(findings, remarks=(f"{others[0].upper()}{others[1:]}.", *findings.remarks))
+        findings = replace(findings, remarks=(in_every_language(lambda: _beginning(others)), *findings.remarks))
     if pipeline.needs.volumes_by:
         keys = [key for key, _ in source.parts]
-        given = f"The {len(keys)} volumes of the series were analysed together: {differences(keys)}."
+        given = sentence(
+            "The {number} volumes of the series were analysed together: {attributes}.",
+            number=len(keys),
+            attributes=differences(keys),
+        )
         findings = replace(findings, remarks=(given, *findings.remarks))
         source = source.first_volume
     if reason := unfit(findings, source):
@@ -69,11 +74,23 @@ def analyse(
     return outcome, reason, findings
 
 
+def stated_reason(unsuitable: Unsuitable) -> str:
+    """Return why a series is not applicable, with its translations where the pipeline gave them."""
+    stated = unsuitable.args[0] if len(unsuitable.args) == 1 else ""
+    return (stated if isinstance(stated, str) else str(unsuitable)) or sentence("the pipeline gave no reason")
+
+
+def _beginning(text: str) -> str:
+    """Return a part of a sentence as one."""
+    shown = f"{text}"
+    return gettext("{sentence}.", sentence=f"{shown[0].upper()}{shown[1:]}")
+
+
 def licensed(findings: Findings, licence: str) -> Findings:
     """``findings`` with a remark on the licence of the model, where one is configured."""
     if not licence:
         return findings
-    return replace(findings, remarks=(*findings.remarks, f"Licence of the model: {licence}."))
+    return replace(findings, remarks=(*findings.remarks, sentence("Licence of the model: {licence}.", licence=licence)))
 
 
 def licensed_algorithm(algorithm: Algorithm, licence: str) -> Algorithm:

@@ -13,6 +13,7 @@ from node.config import PipelineTable
 from node.errors import PipelineError
 from node.outcome import Outcome
 from node.peer_text import escaped
+from node.translation import LANGUAGES, Sentence
 
 if TYPE_CHECKING:
     from node.inference.memory_admission import MemoryPeak
@@ -84,6 +85,8 @@ class Reply:
     __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
     outcome: str = ""
     reason: str = ""
+    translations: dict[str, str] = field(default_factory=dict)
+    """Of the reason, by language."""
     error: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     peak_memory_mib: dict[str, float] = field(default_factory=dict)
@@ -98,7 +101,10 @@ class Reply:
 
     def to_bytes(self) -> bytes:
         """Return one line of JSON. A long reason is cut: the exception of a library may hold a whole array."""
-        return json.dumps(asdict(replace(self, reason=self.reason[:LONGEST_REASON]))).encode() + b"\n"
+        of = self.reason.translations if isinstance(self.reason, Sentence) else {}
+        translations = {language: text[:LONGEST_REASON] for language, text in of.items()}
+        reply = replace(self, reason=self.reason[:LONGEST_REASON], translations=translations)
+        return json.dumps(asdict(reply)).encode() + b"\n"
 
     @staticmethod
     def from_bytes(data: bytes) -> Reply:
@@ -113,7 +119,12 @@ class Reply:
         numbers = (*reply.timings.values(), *reply.peak_memory_mib.values())
         if not all(map(_is_number, numbers)) or not all(_is_fact(*fact) for fact in reply.facts.items()):
             raise PipelineError("the process of the pipeline sent no reply that can be read: a value of a wrong type")
-        return replace(reply, reason=escaped(reply.reason, LONGEST_REASON))
+        translations = {
+            language: escaped(text, LONGEST_REASON)
+            for language, text in reply.translations.items()
+            if language in LANGUAGES
+        }
+        return replace(reply, reason=Sentence(escaped(reply.reason, LONGEST_REASON), translations))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from node.pipeline.region import Region
 from node.pipeline.series import VOLUME_KEYS, Prior, PriorFinding, Series, SeriesVolume, Unsuitable
 from node.pipeline.series_image import PixelSpacing, SeriesImage
 from node.pipeline.shape import Shape
+from node.translation import Sentence, joined, marked, sentence
 
 __all__ = [
     "VOLUME_KEYS",
@@ -42,6 +43,7 @@ __all__ = [
     "PriorFinding",
     "Region",
     "Segment",
+    "Sentence",
     "Series",
     "SeriesImage",
     "SeriesVolume",
@@ -50,4 +52,7 @@ __all__ = [
     "Volume",
     "codes",
     "content_digest",
+    "joined",
+    "marked",
+    "sentence",
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+
+from node.translation import decimal, gettext
 
 Presence = Literal["present", "absent", "indeterminate"]
 
@@ -80,18 +83,22 @@ class Assertion:
         if self.operating_point is not None and not 0 <= self.operating_point[0] <= self.operating_point[1] <= 1:
             raise ValueError(f"Assertion.operating_point is {self.operating_point}; use two ascending values of 0 to 1")
 
-    def in_words(self) -> str:
-        """State it in one sentence, for example ``Hemorrhage: present.`` with probability and operating point."""
-        parts = [] if self.probability is None else [f"probability {_percent(self.probability)}"]
+    def in_words(self, in_words: Callable[[str], str] = str) -> str:
+        """State it in one sentence, for example ``Hemorrhage: present.`` with probability and operating point.
+
+        ``in_words``: the meaning of a code in the language that is spoken.
+        """
+        parts = [] if self.probability is None else [gettext("probability {share}", share=_percent(self.probability))]
         if self.operating_point is not None:
             low, high = self.operating_point
-            parts += [f"present from {_percent(high)}", *([f"absent below {_percent(low)}"] if low < high else [])]
+            parts.append(gettext("present from {share}", share=_percent(high)))
+            parts += [gettext("absent below {share}", share=_percent(low))] if low < high else []
         certainty = f" ({', '.join(parts)})" if parts else ""
-        return f"{self.finding.meaning}: {self.presence}{certainty}."
+        return f"{in_words(self.finding.meaning)}: {gettext(self.presence)}{certainty}."
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    return decimal(f"{100 * share:.3g} %")
 
 
 def presence_of(value: Code | None) -> Presence | None:

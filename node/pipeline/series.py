@@ -11,14 +11,15 @@ from highdicom import Volume
 from pydicom.sr.coding import Code
 
 from node.pipeline.series_image import SeriesImage
+from node.translation import marked
 
 VOLUME_KEYS: Mapping[str, str] = {
-    "b_value": "b-value (s/mm2)",
-    "echo_time_ms": "echo time (ms)",
-    "inversion_time_ms": "inversion time (ms)",
-    "temporal_position": "temporal position",
-    "cardiac_phase_percent": "cardiac phase (%)",
-    "acquisition": "acquisition number",
+    "b_value": marked("b-value (s/mm2)"),
+    "echo_time_ms": marked("echo time (ms)"),
+    "inversion_time_ms": marked("inversion time (ms)"),
+    "temporal_position": marked("temporal position"),
+    "cardiac_phase_percent": marked("cardiac phase (%)"),
+    "acquisition": marked("acquisition number"),
 }
 """What tells the volumes of one series apart, with its name in reports."""
 

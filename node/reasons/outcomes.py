@@ -7,7 +7,7 @@ from typing import Any
 
 from node.errors import NodeError, error_code, not_analysed
 from node.reasons.codes import Reason, ReasonCode, Text, reason
-from node.translation import gettext, marked
+from node.translation import current_language, gettext, marked
 from node.wording import together
 
 
@@ -19,6 +19,11 @@ def failed(error: BaseException | None, job_id: str) -> Reason:
 
 def _not_analysed(values: Mapping[str, Any]) -> str:
     return not_analysed(values["error_code"], values["job"])
+
+
+def _stated(values: Mapping[str, Any]) -> str:
+    """What a pipeline stated, in its own translation where it has one."""
+    return str(values.get("translations", {}).get(current_language()) or values["text"])
 
 
 def _cancelled(values: Mapping[str, Any]) -> str:
@@ -37,7 +42,7 @@ TEXTS: Mapping[ReasonCode, Text] = {
         "NOT ANALYSED: the analysis ended without a result and does not say what it looked for."
     ),
     ReasonCode.NO_REPORT: marked("No report could be made. {why}"),
-    ReasonCode.STATED: marked("{text}"),
+    ReasonCode.STATED: _stated,
     ReasonCode.TOGETHER: lambda values: together(*values["parts"]),
     ReasonCode.SUPERSEDED: marked("superseded by generation {generation} of its series"),
     ReasonCode.CANCELLED: _cancelled,

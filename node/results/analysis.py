@@ -19,9 +19,10 @@ from node.errors import EncodeError
 from node.outcome import ANALYSED, Outcome
 from node.pipeline import Algorithm, Assertion, DerivedSeries, Findings
 from node.reasons import ReasonCode, reason, reason_text
+from node.translation import in_every_language
 from node.wording import together
 
-NO_STATEMENT = reason_text(reason(ReasonCode.NO_STATEMENT))
+NO_STATEMENT = in_every_language(lambda: reason_text(reason(ReasonCode.NO_STATEMENT)))
 """Reason of an outcome that must not be taken for *no findings*."""
 _QUALITY = (codes.DCM.ImageQuality, codes.DCM.QualityAssessment)
 """Evaluations of the images, not of what they show."""

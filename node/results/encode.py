@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, product
@@ -19,11 +19,12 @@ from node.pipeline import Findings, Unsuitable
 from node.results.analysis import OPTIONAL, Analysis, EncodedObject, Kind, Source, outcome_of
 from node.results.derived import encode_derived
 from node.results.finding import Finding, place_findings
-from node.results.graphics import graphics_of_findings, graphics_of_shapes
+from node.results.graphics import Graphic, graphics_of_findings, graphics_of_shapes
 from node.results.headers import headers_for_highdicom, restore_references
 from node.results.identity import Identity
 from node.results.impression.sentences import impression_of
 from node.results.key_image import Picture, draw_key_image, encode_key_images, key_findings
+from node.results.lettering import caption_language
 from node.results.parametric_map import encode_map
 from node.results.part10 import finish
 from node.results.pdf import encode_pdf
@@ -36,6 +37,7 @@ from node.results.rtstruct import encode_rtstruct
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr, report_content
 from node.results.uids import analysis_key
+from node.translation import in_language
 
 _REPORTS: dict[Kind, str] = {"sr": "seg", "sr on labelmap": "labelmap", "sr alone": ""}
 """Kinds of report, with the segmentation that each refers to."""
@@ -167,16 +169,10 @@ def _shown(work: _Work) -> Iterator[EncodedReference]:
     """Pictures and marks of the key findings."""
     analysis, source, headers, key, kinds = work.analysis, work.source, work.headers, work.key, work.kinds
     shown = key_findings(work.findings)
-    shapes = graphics_of_shapes(work.regions, analysis.findings or Findings(), source, key)
-    graphics = [*graphics_of_findings(shown), *shapes]
-    pictures: list[Picture] = []
-    if not kinds.isdisjoint(("key images", "pdf")):
-        with _making("key images", "pdf"):
-            for finding in shown:
-                drawing = draw_key_image(analysis, source, finding, work.findings)
-                place, name = finding.section.slice_index, str(finding.number)
-                pictures.append(Picture(place=place, name=name, label=finding.label, drawing=drawing))
-            pictures += draw_region_images(analysis, source, shapes)
+    with in_language(caption_language(analysis.languages)):
+        shapes = graphics_of_shapes(work.regions, analysis.findings or Findings(), source, key)
+        graphics = [*graphics_of_findings(shown), *shapes]
+        pictures = _pictures(work, shown, shapes)
     if "key images" in kinds:
         with _making("key images"):
             images = list(encode_key_images(analysis, source, pictures, key=key))
@@ -201,6 +197,19 @@ def _shown(work: _Work) -> Iterator[EncodedReference]:
         with _making("key object selection"):
             selection = encode_key_objects(analysis, source, headers, graphics=graphics, key=key)
         yield "key object selection", selection
+
+
+def _pictures(work: _Work, shown: Sequence[Finding], shapes: Sequence[Graphic]) -> list[Picture]:
+    """Key images, with captions in the language that is spoken, where something that is asked for has them."""
+    pictures: list[Picture] = []
+    if not work.kinds.isdisjoint(("key images", "pdf")):
+        with _making("key images", "pdf"):
+            for finding in shown:
+                drawing = draw_key_image(work.analysis, work.source, finding, work.findings)
+                place, name = finding.section.slice_index, str(finding.number)
+                pictures.append(Picture(place=place, name=name, label=finding.label, drawing=drawing))
+            pictures += draw_region_images(work.analysis, work.source, shapes)
+    return pictures
 
 
 def _impressions(work: _Work) -> list[str]:

@@ -17,7 +17,9 @@ from node.results.identity import plain
 from node.results.mask_measurement import Section, intensities, largest_section, too_coarse, values_in, volume_mm3
 from node.results.segment_colours import colour_of
 from node.results.source_grid import PlacedMask, on_images, place, with_images
+from node.results.terms import evaluation_lines, in_text, label_in_words, term
 from node.results.uids import derive_uid
+from node.translation import decimal, gettext, sentence
 from node.wording import digits, in_words
 
 
@@ -46,7 +48,7 @@ class Finding:
     intensities: tuple[Measurement, ...]
     """Of a lesion in CT or MR: mean, standard deviation, least and greatest value; else empty."""
     image: str
-    """Where it is largest, as people find it: ``"Image 57"``, by Instance Number."""
+    """Where it is largest, as people find it: ``"Image 57"``, by Instance Number; a ``Sentence``."""
     rough: str
     """Why the images are too coarse for it to be measured well; empty when they are not."""
     tracking_uid: str
@@ -58,8 +60,13 @@ class Finding:
 
     @property
     def label(self) -> str:
-        """Its name in texts and pictures."""
+        """Its name."""
         return self.segment.label
+
+    @property
+    def label_in_words(self) -> str:
+        """Its name in texts and pictures, in the language that is spoken."""
+        return label_in_words(self.label, self.finding.meaning, self.laterality)
 
     def planar(self) -> tuple[Measurement, ...]:
         """Axes on the slice of greatest area, the most important first."""
@@ -92,39 +99,28 @@ class Finding:
 
     def described(self) -> tuple[str, ...]:
         """Lines of text: finding and site, then evaluations."""
-        return in_text(self.finding, self.site, self.laterality, self.judged)
+        return in_text(self.finding, self.site, self.laterality), *evaluation_lines(self.judged)
 
     def measured(self) -> tuple[str, ...]:
         """Lines of text: measurements and their limits."""
         return (
             *(
-                in_words(m.name.meaning, m.value, m.unit.value)
+                in_words(term(m.name.meaning), m.value, m.unit.value)
                 for m in (*self.planar(), *self.volumetric())
                 if m not in self.intensities
             ),
             *self._intensity_in_words(),
-            *filter(None, [self.rough]),
+            *([f"{self.rough}"] if self.rough else []),
         )
 
     def _intensity_in_words(self) -> tuple[str, ...]:
         if not self.intensities:
             return ()
         mean, *others = self.intensities
-        name = "Mean" if mean.unit != codes.UCUM.NoUnits else "Mean signal"
-        deviation, low, high = (digits(m.value, m.unit.value) for m in others)
-        return (f"{in_words(name, mean.value, mean.unit.value)} (SD {deviation}, {low} to {high})",)
-
-
-def in_text(
-    finding: Code, site: Code | None, laterality: Code | None, evaluations: Mapping[Code, Code]
-) -> tuple[str, ...]:
-    """Return lines of text: finding with side and site, then evaluations."""
-    elsewhere = None if site is None or site == finding else site
-    place = [code.meaning for code in (laterality, elsewhere) if code is not None]
-    return (
-        ", ".join([finding.meaning, " ".join(place).lower()] if place else [finding.meaning]),
-        *(f"{name.meaning}: {value.meaning}" for name, value in evaluations.items()),
-    )
+        name = gettext("Mean") if mean.unit != codes.UCUM.NoUnits else gettext("Mean signal")
+        deviation, low, high = (decimal(digits(m.value, m.unit.value)) for m in others)
+        spread = gettext("SD {deviation}, {low} to {high}", deviation=deviation, low=low, high=high)
+        return (f"{in_words(name, mean.value, mean.unit.value)} ({spread})",)
 
 
 def image_name(source: Source, index: int) -> str:
@@ -137,8 +133,8 @@ def image_name(source: Source, index: int) -> str:
     frame, number = image.get("ReferencedFrameNumber"), image.get("InstanceNumber")
     beside = [(d.SOPInstanceUID, d.get("InstanceNumber")) for d in source.datasets[max(index - 1, 0) : index + 2]]
     if frame and number and beside.count((image.SOPInstanceUID, number)) > 1:
-        return f"Image {number}, frame {frame}"
-    return f"Image {frame or number or index + 1}"
+        return sentence("Image {number}, frame {frame}", number=number, frame=frame)
+    return sentence("Image {number}", number=frame or number or index + 1)
 
 
 def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry, key: str) -> tuple[Finding, ...]:

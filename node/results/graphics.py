@@ -15,6 +15,7 @@ from node.results.identity import plain
 from node.results.placed_region import Floats, PlacedRegion, drawn, place_shape
 from node.results.segment_colours import colour_of
 from node.results.source_grid import PlacedMask
+from node.results.terms import label_in_words, term
 from node.results.uids import derive_uid
 from node.wording import in_words
 
@@ -28,6 +29,8 @@ class Graphic:
     points: Floats
     """(column, row) of the line that draws it, closed where it encloses something; one point for a point."""
     label: str
+    label_in_words: str
+    """The label in the language of the captions."""
     lines: tuple[str, ...]
     """What is known of it."""
     colour: tuple[int, int, int]
@@ -51,6 +54,7 @@ def graphics_of_findings(findings: Iterable[Finding]) -> list[Graphic]:
             place=finding.section.slice_index,
             points=finding.section.outline,
             label=finding.label,
+            label_in_words=finding.label_in_words,
             lines=(*finding.described(), *finding.measured()),
             colour=finding.colour,
             tracking_id=finding.tracking_id,
@@ -75,6 +79,7 @@ def _of_regions(regions: Iterable[PlacedRegion]) -> Iterator[Graphic]:
                 place=region.on_image.place,
                 points=region.outline(),
                 label=region.label,
+                label_in_words=region.label_in_words,
                 lines=(*region.described(), *region.measured()),
                 colour=region.colour,
                 tracking_id=region.tracking_id,
@@ -86,7 +91,7 @@ def _of_measurements(findings: Findings, source: Source, key: str, before: int) 
     """Shapes of one measurement have one colour; only the first has its text."""
     measured = ((group, one) for group in findings.groups for one in group.measurements if one.shapes)
     for number, (group, measurement) in enumerate(measured):
-        lines: tuple[str, ...] = (in_words(measurement.name.meaning, measurement.value, measurement.unit.value),)
+        lines: tuple[str, ...] = (in_words(term(measurement.name.meaning), measurement.value, measurement.unit.value),)
         for shape in measurement.shapes:
             on_image = place_shape(shape, source, group.label)
             if on_image is None:
@@ -95,6 +100,7 @@ def _of_measurements(findings: Findings, source: Source, key: str, before: int) 
                 place=on_image.place,
                 points=drawn(shape, on_image.points),
                 label=group.label,
+                label_in_words=label_in_words(group.label, group.finding.meaning, group.laterality),
                 lines=lines,
                 colour=colour_of(before + number),
                 tracking_id=plain(group.label),

@@ -6,7 +6,6 @@ the others.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from node.results.equipment import MANUFACTURER
 from node.results.finding import Finding
 from node.results.headers import describe_body_part, mark_lossy, reference
 from node.results.identity import noted, plain
+from node.results.lettering import caption, caption_lines, typeface
 from node.results.naming import series_description, series_number
 from node.results.parametric_map import on_image
 from node.results.rendering import (
@@ -39,15 +39,16 @@ from node.results.rendering import (
     draw_letters,
     draw_lines,
     draw_outline,
-    font,
     patient_orientation,
     render,
     tint,
     window_of,
 )
 from node.results.report_text import supersession_of
+from node.results.terms import term
 from node.results.uids import derive_uid
 from node.studies.source_image import laterality_of
+from node.translation import gettext
 from node.wording import NOTICE
 
 KEY_IMAGES = 10
@@ -159,7 +160,7 @@ def draw_key_image(analysis: Analysis, source: Source, finding: Finding, finding
     why = _explanation(analysis)
     if why is not None:
         tint(inset(), on_image(why, source, index)[part])
-        lines.insert(0, (plain(f"Coloured: {why.name}"), HOT))
+        lines.insert(0, (caption(gettext("Coloured: {name}", name=term(why.name))), HOT))
     return compose(slice_picture, insets, lines)
 
 
@@ -198,7 +199,7 @@ def _draw_number(picture: Image.Image, mask: NDArray[np.bool_], finding: Finding
     """The number of another finding at the upper right of its outline: it has a key image of its own."""
     _, top, right, _ = _frame(picture, mask, 3)
     draw = ImageDraw.Draw(picture)
-    draw.text((right, top), str(finding.number), fill=finding.colour, font=font(_TEXT), anchor="lb")
+    draw.text((right, top), str(finding.number), fill=finding.colour, font=typeface(_TEXT), anchor="lb")
 
 
 def _frame(picture: Image.Image, mask: NDArray[np.bool_], margin: float) -> tuple[float, float, float, float]:
@@ -214,11 +215,11 @@ def _lines(
 ) -> list[tuple[str, Colour]]:
     of = sum(f.lesion == finding.lesion for f in findings)
     lines: list[tuple[str, Colour]] = [
-        (plain(finding.segment.label), finding.colour),
-        (f"{finding.number} of {of}", FAINT),
-        *((plain(line, 1024), INK) for line in (*finding.described(), *finding.measured())),
+        (caption(finding.label_in_words), finding.colour),
+        (gettext("{number} of {all}", number=finding.number, all=of), FAINT),
+        *((caption(line), INK) for line in (*finding.described(), *finding.measured())),
         ("", INK),
-        (f"{finding.image}, window {window[1]:.0f} / level {window[0]:.0f}", FAINT),
+        (f"{finding.image}, {window_text(window)}", FAINT),
         *closing_lines(analysis),
     ]
     return lines
@@ -228,17 +229,22 @@ def closing_lines(analysis: Analysis) -> list[tuple[str, Colour]]:
     """Return the last lines of every key image: algorithm, what was not analysed, what this replaces, the notice."""
     lines: list[tuple[str, Colour]] = [(plain(f"{analysis.algorithm.name} {analysis.algorithm.version}"), FAINT)]
     if analysis.outcome == Outcome.PARTIAL:
-        lines.append((plain(f"Analysed in part: {analysis.reason}", 1024), WARNING))
+        lines.append((caption(gettext("Analysed in part: {reason}", reason=analysis.reason)), WARNING))
     if supersession_of(analysis):
         lines.append((supersession_of(analysis), INK))
-    return [*lines, (NOTICE, WARNING)]
+    return [*lines, (gettext(NOTICE), WARNING)]
+
+
+def window_text(window: tuple[float, float]) -> str:
+    """Return the window of a picture, which is level and width."""
+    return gettext("window {width} / level {level}", width=f"{window[1]:.0f}", level=f"{window[0]:.0f}")
 
 
 def compose(
     slice_picture: Image.Image, insets: Sequence[Image.Image], text: Sequence[tuple[str, Colour]]
 ) -> Image.Image:
     """Return one picture of an image, magnified details and lines of text, which are wrapped."""
-    lines = [(part, colour) for line, colour in text for part in textwrap.wrap(line, 36) or [""]]
+    lines = [(part, colour) for line, colour in text for part in caption_lines(line)]
     top = sum(inset.height for inset in insets)
     height = max(slice_picture.height, top + 20 + round(1.4 * _TEXT) * len(lines))
     page = Image.new("RGB", (EDGE + COLUMN, height + height % 2), BACKGROUND)

@@ -19,6 +19,7 @@ from node.pipeline import Measurement
 from node.results.analysis import Source
 from node.results.report_codes import ATTENUATION
 from node.results.source_grid import PlacedMask
+from node.translation import sentence
 from node.wording import digits
 
 Floats = NDArray[np.float64]
@@ -143,7 +144,7 @@ def too_coarse(section: Section, geometry: VolumeGeometry) -> str:
     step = float(max(geometry.spacing))
     if section.long_axis_mm >= 2 * step:
         return ""
-    return f"Shorter than two voxels of {digits(step, '')} mm: its size is a rough estimate"
+    return sentence("Shorter than two voxels of {step} mm: its size is a rough estimate", step=digits(step, ""))
 
 
 def _area(line: Floats) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from io import BytesIO
 from typing import Any
@@ -27,13 +27,13 @@ from reportlab.platypus import Image as Drawing
 from reportlab.platypus.flowables import KeepInFrame
 
 from node import __version__
-from node.config import Language
 from node.results import fonts as typeface
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import by_instance, reference
 from node.results.identity import Identity, noted
 from node.results.key_image import Picture
+from node.results.lettering import page_language
 from node.results.naming import series_description, series_number
 from node.results.pdf_text import pdf_file, pdf_text
 from node.results.placed_region import PlacedRegion
@@ -46,7 +46,7 @@ from node.results.report_text import (
     supersession_of,
 )
 from node.results.uids import derive_uid
-from node.translation import LANGUAGES, InterfaceLanguage, gettext, in_language, marked
+from node.translation import gettext, in_language, marked
 from node.wording import NOTICE, person
 
 ROWS = 12
@@ -115,12 +115,6 @@ def encode_pdf(
     return dataset
 
 
-def page_language(languages: Collection[Language]) -> InterfaceLanguage:
-    """Return the language of a page for destinations with these languages."""
-    spoken = [one for one in LANGUAGES if set(languages) == {one}]
-    return spoken[0] if spoken else "en"
-
-
 def _reference(sop_class: str, uid: str) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
@@ -145,7 +139,13 @@ def draw_page(
     algorithm = analysis.algorithm
     identity = {gettext(title): _stated(source.datasets[0], keyword) for title, keyword in _IDENTITY}
     notice, title = gettext(NOTICE), gettext("AI report: {title}", title=analysis.title)
-    texts = (notice, *identity.values(), *impressions, *remarks_of(analysis), *(finding.label for finding in findings))
+    texts = (
+        notice,
+        *identity.values(),
+        *impressions,
+        *remarks_of(analysis),
+        *(finding.label_in_words for finding in findings),
+    )
     story: list[Flowable] = [
         pdf_text(title, 15),
         pdf_text(notice, 10, colors.HexColor("#b04000")),
@@ -217,9 +217,9 @@ def _findings(findings: Sequence[Finding | PlacedRegion]) -> Table:
     lines = [("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP")]
     for finding in findings[:ROWS]:
         cells = (
-            finding.label,
-            "; ".join(filter(None, (*finding.described(), finding.image))),
-            "; ".join(finding.measured()),
+            finding.label_in_words,
+            gettext("; ").join(filter(None, (*finding.described(), f"{finding.image}"))),
+            gettext("; ").join(finding.measured()),
         )
         lines.append(("BACKGROUND", (0, len(rows)), (0, len(rows)), colors.Color(*(v / 255 for v in finding.colour))))
         rows.append(["", *(pdf_text(text, 8) for text in cells)])

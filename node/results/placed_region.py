@@ -14,10 +14,11 @@ from pydicom.sr.codedict import codes
 from node.errors import EncodeError
 from node.pipeline import Findings, Measurement, Region, Shape, Unsuitable
 from node.results.analysis import Source
-from node.results.finding import image_name, in_text
+from node.results.finding import image_name
 from node.results.headers import by_frame, frame_key
 from node.results.identity import plain
 from node.results.segment_colours import colour_of
+from node.results.terms import evaluation_lines, in_text, label_in_words, term
 from node.results.uids import derive_uid
 from node.wording import in_words
 
@@ -54,8 +55,13 @@ class PlacedRegion:
 
     @property
     def label(self) -> str:
-        """Its name in texts and pictures."""
+        """Its name."""
         return self.region.label
+
+    @property
+    def label_in_words(self) -> str:
+        """Its name in texts and pictures, in the language that is spoken."""
+        return label_in_words(self.label, self.region.finding.meaning, self.region.laterality)
 
     @property
     def tracking_id(self) -> str:
@@ -73,11 +79,11 @@ class PlacedRegion:
     def described(self) -> tuple[str, ...]:
         """Lines of text: finding and site, then evaluations."""
         region = self.region
-        return in_text(region.finding, region.site, region.laterality, region.evaluations)
+        return in_text(region.finding, region.site, region.laterality), *evaluation_lines(region.evaluations)
 
     def measured(self) -> tuple[str, ...]:
         """Lines of text: measurements."""
-        return tuple(in_words(m.name.meaning, m.value, m.unit.value) for m in self.measurements())
+        return tuple(in_words(term(m.name.meaning), m.value, m.unit.value) for m in self.measurements())
 
     def outline(self) -> Floats:
         """Points of a line that draws it on its image; one point for a point."""

@@ -13,6 +13,7 @@ import numpy as np
 from node.pipeline import Findings, Lesion, Segment, Unsuitable, codes
 from node.pipeline.label_map import Box, boxes_of, inside
 from node.studies.source import SourceSeries
+from node.translation import sentence
 
 METAL_HU = 2500.0
 """Denser than cortical bone and enamel."""
@@ -36,9 +37,12 @@ def unfit(findings: Findings, source: SourceSeries) -> str:
     for (segment, limit), box in zip(entries, boxes, strict=True):
         share = _share(segment, box, source)
         if share > limit:
-            return (
-                f"NOT ANALYSED: {segment.label} would fill {100 * share:.0f} % of the images, more than "
-                f"{100 * limit:.0f} %: the model or its settings do not fit these images."
+            return sentence(
+                "NOT ANALYSED: {label} would fill {share} % of the images, more than {limit} %: the model or its "
+                "settings do not fit these images.",
+                label=segment.label,
+                share=f"{100 * share:.0f}",
+                limit=f"{100 * limit:.0f}",
             )
     return ""
 
@@ -71,16 +75,23 @@ def _impairments(source: SourceSeries) -> Iterator[str]:
         return
     share = float(np.mean(levels > METAL_HU))
     if share > METAL_SHARE:
-        yield f"Metal or contrast above {METAL_HU:.0f} HU in {100 * share:.1f} % of the voxels: expect artefacts."
+        yield sentence(
+            "Metal or contrast above {level} HU in {share} % of the voxels: expect artefacts.",
+            level=f"{METAL_HU:.0f}",
+            share=f"{100 * share:.1f}",
+        )
 
 
 def _reservations(lesion: Lesion, source: SourceSeries) -> Iterator[str]:
     (box,) = boxes_of([lesion.segment])
     share = _share(lesion.segment, box, source)
     shape = lesion.segment.mask.array.shape
-    name = lesion.segment.label
+    label = lesion.segment.label
     if share > LARGEST_SHARE:
-        yield f"{name} fills {100 * share:.0f} % of the images, which is hardly plausible."
+        share_text = f"{100 * share:.0f}"
+        yield sentence(
+            "{label} fills {share} % of the images, which is hardly plausible.", label=label, share=share_text
+        )
     ends = ((part.start == 0 or part.stop == size) for part, size in zip(box or (), shape, strict=False) if size > 1)
     if any(ends):
-        yield f"{name} reaches the edge of what was analysed: it may be larger than measured."
+        yield sentence("{label} reaches the edge of what was analysed: it may be larger than measured.", label=label)

@@ -15,6 +15,7 @@ from pydicom.pixels.utils import iter_pixels
 from node.results.analysis import Analysis
 from node.results.finding import Finding
 from node.results.headers import frame_key
+from node.translation import sentence
 
 _REPORTS = ("sr", "sr alone")
 
@@ -58,9 +59,9 @@ class Predecessor:
         except ValueError:
             return "an earlier report"
         return (
-            f"the report of {created:%H:%M}"
+            sentence("the report of {at}", at=f"{created:%H:%M}")
             if created.date() == moment.date()
-            else f"the report of {created:%Y-%m-%d %H:%M}"
+            else sentence("the report of {at}", at=f"{created:%Y-%m-%d %H:%M}")
         )
 
 

@@ -11,10 +11,10 @@ from pydicom import Dataset
 from node.results.analysis import Analysis, Source
 from node.results.finding import image_name
 from node.results.graphics import Graphic
-from node.results.identity import plain
-from node.results.key_image import EDGE, KEY_IMAGES, Picture, closing_lines, compose
+from node.results.key_image import EDGE, KEY_IMAGES, Picture, closing_lines, compose, window_text
+from node.results.lettering import caption, typeface
 from node.results.placed_region import Floats
-from node.results.rendering import FAINT, INK, Colour, directions_of, draw_letters, font, render, size_of, window_of
+from node.results.rendering import FAINT, INK, Colour, directions_of, draw_letters, render, size_of, window_of
 from node.studies.source_image import laterality_of, view_of
 
 _TEXT = 15
@@ -45,12 +45,12 @@ def _draw(analysis: Analysis, source: Source, place: int, graphics: Sequence[Gra
     for number, graphic in enumerate((one for one in graphics if one.place == place), 1):
         _draw_graphic(picture, graphic, str(number), scale)
         if graphic.lines:
-            lines.append((plain(f"{number}. {graphic.label}"), graphic.colour))
-            lines += [(plain(line, 1024), INK) for line in graphic.lines]
+            lines.append((caption(f"{number}. {graphic.label_in_words}"), graphic.colour))
+            lines += [(caption(line), INK) for line in graphic.lines]
     if (directions := directions_of(original)) is not None:
         draw_letters(picture, *directions)
     side_and_view = " ".join(filter(None, (laterality_of(original), view_of(original))))
-    name = ", ".join(filter(None, (image_name(source, place), side_and_view)))
+    name = ", ".join(filter(None, (f"{image_name(source, place)}", side_and_view)))
     lines += [("", INK), (f"{name}, {shown_as}" if shown_as else name, FAINT), *closing_lines(analysis)]
     return compose(picture, (), lines)
 
@@ -62,7 +62,7 @@ def _image(source: Source, place: int) -> tuple[Image.Image, str]:
     if source.modality in _SLICES:
         values = source.image(place)
         window = window_of(values, np.zeros(values.shape, np.bool_), original)
-        return render(values, spacing, EDGE, window), f"window {window[1]:.0f} / level {window[0]:.0f}"
+        return render(values, spacing, EDGE, window), window_text(window)
     rgb = source.picture(place)
     size = size_of(rgb.shape[:2], spacing, EDGE)
     return Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC), ""
@@ -91,4 +91,4 @@ def _draw_graphic(picture: Image.Image, graphic: Graphic, name: str, scale: Floa
         draw.line([tuple(point) for point in points.tolist()], fill=graphic.colour, width=2)
     right, top = float(points[:, 0].max()) + 3, float(points[:, 1].min()) - 3
     at = (min(right, picture.width - 2.0 * _TEXT), max(top, 1.5 * _TEXT))
-    draw.text(at, name, fill=graphic.colour, font=font(_TEXT), anchor="lb", stroke_width=2, stroke_fill=(0, 0, 0))
+    draw.text(at, name, fill=graphic.colour, font=typeface(_TEXT), anchor="lb", stroke_width=2, stroke_fill=(0, 0, 0))

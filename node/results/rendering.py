@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from pydicom import Dataset
 from scipy import ndimage
 
+from node.results.lettering import typeface
 from node.studies.source_image import orientation_of
 
 Array = NDArray[Any]
@@ -188,7 +189,7 @@ def draw_letters(
         (down, (middle, bottom - 6), "md"),
         (_OPPOSITE[down], (middle, top + 6), "ma"),
     ):
-        draw.text(at, text, fill=LETTER, font=font(size), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
+        draw.text(at, text, fill=LETTER, font=typeface(size), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def draw_lines(picture: Image.Image, at: tuple[int, int], lines: Iterable[tuple[str, Colour]], size: int) -> None:
@@ -196,9 +197,4 @@ def draw_lines(picture: Image.Image, at: tuple[int, int], lines: Iterable[tuple[
     draw = ImageDraw.Draw(picture)
     for number, (text, colour) in enumerate(lines):
         shown = unicodedata.normalize("NFKC", text)  # the typeface has no raised 3
-        draw.text((at[0], at[1] + round(1.4 * size) * number), shown, fill=colour, font=font(size))
-
-
-def font(size: int) -> Any:
-    """Pillow's own typeface: Latin letters."""
-    return ImageFont.load_default(size)
+        draw.text((at[0], at[1] + round(1.4 * size) * number), shown, fill=colour, font=typeface(size))

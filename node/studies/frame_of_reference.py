@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from node.translation import sentence
+
 _EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "StationName")
 _LEAST_IMAGES = 3
 """Fewer images always have equal distances."""
@@ -45,16 +47,18 @@ def shared_uid(series_instance_uid: str) -> UID:
 
 def assumption(count: int) -> str:
     """Say in a report on ``count`` images that they were assumed to share a Frame of Reference."""
-    return (
-        f"Each of the {count} images states another Frame of Reference, as after a faulty de-identification. They were "
-        "assumed to lie in one, because their positions, orientation and equipment agree."
+    return sentence(
+        "Each of the {count} images states another Frame of Reference, as after a faulty de-identification. They were "
+        "assumed to lie in one, because their positions, orientation and equipment agree.",
+        count=count,
     )
 
 
 def advice(count: int) -> str:
     """Say why a series of ``count`` images is not analysed, and how to repair it."""
-    return (
-        f"each of the {count} images states another Frame of Reference UID, as after a faulty de-identification, and "
+    return sentence(
+        "each of the {count} images states another Frame of Reference UID, as after a faulty de-identification, and "
         "their geometry or equipment does not show that they lie in one. To repair it, give all images of the series "
-        "one Frame of Reference UID and send them as a new series"
+        "one Frame of Reference UID and send them as a new series",
+        count=count,
     )

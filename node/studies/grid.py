@@ -17,7 +17,16 @@ from node.studies.frame_of_reference import (
     may_be_shared,
     without_frame_of_reference,
 )
+from node.studies.left_out import (
+    lacking_text,
+    left_out_text,
+    part_text,
+    repeated_text,
+    several_volumes_text,
+    too_small_text,
+)
 from node.studies.slice_steps import STEP_TOLERANCE, irregularity, slices_of_images
+from node.translation import joined, sentence
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +38,7 @@ ORIENTATION_TOLERANCE = 1e-3
 """Largest difference of a direction cosine within a series."""
 LEAST_PART = 0.5
 """The regular part of a series must hold more than this fraction of its images: less would pass for the whole."""
+_LACKING = "geometry"
 _GEOMETRY = (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3), ("PixelSpacing", 2))
 
 
@@ -90,23 +100,23 @@ def describe(datasets: Sequence[Dataset]) -> Grid:
     if grid.affine is not None and not grid.left_out and may_be_shared(images):
         return replace(grid, assumption=assumption(len(images)))
     reasons = (grid.fault or grid.left_out, advice(len(images)))
-    return unplaced(datasets, "; ".join(filter(None, reasons)), gap=grid.gap)
+    return unplaced(datasets, joined(filter(None, reasons), "; "), gap=grid.gap)
 
 
 def _describe(datasets: Sequence[Dataset]) -> Grid:
     everything = range(len(datasets))
     if any("PerFrameFunctionalGroupsSequence" in d or _integer(d, "NumberOfFrames") != 1 for d in datasets):
-        return unplaced(datasets, "multi-frame images without a position for every frame")
+        return unplaced(datasets, sentence("multi-frame images without a position for every frame"))
     images = [i for i in everything if "Rows" in datasets[i]]
     if not images:
-        return unplaced(datasets, "the series holds no images")
+        return unplaced(datasets, sentence("the series holds no images"))
     alike, difference = _alike(datasets, images)
     fault = _plane_fault(datasets[alike[0]])
     if len(alike) <= LEAST_PART * len(images):
         fault = difference
     if fault:
         return unplaced(datasets, fault)
-    left_out = [f"{_images(len(images) - len(alike))} left out: {difference}"] if difference else []
+    left_out = [left_out_text(len(images) - len(alike), difference)] if difference else []
     return _stack(datasets, alike, left_out)
 
 
@@ -125,23 +135,27 @@ def _alike(datasets: Sequence[Dataset], images: Sequence[int]) -> tuple[list[int
     lacking = [i for i in images if _lacking(datasets[i])]
     if lacking:
         keyword = _lacking(datasets[lacking[0]])
-        return largest, f"{keyword} is missing or unusable in {len(lacking)} of {len(images)} images"
-    return largest, _difference(datasets[largest[0]], datasets[others[0]]) if others else ""
+        return largest, lacking_text(keyword, len(lacking), len(images))
+    keyword = _difference(datasets[largest[0]], datasets[others[0]]) if others else ""
+    if keyword == _LACKING:
+        return largest, sentence("geometry is missing")
+    return largest, sentence("{keyword} differs within the series", keyword=keyword) if keyword else ""
 
 
 def _difference(one: Dataset, other: Dataset) -> str:
+    """The attribute by which two images differ, ``_LACKING`` where one of them has no geometry; empty: none."""
     if _lacking(one) or _lacking(other):
-        return "" if _lacking(one) == _lacking(other) else "geometry is missing"
+        return "" if _lacking(one) == _lacking(other) else _LACKING
     for keyword in ("Rows", "Columns", "FrameOfReferenceUID"):
         if one.get(keyword) != other.get(keyword):
-            return f"{keyword} differs within the series"
+            return keyword
     for keyword, count, tolerance in (
         ("ImageOrientationPatient", 6, ORIENTATION_TOLERANCE),
         ("PixelSpacing", 2, POSITION_TOLERANCE_MM),
     ):
         ours, theirs = numbers(one, keyword, count), numbers(other, keyword, count)
         if ours is not None and theirs is not None and np.abs(ours - theirs).max() > tolerance:
-            return f"{keyword} differs within the series"
+            return keyword
     return ""
 
 
@@ -152,11 +166,11 @@ def _lacking(dataset: Dataset) -> str:
 
 def _plane_fault(dataset: Dataset) -> str:
     if _lacking(dataset):
-        return f"{_lacking(dataset)} is missing or unusable in all images"
+        return sentence("{keyword} is missing or unusable in all images", keyword=_lacking(dataset))
     if min(float(v) for v in dataset.PixelSpacing) <= 0:
-        return "PixelSpacing is not positive"
+        return sentence("PixelSpacing is not positive")
     if abs(np.linalg.norm(slice_normal(dataset)) - 1) > ORIENTATION_TOLERANCE:
-        return "ImageOrientationPatient does not hold two perpendicular unit vectors"
+        return sentence("ImageOrientationPatient does not hold two perpendicular unit vectors")
     return ""
 
 
@@ -175,12 +189,10 @@ def _stack(datasets: Sequence[Dataset], alike: Sequence[int], left_out: list[str
         most = max(len(place) for place in places)
         return unplaced(
             datasets,
-            f"{several} of {len(places)} slice positions occur more than once (up to {most} times): several volumes in "
-            "one series, such as time points, echoes or b-values",
+            several_volumes_text(several, len(places), most),
         )
     if several:
-        occur = "1 slice position occurs" if several == 1 else f"{several} slice positions occur"
-        left_out.append(f"{occur} more than once; the last image of each was analysed")
+        left_out.append(repeated_text(several))
     chosen = [place[-1] for place in places]
     placed = np.array([positions[i] for i in chosen])
     steps = np.diff(placed @ normal)
@@ -190,13 +202,10 @@ def _stack(datasets: Sequence[Dataset], alike: Sequence[int], left_out: list[str
     if slices:
         return _regular(datasets, chosen, placed, [*left_out, bridged], gap=gap, slices=slices)
     if last - first + 1 < len(chosen):
-        words = words or "the slices are shifted against each other"
+        words = words or sentence("the slices are shifted against each other")
         if last - first + 1 <= LEAST_PART * len(alike):
-            fault = f"{words}; the largest regular part has {last - first + 1} of {len(alike)} images"
-            return unplaced(datasets, fault, gap=gap)
-        left_out.append(
-            f"{words}; only the largest regular part can be analysed, {last - first + 1} of {len(alike)} images"
-        )
+            return unplaced(datasets, too_small_text(words, last - first + 1, len(alike)), gap=gap)
+        left_out.append(part_text(words, last - first + 1, len(alike)))
     chosen, placed = chosen[first : last + 1], placed[first : last + 1]
     return _regular(datasets, chosen, placed, left_out, gap=gap)
 
@@ -235,7 +244,9 @@ def _regular(
     step = float((placed[-1] - placed[0]) @ normal) / last if last else _single_step(first)
     shift = (placed - placed[0]) @ np.stack([cosines[3:], cosines[:3]], axis=1)  # mm along rows and columns
     if len(chosen) > 1 and np.abs(shift[-1]).max() > SHEAR_LIMIT * step * last:
-        return unplaced(datasets, "the slices are shifted against each other by more than a tilted gantry does")
+        return unplaced(
+            datasets, sentence("the slices are shifted against each other by more than a tilted gantry does")
+        )
     pixels = np.rint(shift / [row_spacing, column_spacing]).astype(int)
     pixels -= pixels.min(axis=0)
     affine = np.eye(4)
@@ -247,7 +258,7 @@ def _regular(
         order=tuple(chosen),
         affine=affine,
         fault="",
-        left_out="; ".join(left_out),
+        left_out=joined(left_out, "; "),
         gap=gap,
         slices=slices,
         offsets=tuple((int(r), int(c)) for r, c in pixels) if pixels.any() else (),
@@ -278,10 +289,6 @@ def _integer(dataset: Dataset, keyword: str) -> int:
         return 1
     number = numbers(dataset, keyword, 1)
     return 0 if number is None else int(number[0])
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
 
 
 def unplaced(datasets: Sequence[Dataset], fault: str, *, gap: bool = False) -> Grid:

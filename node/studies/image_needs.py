@@ -10,7 +10,7 @@ from node.pipeline import Needs
 from node.studies.source import SourceSeries
 from node.studies.source_image import ImageName, laterality_of, view_of
 from node.studies.suitability import image_fault
-from node.wording import count_of
+from node.translation import Sentence, in_every_language, joined, marked, ngettext, sentence
 
 
 def taken_images(needs: Needs, series: SourceSeries) -> tuple[SourceSeries, str]:
@@ -33,16 +33,25 @@ def part_taken(needs: Needs, series: SourceSeries) -> tuple[ImageName, ...]:
 
 def _why(reasons: list[str]) -> str:
     counts = Counter(filter(None, reasons)).most_common()
-    return "; ".join(f"{count_of(count, 'image')} not analysed: {reason}" for reason, count in counts)
+    return joined((_not_analysed(reason, count) for reason, count in counts), "; ")
+
+
+def _not_analysed(reason: str, count: int) -> Sentence:
+    return in_every_language(
+        lambda: ngettext(
+            "{number} image not analysed: {reason}", "{number} images not analysed: {reason}", count, reason=reason
+        )
+    )
 
 
 def _unmet(needs: Needs, header: Dataset) -> str:
     if fault := image_fault(header):
         return fault
-    for what, value, wanted in (
-        ("view", view_of(header), needs.views),
-        ("laterality", laterality_of(header), needs.lateralities),
+    for text, value, wanted in (
+        (marked("its view is {stated}, needed is {wanted}"), view_of(header), needs.views),
+        (marked("its laterality is {stated}, needed is {wanted}"), laterality_of(header), needs.lateralities),
     ):
         if wanted and value not in wanted:
-            return f"its {what} is {value or 'not stated'}, needed is {' or '.join(sorted(wanted))}"
+            stated, either = value or sentence("not stated"), joined((sentence(one) for one in sorted(wanted)), " or ")
+            return sentence(text, stated=stated, wanted=either)
     return ""

@@ -13,6 +13,7 @@ from pydicom import Dataset
 
 from node.errors import InputError
 from node.pipeline import Unsuitable
+from node.translation import sentence
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +38,7 @@ class MinimalSeries:
     @property
     def geometry(self) -> VolumeGeometry:
         """Raises ``Unsuitable``: there is none."""
-        raise Unsuitable("the images were not read")
+        raise Unsuitable(sentence("the images were not read"))
 
     @property
     def offsets(self) -> tuple[tuple[int, int], ...]:

@@ -17,6 +17,7 @@ from node.pipeline import Unsuitable
 from node.studies.bounded_file import BoundedFile
 from node.studies.pixel_size import check_pixel_size
 from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE
+from node.translation import sentence
 
 Array = NDArray[Any]
 _PADDING_HU = -1500.0
@@ -39,7 +40,7 @@ def read_pixels(
             dataset = dcmread(file)
         uid = dataset.get("SOPInstanceUID", "")
         if int(dataset.get("SamplesPerPixel") or 1) != 1 and not colour:
-            raise Unsuitable("the images are in colour; grey-scale images are needed")
+            raise Unsuitable(sentence("the images are in colour; grey-scale images are needed"))
         check_pixel_size(dataset)
         frames = [int(h.ReferencedFrameNumber) - 1 for h in headers if "ReferencedFrameNumber" in h]
         decoded = iter_pixels(dataset, indices=frames) if frames else iter([pixel_array(dataset)])

@@ -8,6 +8,7 @@ from node.pipeline import VOLUME_KEYS, Needs
 from node.studies.grid import Floats, plane_name
 from node.studies.image_needs import taken_images
 from node.studies.source import SourceSeries
+from node.translation import Sentence, gettext, in_every_language, joined, marked, sentence
 from node.wording import written
 
 
@@ -21,8 +22,11 @@ def unmet(needs: Needs, series: SourceSeries) -> str:
     if needs.volumes_by:
         key = series.parts[0][0] if series.parts else {}
         if set(key) != {needs.volumes_by}:
-            wanted = f"volumes that differ in {VOLUME_KEYS[needs.volumes_by]} alone are needed"
-            return f"{series.grid.fault or 'the series holds one volume'}; {wanted}"
+            return sentence(
+                "{fault}; volumes that differ in {key} alone are needed",
+                fault=series.grid.fault or sentence("the series holds one volume"),
+                key=sentence(VOLUME_KEYS[needs.volumes_by]),
+            )
         series = images
     if series.grid.affine is None:
         return series.grid.fault if needs.regular_grid else ""
@@ -32,21 +36,39 @@ def unmet(needs: Needs, series: SourceSeries) -> str:
 def _wrong_geometry(needs: Needs, series: SourceSeries, affine: Floats) -> str:
     plane = plane_name(series.datasets[0].ImageOrientationPatient)
     if needs.planes and plane not in needs.planes:
-        return f"the slices are {plane}, needed is {_either(needs.planes)}"
+        return sentence(
+            "the slices are {plane}, needed is {planes}", plane=sentence(plane), planes=_either(needs.planes)
+        )
     step, row, column = (float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
-    for what, value, limit in (
-        ("slices are", step if len(series.datasets) > 1 else 0.0, needs.max_slice_spacing_mm),
-        ("pixels are", max(row, column), needs.max_pixel_spacing_mm),
+    for text, value, limit in (
+        (
+            marked("slices are {value} mm apart, at most {limit} mm are needed"),
+            step if len(series.datasets) > 1 else 0.0,
+            needs.max_slice_spacing_mm,
+        ),
+        (
+            marked("pixels are {value} mm apart, at most {limit} mm are needed"),
+            max(row, column),
+            needs.max_pixel_spacing_mm,
+        ),
     ):
         if limit is not None and value > limit:
-            return f"{what} {written(value)} mm apart, at most {written(limit)} mm are needed"
+            return sentence(text, value=written(value), limit=written(limit))
     first = series.datasets[0]
-    for what, value, limit in (
-        ("images cover", step * len(series.datasets), needs.min_coverage_mm),
-        ("images are wide", min(row * int(first.Rows), column * int(first.Columns)), needs.min_field_mm),
+    for text, value, limit in (
+        (
+            marked("images cover {value} mm, at least {limit} mm are needed"),
+            step * len(series.datasets),
+            needs.min_coverage_mm,
+        ),
+        (
+            marked("images are wide {value} mm, at least {limit} mm are needed"),
+            min(row * int(first.Rows), column * int(first.Columns)),
+            needs.min_field_mm,
+        ),
     ):
         if limit is not None and value < limit:
-            return f"{what} {value:.0f} mm, at least {written(limit)} mm are needed"
+            return sentence(text, value=f"{value:.0f}", limit=written(limit))
     return ""
 
 
@@ -65,16 +87,20 @@ def _wrong_modality(needs: Needs, series: SourceSeries) -> str:
     modalities = {str(header.get("Modality") or "") for header in series.datasets}
     if modalities <= needs.modalities:
         return ""
-    stated = " and ".join(sorted(modality or "absent" for modality in modalities))
-    return f"Modality is {stated}, needed is {_either(needs.modalities)}"
+    stated = joined(sorted(modality or sentence("absent") for modality in modalities), " and ")
+    return sentence("Modality is {stated}, needed is {wanted}", stated=stated, wanted=_either(needs.modalities))
 
 
 def _wrong_part(needs: Needs, series: SourceSeries) -> str:
     body_part = str(series.attribute("BodyPartExamined") or "").strip().upper()
     if needs.body_parts and body_part and body_part not in needs.body_parts:
-        return f"BodyPartExamined is {body_part}, needed is {_either(needs.body_parts)}"
+        wanted = _either(needs.body_parts)
+        return sentence("BodyPartExamined is {stated}, needed is {wanted}", stated=body_part, wanted=wanted)
     if len(series.datasets) < needs.min_slices:
-        return f"the series has {len(series.datasets)} images, at least {needs.min_slices} are needed"
+        number = len(series.datasets)
+        return sentence(
+            "the series has {number} images, at least {least} are needed", number=number, least=needs.min_slices
+        )
     return ""
 
 
@@ -85,12 +111,16 @@ def _unusual(needs: Needs, series: SourceSeries) -> str:
         for percent, (least, greatest) in needs.levels.items():
             value = float(np.percentile(levels, percent))
             if not least <= value <= greatest:
-                return (
-                    f"unlike the images this algorithm was made for: {percent} % of the grey levels are below "
-                    f"{value:.0f}, expected is {written(least)} to {written(greatest)}"
+                return sentence(
+                    "unlike the images this algorithm was made for: {percent} % of the grey levels are below {value}, "
+                    "expected is {least} to {greatest}",
+                    percent=percent,
+                    value=f"{value:.0f}",
+                    least=written(least),
+                    greatest=written(greatest),
                 )
     return ""
 
 
-def _either(values: frozenset[str]) -> str:
-    return " or ".join(sorted(values))
+def _either(values: frozenset[str]) -> Sentence:
+    return in_every_language(lambda: gettext(" or ").join(gettext(value) for value in sorted(values)))

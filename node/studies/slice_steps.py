@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from node.translation import in_every_language, ngettext, sentence
 from node.wording import written
 
 Floats = NDArray[np.float64]
@@ -38,8 +39,17 @@ def slices_of_images(steps: Floats, vectors: Floats) -> tuple[tuple[int, ...], s
     if (np.linalg.norm(vectors - counts[:, None] * straight, axis=1) > STEP_TOLERANCE * usual).any():
         return (), ""
     slices = (0, *np.cumsum(counts).tolist())
-    which = "1 image is missing and was" if missing == 1 else f"{missing} images are missing and were"
-    return slices, f"{which} interpolated between the neighbours, {images} of {images + missing} images were analysed"
+    return slices, in_every_language(
+        lambda: ngettext(
+            "{number} image is missing and was interpolated between the neighbours, {images} of {all} images were "
+            "analysed",
+            "{number} images are missing and were interpolated between the neighbours, {images} of {all} images were "
+            "analysed",
+            missing,
+            images=images,
+            all=images + missing,
+        )
+    )
 
 
 def irregularity(steps: Floats) -> tuple[str, bool]:
@@ -53,6 +63,10 @@ def irregularity(steps: Floats) -> tuple[str, bool]:
     missing = int((np.rint(wide / usual) - 1).sum())
     multiples = np.abs(steps / usual - np.maximum(np.rint(steps / usual), 1)) <= STEP_TOLERANCE * 2
     if missing > 0 and multiples.all():
-        places = "1 place" if len(wide) == 1 else f"{len(wide)} places"
-        return f"slices are missing: {missing} at {places} (step {written(usual)} mm)", True
-    return f"slice steps vary from {written(steps.min())} to {written(steps.max())} mm", False
+        step = written(usual)
+        places = in_every_language(lambda: ngettext("{number} place", "{number} places", len(wide)))
+        return sentence(
+            "slices are missing: {missing} at {places} (step {step} mm)", missing=missing, places=places, step=step
+        ), True
+    least, greatest = written(steps.min()), written(steps.max())
+    return sentence("slice steps vary from {least} to {greatest} mm", least=least, greatest=greatest), False

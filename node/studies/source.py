@@ -33,6 +33,7 @@ from node.studies.source_image import ImageName, SourceImage
 from node.studies.stored_image import Decoder, StoredImage, decode_here
 from node.studies.suitability import count_reasons, slice_fault
 from node.studies.volumes import described, volumes_of
+from node.translation import joined, sentence
 
 _SAMPLES = 5
 """Images that the grey levels are taken from."""
@@ -147,7 +148,7 @@ class SourceSeries:
     @property
     def left_out(self) -> str:
         """Which images of the series are not analysed, and why, in words for a radiologist; empty when all are."""
-        return "; ".join(filter(None, (self.set_aside, self.grid.left_out)))
+        return joined(filter(None, (self.set_aside, self.grid.left_out)), "; ")
 
     def attribute(self, keyword: str) -> Any:
         """Value of an attribute of the first image by keyword, ``None`` when absent."""
@@ -169,7 +170,9 @@ class SourceSeries:
         first = self.datasets[0]
         shape = (self.slices[-1] + 1, *self.grid.spread(int(first.Rows), int(first.Columns)))
         if prod(shape) > _MOST_VOXELS:
-            raise Unsuitable(f"a volume of {' x '.join(map(str, shape))} voxels is larger than any memory")
+            raise Unsuitable(
+                sentence("a volume of {shape} voxels is larger than any memory", shape=" x ".join(map(str, shape)))
+            )
         try:
             return VolumeGeometry(
                 affine=self.grid.affine,
@@ -178,7 +181,7 @@ class SourceSeries:
                 frame_of_reference_uid=str(first.get("FrameOfReferenceUID") or "") or None,
             )
         except ValueError as error:  # highdicom measures more closely whether the axes are at right angles
-            raise Unsuitable(f"the images are on no regular grid: {error}") from error
+            raise Unsuitable(sentence("the images are on no regular grid: {error}", error=str(error))) from error
 
     def image(self, index: int) -> np.ndarray[Any, Any]:
         """Values ``[row, column]`` of one of ``datasets``; raises as ``volume`` does."""

@@ -28,7 +28,9 @@ from pydicom.uid import (
 )
 
 from node.studies.grid import numbers
+from node.studies.left_out import left_out_text
 from node.studies.result_mark import result_mark
+from node.translation import joined, marked, sentence
 from node.wording import written
 
 _CLASSES = {
@@ -78,58 +80,66 @@ def image_fault(header: Dataset) -> str:
     """Return why an image or frame cannot be analysed on its own; empty if it can. Images in colour can."""
     uid = str(header.get("SOPClassUID") or "")
     if uid in _TOMOSYNTHESIS:
-        return "it is a tomosynthesis, whose frames are no mammograms"
+        return sentence("it is a tomosynthesis, whose frames are no mammograms")
     if "Rows" not in header:
-        return "it is no image"
+        return sentence("it is no image")
     if "NumberOfFrames" in header and _number(header, "NumberOfFrames", 1) > 1:
-        return "it has more frames than can be taken apart"
+        return sentence("it has more frames than can be taken apart")
     return _mark_fault(header) or _size_fault(header)
 
 
 def count_reasons(reasons: Iterable[str]) -> str:
     """Return how many images are left out by reason, the most frequent first."""
     counted = Counter(reasons).most_common()
-    return "; ".join(f"{count} image{'s' if count > 1 else ''} left out: {reason}" for reason, count in counted)
+    return joined((left_out_text(count, reason) for reason, count in counted), "; ")
 
 
 def _mark_fault(header: Dataset) -> str:
     mark = result_mark(header)
-    return f"it is a result of an AI node ({mark})" if mark else ""
+    return sentence("it is a result of an AI node ({mark})", mark=mark) if mark else ""
 
 
 def _class_fault(header: Dataset, modality: str) -> str:
     uid = UID(str(header.get("SOPClassUID") or ""))
     if modality not in _CLASSES or not uid or uid in _CLASSES[modality]:
         return ""
-    stored = "in a private SOP Class" if uid.is_private or uid.name == uid else f"as {uid.name}"
-    return f"it is stored {stored}, which holds no {modality} slices"
+    if uid.is_private or uid.name == uid:
+        return sentence("it is stored in a private SOP Class, which holds no {modality} slices", modality=modality)
+    return sentence("it is stored as {name}, which holds no {modality} slices", name=uid.name, modality=modality)
 
 
 def _kind_fault(header: Dataset) -> str:
     values = [*_texts(header, "ImageType"), *_texts(header, "VolumeBasedCalculationTechnique")]
     words = [f"_{'_'.join(re.findall('[A-Z0-9]+', value.upper()))}_" for value in values]
-    for kinds, reason in ((_LOCALIZERS, "it is a localizer"), (_PICTURES, "it is a computed view, not a slice")):
+    for kinds, text in (
+        (_LOCALIZERS, marked("it is a localizer (ImageType {found})")),
+        (_PICTURES, marked("it is a computed view, not a slice (ImageType {found})")),
+    ):
         found = next((value for value, word in zip(values, words, strict=True) for k in kinds if f"_{k}_" in word), "")
         if found:
-            return f"{reason} (ImageType {found})"
+            return sentence(text, found=found)
     return ""
 
 
 def _pixel_fault(header: Dataset) -> str:
     stated = str(header.get("PhotometricInterpretation") or _GREY[1]).strip()
     if stated not in _GREY or _number(header, "SamplesPerPixel", 1) != 1:
-        return f"the images are in colour ({stated}); grey-scale images are needed"
+        return sentence("the images are in colour ({stated}); grey-scale images are needed", stated=stated)
     return _size_fault(header)
 
 
 def _size_fault(header: Dataset) -> str:
     for keyword in ("Rows", "Columns"):
         if "Rows" in header and not _number(header, keyword, nan) >= 1:
-            return f"its {keyword} is no number of pixels"
+            return sentence("its {keyword} is no number of pixels", keyword=keyword)
     allocated = _number(header, "BitsAllocated", 16)
     stored = _number(header, "BitsStored", allocated)
     if not 1 <= stored <= allocated <= 64:
-        return f"its BitsStored {written(stored)} and BitsAllocated {written(allocated)} contradict each other"
+        return sentence(
+            "its BitsStored {stored} and BitsAllocated {allocated} contradict each other",
+            stored=written(stored),
+            allocated=written(allocated),
+        )
     return ""
 
 
@@ -137,27 +147,32 @@ def _rescale_fault(header: Dataset, modality: str) -> str:
     slope, intercept = _number(header, "RescaleSlope", 1), _number(header, "RescaleIntercept", 0)
     lowest, highest = _SLOPES.get(modality, _ANY_SLOPE)
     if isnan(slope) or isnan(intercept):
-        return f"its {'RescaleSlope' if isnan(slope) else 'RescaleIntercept'} is no number"
+        keyword = "RescaleSlope" if isnan(slope) else "RescaleIntercept"
+        return sentence("its {keyword} is no number", keyword=keyword)
     if not lowest <= abs(slope) <= highest:
-        return f"its RescaleSlope {written(slope)} is not plausible"
+        return sentence("its {keyword} {value} is not plausible", keyword="RescaleSlope", value=written(slope))
     if abs(intercept) > _INTERCEPTS.get(modality, _ANY_INTERCEPT):
-        return f"its RescaleIntercept {written(intercept)} is not plausible"
+        return sentence("its {keyword} {value} is not plausible", keyword="RescaleIntercept", value=written(intercept))
     return _hounsfield_fault(header, slope, intercept) if modality == "CT" else ""
 
 
 def _hounsfield_fault(header: Dataset, slope: float, intercept: float) -> str:
     for keyword in ("RescaleSlope", "RescaleIntercept"):
         if header.get(keyword) in (None, ""):
-            return f"its {keyword} is missing: its values are no Hounsfield units"
+            return sentence("its {keyword} is missing: its values are no Hounsfield units", keyword=keyword)
     unit = str(header.get("RescaleType") or "").strip().upper()
     if unit not in _HOUNSFIELD:
-        return f"its values are no Hounsfield units (RescaleType {unit})"
+        return sentence("its values are no Hounsfield units (RescaleType {unit})", unit=unit)
     bits = int(_number(header, "BitsStored", 16))
     signed = _number(header, "PixelRepresentation", 0) == 1
     stored = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     lowest, highest = sorted(slope * value + intercept for value in stored)
     if lowest > _AIR or highest < _BONE:
-        return f"its values can only be {written(lowest)} to {written(highest)}: these are no Hounsfield units"
+        return sentence(
+            "its values can only be {lowest} to {highest}: these are no Hounsfield units",
+            lowest=written(lowest),
+            highest=written(highest),
+        )
     return ""
 
 
@@ -165,7 +180,11 @@ def _spacing_fault(header: Dataset) -> str:
     spacing = numbers(header, "PixelSpacing", 2)
     lowest, highest = _PIXEL_SPACING_MM
     if spacing is not None and (spacing > 0).all() and not ((spacing >= lowest) & (spacing <= highest)).all():
-        return f"its pixels are {written(spacing[0])} x {written(spacing[1])} mm, which is not plausible"
+        return sentence(
+            "its pixels are {down} x {across} mm, which is not plausible",
+            down=written(spacing[0]),
+            across=written(spacing[1]),
+        )
     return ""
 
 

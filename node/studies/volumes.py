@@ -13,6 +13,7 @@ from node.pipeline.series import VOLUME_KEYS
 from node.studies.characteristics.b_value import b_value_of
 from node.studies.characteristics.image_kind import kind_of, words_of
 from node.studies.grid import Grid, describe, numbers
+from node.translation import joined, sentence
 from node.wording import written
 
 _SLICES = frozenset({"original", "derived", "reformatted"})
@@ -66,15 +67,20 @@ def described(grid: Grid, volumes: Sequence[VolumeImages]) -> Grid:
         return grid
     differ = differences([one.key for one in volumes])
     return replace(
-        grid, fault=f"slice positions occur more than once: {len(volumes)} volumes in one series, by {differ}"
+        grid,
+        fault=sentence(
+            "slice positions occur more than once: {number} volumes in one series, by {attributes}",
+            number=len(volumes),
+            attributes=differ,
+        ),
     )
 
 
 def differences(keys: Sequence[Mapping[str, float]]) -> str:
     """Return in words what tells volumes apart: ``b-value (s/mm2) 0, 500, 1000``."""
-    return " and ".join(
-        f"{VOLUME_KEYS[name]} {', '.join(written(value) for value in sorted({key[name] for key in keys}))}"
-        for name in keys[0]
+    values = {name: joined(map(written, sorted({key[name] for key in keys})), ", ") for name in keys[0]}
+    return joined(
+        (sentence("{key} {values}", key=sentence(VOLUME_KEYS[name]), values=of) for name, of in values.items()), " and "
     )
 
 

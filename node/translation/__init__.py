@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 InterfaceLanguage = Literal["en", "de", "zh"]
 LANGUAGES: dict[InterfaceLanguage, tuple[str, str]] = {
@@ -24,6 +24,31 @@ LANGUAGES: dict[InterfaceLanguage, tuple[str, str]] = {
 }
 """Tag (BCP 47) of each language, and its name in itself."""
 _language: ContextVar[InterfaceLanguage] = ContextVar("language", default="en")
+_NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+class Sentence(str):
+    """An English text that has its translations with it, from the process of a pipeline to the report.
+
+    Formatting (``f"{text}"``) shows it in the language that is spoken; as a ``str`` it is English, and what methods of
+    ``str`` return is English alone.
+    """
+
+    __slots__ = ("translations",)
+    translations: Mapping[str, str]
+    """By language, without English."""
+
+    def __new__(cls, text: str, translations: Mapping[str, str]) -> Self:
+        """Return the text with its translations."""
+        made = super().__new__(cls, text)
+        made.translations = dict(translations)
+        return made
+
+    def __format__(self, spec: str) -> str:
+        return format(self.translations.get(_language.get()) or str(self), spec)
+
+    def __reduce__(self) -> tuple[type[Sentence], tuple[str, Mapping[str, str]]]:
+        return Sentence, (str(self), self.translations)
 
 
 @contextmanager
@@ -72,6 +97,36 @@ def plural_form(singular: str, plural: str, number: int) -> str:
     """Return the translation for a number without filling in anything."""
     forms = _catalog(_language.get()).get(singular, (singular, plural))
     return forms[0] if number == 1 else forms[-1]
+
+
+def in_every_language(say: Callable[[], str]) -> Sentence:
+    """Return what ``say`` returns in each language."""
+    texts: dict[str, str] = {}
+    for language in LANGUAGES:
+        with in_language(language):
+            texts[language] = str(f"{say()}")
+    return Sentence(texts.pop("en"), texts)
+
+
+def sentence(text: str, /, **values: object) -> Sentence:
+    """Return a text in every language, as ``gettext``; a number in a value gets the decimal symbol of each."""
+    return in_every_language(
+        lambda: gettext(
+            text,
+            **{
+                name: decimal(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+                for name, value in values.items()
+            },
+        )
+    )
+
+
+def joined(parts: Iterable[str], separator: str) -> str:
+    """Return parts, sentences among them, as one; the separator, such as ``", "``, is translated as well."""
+    texts = tuple(parts)
+    if not any(isinstance(text, Sentence) for text in texts):
+        return separator.join(texts)
+    return in_every_language(lambda: gettext(separator).join(f"{text}" for text in texts))
 
 
 def marked(text: str) -> str:

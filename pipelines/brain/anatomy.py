@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from node.pipeline import Code, codes
+from node.pipeline import Code, codes, marked
 
 CORTEX = tuple(range(16, 50))
 """Labels of the parcels of the cortex. They are reported as one: single parcels are not reliable."""
@@ -26,25 +26,29 @@ class Structure:
 
 
 STRUCTURES = (
-    Structure(name="hippocampus", labels=(10,), code=codes.SCT.Hippocampus, colour=(240, 228, 66)),
-    Structure(name="amygdala", labels=(11,), code=codes.SCT.Amygdala, colour=(86, 180, 233)),
-    Structure(name="thalamus", labels=(5,), code=codes.SCT.Thalamus, colour=(0, 158, 115)),
-    Structure(name="caudate nucleus", labels=(6,), code=codes.SCT.CaudateNucleus, colour=(213, 94, 0)),
-    Structure(name="putamen", labels=(7,), code=codes.SCT.Putamen, colour=(204, 121, 167)),
-    Structure(name="brain stem", labels=(9,), code=codes.SCT.BrainStem, colour=(160, 160, 160), paired=False),
-    Structure(name="cerebellum", labels=(3, 4), code=codes.SCT.Cerebellum, colour=(230, 159, 0), paired=False),
+    Structure(name=marked("hippocampus"), labels=(10,), code=codes.SCT.Hippocampus, colour=(240, 228, 66)),
+    Structure(name=marked("amygdala"), labels=(11,), code=codes.SCT.Amygdala, colour=(86, 180, 233)),
+    Structure(name=marked("thalamus"), labels=(5,), code=codes.SCT.Thalamus, colour=(0, 158, 115)),
+    Structure(name=marked("caudate nucleus"), labels=(6,), code=codes.SCT.CaudateNucleus, colour=(213, 94, 0)),
+    Structure(name=marked("putamen"), labels=(7,), code=codes.SCT.Putamen, colour=(204, 121, 167)),
+    Structure(name=marked("brain stem"), labels=(9,), code=codes.SCT.BrainStem, colour=(160, 160, 160), paired=False),
+    Structure(name=marked("cerebellum"), labels=(3, 4), code=codes.SCT.Cerebellum, colour=(230, 159, 0), paired=False),
     Structure(
-        name="cerebral cortex", labels=CORTEX, code=codes.SCT.CerebralCortex, colour=(205, 110, 110), approximate=True
+        name=marked("cerebral cortex"),
+        labels=CORTEX,
+        code=codes.SCT.CerebralCortex,
+        colour=(205, 110, 110),
+        approximate=True,
     ),
     Structure(
-        name="cerebral white matter",
+        name=marked("cerebral white matter"),
         labels=(1,),
         code=codes.SCT.CerebralWhiteMatter,
         colour=(220, 220, 220),
         approximate=True,
     ),
     Structure(
-        name="ventricles",
+        name=marked("ventricles"),
         labels=(2,),
         code=codes.SCT.BrainVentricle,
         colour=(0, 114, 178),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from node.pipeline import Series
+from node.pipeline import Series, sentence
 
 LONGEST_ECHO_MS = 8.0
 """T1-weighted 3D gradient echoes have 2 to 5 ms; spin echoes, T2 and FLAIR have more than 8."""
@@ -26,30 +26,39 @@ def why_not_native_t1(series: Series) -> str | None:
     """
     kind = _text(series, "MRAcquisitionType")
     if kind != "3D":
-        return f"MR Acquisition Type is {kind or 'absent'}, needed is 3D"
+        return sentence("MR Acquisition Type is {kind}, needed is 3D", kind=kind or sentence("absent"))
     agent = _text(series, "ContrastBolusAgent")
     if agent not in _NO_AGENT:
-        return "it was acquired with contrast agent, which the network does not know"
+        return sentence("it was acquired with contrast agent, which the network does not know")
     for keyword, name, limit in (
         ("EchoTime", "Echo Time", LONGEST_ECHO_MS),
         ("InversionTime", "Inversion Time", LONGEST_INVERSION_MS),
     ):
         value = _number(series, keyword)
         if value > limit:
-            return f"{name} is {value:g} ms, a T1-weighted gradient echo has at most {limit:g} ms"
+            return sentence(
+                "{name} is {value} ms, a T1-weighted gradient echo has at most {limit} ms",
+                name=name,
+                value=f"{value:g}",
+                limit=f"{limit:g}",
+            )
     thickness = _number(series, "SliceThickness")
     if thickness > THICKEST_MM:
-        return f"slices are {thickness:g} mm thick, at most {THICKEST_MM:g} mm can be measured"
+        return sentence(
+            "slices are {thickness} mm thick, at most {limit} mm can be measured",
+            thickness=f"{thickness:g}",
+            limit=f"{THICKEST_MM:g}",
+        )
     if "P" in _values(series, "ImageType")[2:3] or "PHASE" in _values(series, "ImageType"):
-        return "it is a phase image"
+        return sentence("it is a phase image")
     for keyword in ("SeriesDescription", "ProtocolName", "SequenceName"):
         words = re.split(r"[^a-z0-9+]+", _text(series, keyword).lower())
         other = [word for word in words if re.fullmatch(_OTHER, word) or "flair" in word]
         if other:
-            return f"its {keyword} names another contrast ({other[0]})"
+            return sentence("its {keyword} names another contrast ({name})", keyword=keyword, name=other[0])
     years = re.fullmatch(r"(\d{1,3})([DWMY])", _text(series, "PatientAge"))
     if years and (years[2] != "Y" or int(years[1]) < ADULT_YEARS):
-        return f"the patient is under {ADULT_YEARS} years: children were not evaluated"
+        return sentence("the patient is under {years} years: children were not evaluated", years=ADULT_YEARS)
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,20 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from node.pipeline import Algorithm, Code, Findings, Measurement, Needs, Segment, Series, Unsuitable, Volume, codes
+from node.pipeline import (
+    Algorithm,
+    Code,
+    Findings,
+    Measurement,
+    Needs,
+    Segment,
+    Series,
+    Unsuitable,
+    Volume,
+    codes,
+    joined,
+    sentence,
+)
 from pipelines.brain.anatomy import FLUID, STRUCTURES, Structure
 from pipelines.brain.contrast import THICKEST_MM, why_not_native_t1
 from pipelines.brain.grid import box_of, cropped
@@ -26,7 +39,7 @@ from pipelines.weights import fill, load_weights
 
 VERSION = "1.0.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
-SCOPE = (
+SCOPE = sentence(
     "Measures brain structures of adults on native 3D T1-weighted images; looks for no disease and compares with no "
     "norms."
 )
@@ -113,7 +126,7 @@ class BrainPipeline:
         self._portions.begin()
         reason = why_not_native_t1(series)
         if reason:
-            raise Unsuitable(f"Series is not a native 3D T1 of an adult: {reason}")
+            raise Unsuitable(sentence("Series is not a native 3D T1 of an adult: {reason}", reason=reason))
         volume = series.volume()
         return self.measure(self.outline(volume), volume)
 
@@ -124,7 +137,7 @@ class BrainPipeline:
         labels = np.where(largest_part(labels > 0), labels, 0).astype(np.uint8)
         inside = labels > 0
         if not inside.any():
-            raise Unsuitable("No structure of a brain was recognised")
+            raise Unsuitable(sentence("No structure of a brain was recognised"))
         to_source = np.linalg.inv(volume.affine) @ brain.affine
         places = np.ogrid[tuple(slice(0, size) for size in labels.shape)]
         at_edge = np.zeros(labels.shape, np.bool_)
@@ -149,8 +162,12 @@ class BrainPipeline:
             small = min(int(mask.sum()) for mask in masks.values()) / 1000
             if small < LEAST_ML:
                 raise Unsuitable(
-                    f"The network does not recognise these images: {structure.name} of {small:.1f} ml. "
-                    "It knows native 3D T1-weighted images of adults"
+                    sentence(
+                        "The network does not recognise these images: {structure} of {volume} ml. It knows native 3D "
+                        "T1-weighted images of adults",
+                        structure=sentence(structure.name),
+                        volume=f"{small:.1f}",
+                    )
                 )
             if any((mask & outlines.at_edge).sum() > CUT_OFF_VOXELS for mask in masks.values()):
                 cut.append(structure.name)
@@ -161,7 +178,7 @@ class BrainPipeline:
             segments=tuple(segments),
             remarks=tuple(_remarks(outlines, cut=bool(cut))),
             evaluations={codes.DCM.ImageQuality: codes.DCM.PoorImageQuality} if poor else {},
-            cut_off=f"The brain reaches the edge of the images. Not measured: {', '.join(cut)}." if cut else "",
+            cut_off=_cut_off(cut) if cut else "",
         )
 
     def _label(self, name: str, image: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -210,18 +227,28 @@ def asymmetry_index(left: float, right: float) -> float:
     return 200 * (left - right) / (left + right)
 
 
+def _cut_off(names: Sequence[str]) -> str:
+    listed = joined(map(sentence, names), ", ")
+    return sentence("The brain reaches the edge of the images. Not measured: {names}.", names=listed)
+
+
 def _remarks(outlines: Outlines, *, cut: bool) -> Iterator[str]:
     if not cut:
         tissue = np.count_nonzero(outlines.labels) - np.count_nonzero(np.isin(outlines.labels, FLUID))
-        yield f"Brain tissue without ventricles: {tissue / 1000:.0f} ml."
-    yield "Approximate: " + ", ".join(one.name for one in STRUCTURES if one.approximate) + "."
-    yield (
+        yield sentence("Brain tissue without ventricles: {volume} ml.", volume=f"{tissue / 1000:.0f}")
+    approximate = joined((sentence(one.name) for one in STRUCTURES if one.approximate), ", ")
+    yield sentence("Approximate: {names}.", names=approximate)
+    yield sentence(
         "Asymmetry index: left minus right, as a percentage of their mean. It differs from that of FreeSurfer by 5 "
         "points on average in the hippocampus (up to 9), by 11 in the amygdala (up to 23)."
     )
-    yield "No comparison with norms for age and sex. Not evaluated: atrophy, tumours, infarcts, 1.5 T scanners."
+    yield sentence(
+        "No comparison with norms for age and sex. Not evaluated: atrophy, tumours, infarcts, 1.5 T scanners."
+    )
     if outlines.confidence < UNSURE:
-        yield (
-            f"The network is unsure (mean probability {100 * outlines.confidence:.0f} %, usual is "
-            f"{100 * UNSURE:.0f} % and more): check the outlines before any volume is used."
+        yield sentence(
+            "The network is unsure (mean probability {mean} %, usual is {usual} % and more): check the outlines before "
+            "any volume is used.",
+            mean=f"{100 * outlines.confidence:.0f}",
+            usual=f"{100 * UNSURE:.0f}",
         )

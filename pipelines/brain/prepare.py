@@ -11,7 +11,7 @@ from highdicom import Volume
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from node.pipeline import Unsuitable
+from node.pipeline import Unsuitable, sentence
 from pipelines.brain.grid import box_of, cropped, patient_affine, resample
 from pipelines.largest_part import largest_part
 
@@ -53,8 +53,13 @@ def find_brain(volume: Volume, tissue: Labeller) -> Brain:
     millilitres = brain.sum() / 1000
     if not BRAIN_ML[0] <= millilitres <= BRAIN_ML[1]:
         raise Unsuitable(
-            f"No whole adult brain was recognised: {millilitres:.0f} ml of grey and white matter, "
-            f"expected are {BRAIN_ML[0]:.0f} to {BRAIN_ML[1]:.0f} ml"
+            sentence(
+                "No whole adult brain was recognised: {volume} ml of grey and white matter, expected are {least} to "
+                "{most} ml",
+                volume=f"{millilitres:.0f}",
+                least=f"{BRAIN_ML[0]:.0f}",
+                most=f"{BRAIN_ML[1]:.0f}",
+            )
         )
     box = box_of(brain, _MARGIN)
     brain, labels, image = brain[box], labels[box], head[box]
@@ -71,11 +76,11 @@ def _head(volume: Volume) -> tuple[Floats, NDArray[np.float64]]:
     least = float(coarse.min())
     brightest = float(np.quantile(coarse[coarse > least], 0.999)) if (coarse > least).any() else least
     if brightest <= least:
-        raise Unsuitable("No head in the images: all voxels are equal")
+        raise Unsuitable(sentence("No head in the images: all voxels are equal"))
     inside = largest_part((coarse - least) > _HEAD * (brightest - least))
     areas = inside.sum(axis=(0, 2)) * _COARSE_MM**2 / 100
     if not (areas > _VERTEX_CM2).any():
-        raise Unsuitable("No head in the images: nothing is as large")
+        raise Unsuitable(sentence("No head in the images: nothing is as large"))
     box = box_of(inside, 2)
     vertex = max(int(np.argmax(areas > _VERTEX_CM2)) - 5, 0)
     low = min(box[1].stop, vertex + round(_HEIGHT_MM / _COARSE_MM))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pydicom
 
-from node.pipeline import Algorithm, Findings, Needs, Series, Unsuitable
+from node.pipeline import Algorithm, Findings, Needs, Series, Unsuitable, sentence
 from node.pipeline.outside import Outside
 from pipelines.channels import channels
 from pipelines.container.nifti import write_image
@@ -66,7 +66,11 @@ class ContainerPipeline:
         """Copies: a container must not have the very files that the node keeps."""
         for name in ("", *self.options.inputs):
             if name not in self._outside.files:
-                raise Unsuitable(f"The container also needs the series {name!r}, which this study does not offer")
+                raise Unsuitable(
+                    sentence(
+                        "The container also needs the series {name}, which this study does not offer", name=repr(name)
+                    )
+                )
             for path in self._outside.files[name]:
                 header = pydicom.dcmread(
                     path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "SOPInstanceUID"]

@@ -15,7 +15,17 @@ import pydicom
 from pydicom import Dataset
 
 from node.errors import PipelineError
-from node.pipeline import Assertion, Code, Findings, Measurement, MeasurementGroup, Segment, Unsuitable, Volume
+from node.pipeline import (
+    Assertion,
+    Code,
+    Findings,
+    Measurement,
+    MeasurementGroup,
+    Segment,
+    Unsuitable,
+    Volume,
+    sentence,
+)
 from pipelines.container.dicom_results import ReportContent, check_identity, is_report, is_segmentation, segments_of
 from pipelines.container.nifti import misplaced, read_labels
 from pipelines.container.options import ResultOptions, code
@@ -52,7 +62,11 @@ class Results:
         left = [header for _, header in objects if not is_segmentation(header) and not is_report(header)]
         if left:
             kinds = ", ".join(sorted({pydicom.uid.UID(str(one.get("SOPClassUID", ""))).name for one in left}))
-            remark = f"The container also made {len(left)} objects of {kinds}, which are not part of this result."
+            remark = sentence(
+                "The container also made {number} objects of {kinds}, which are not part of this result.",
+                number=len(left),
+                kinds=kinds,
+            )
             findings = replace(findings, remarks=(*findings.remarks, remark))
         return findings
 

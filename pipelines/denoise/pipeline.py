@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from node.pipeline import Algorithm, DerivedSeries, Findings, Needs, Series, Unsuitable, codes
+from node.pipeline import Algorithm, DerivedSeries, Findings, Needs, Series, Unsuitable, codes, sentence
 from pipelines.denoise.network import DenoiseNet
 from pipelines.denoise.noise import noise_map
 from pipelines.device import Portions, autocast, native_precision, to_device
@@ -34,7 +34,7 @@ BATCHES = (16, 4, 1)
 """Slices at once on a GPU, less where memory does not suffice; each core of a CPU takes one after the other."""
 DESCRIPTION_LENGTH = 64
 """Characters of a Series Description (0008,103E), value representation LO (PS3.5 6.2)."""
-REMARK = "Denoised images are to be read beside the originals."
+REMARK = sentence("Denoised images are to be read beside the originals.")
 
 FloatArray = NDArray[np.float32]
 
@@ -91,7 +91,9 @@ class DenoisePipeline:
             version=VERSION,
             weights_sha256=self._sha256,
             parameters=parameters_of(asdict(self.options)) | {"precision": native_precision(device), "device": device},
-            scope="Makes CT slices less noisy that are noisier than the reference; it looks for nothing in them.",
+            scope=sentence(
+                "Makes CT slices less noisy that are noisier than the reference; it looks for nothing in them."
+            ),
         )
 
     @property
@@ -104,16 +106,21 @@ class DenoisePipeline:
         self._portions.begin()
         rescale_type = series.attribute("RescaleType")
         if rescale_type not in (None, "", "HU", "US"):  # US: unspecified, as some scanners write it for HU
-            raise Unsuitable(f"Pixel values are {rescale_type}, not Hounsfield units (Rescale Type)")
+            raise Unsuitable(
+                sentence("Pixel values are {unit}, not Hounsfield units (Rescale Type)", unit=str(rescale_type))
+            )
         volume = series.volume()
         output, before, after = self.denoise(volume.array)
         if before == 0:
-            raise Unsuitable("No flat soft tissue was found in which noise could be measured")
+            raise Unsuitable(sentence("No flat soft tissue was found in which noise could be measured"))
         name = " ".join(str(series.attribute("SeriesDescription") or "").split())
-        remark = (
-            f"Noise in flat soft tissue {before:.0f} HU before, {after:.0f} HU after "
-            f"(median over slices; strength {self.options.strength:g}, reference "
-            f"{self.options.reference_noise_hu:g} HU)."
+        remark = sentence(
+            "Noise in flat soft tissue {before} HU before, {after} HU after (median over slices; strength {strength}, "
+            "reference {reference} HU).",
+            before=f"{before:.0f}",
+            after=f"{after:.0f}",
+            strength=f"{self.options.strength:g}",
+            reference=f"{self.options.reference_noise_hu:g}",
         )
         derived = DerivedSeries(
             volume=volume.with_array(output),

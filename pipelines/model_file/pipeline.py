@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from node.pipeline import Algorithm, Findings, Needs, Segment, Series, Unsuitable
+from node.pipeline import Algorithm, Findings, Needs, Segment, Series, Unsuitable, sentence
 from pipelines.device import Portions, to_device
 from pipelines.model_file.model import load_model
 from pipelines.model_file.options import Options
@@ -104,7 +104,7 @@ class ModelFilePipeline:
             return ((x - low) / (high - low)).clamp(0, 1)
         deviation = x.std()
         if float(deviation) == 0:
-            raise Unsuitable("All voxels have the same value")
+            raise Unsuitable(sentence("All voxels have the same value"))
         return (x - x.mean()) / deviation
 
     @staticmethod

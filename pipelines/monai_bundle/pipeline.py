@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from node.errors import WeightsError
-from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Pipeline, Segment, Series, Volume, codes
+from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Pipeline, Segment, Series, Volume, codes, sentence
 from node.pipeline.label_map import label_array, values_of
 from pipelines.channels import channels, check_inputs
 from pipelines.device import Portions
@@ -167,7 +167,7 @@ class BundlePipeline:
             lesions.append(
                 Lesion(segment=segment, finding=segment.type, site=self._site(), probability=min(float(score), 1.0))
             )
-        remark = (
+        remark = sentence(
             "The model gives boxes; each outline is the ellipsoid inside its box, diameters and volume follow from it."
         )
         _, target = structure(self._target())  # a detector looks for what its task names

@@ -13,7 +13,7 @@ import torch
 from pydantic import AfterValidator, Field
 
 from node.errors import PlatformError, WeightsError
-from node.pipeline import Algorithm, Findings, Needs, Pipeline, Series
+from node.pipeline import Algorithm, Findings, Needs, Pipeline, Series, sentence
 from node.pipeline.label_map import label_array
 from pipelines.channels import channels, check_inputs
 from pipelines.nnunet.postprocessing import apply_postprocessing
@@ -25,7 +25,7 @@ ADAPTER = "nnunet 3"
 """Raised when the same options and weights give another result than before."""
 
 
-_LEFT_OUT = "The postprocessing of the model's author, if there was one, was left out."
+_LEFT_OUT = sentence("The postprocessing of the model's author, if there was one, was left out.")
 
 
 class Options(ModelOptions):

@@ -20,6 +20,9 @@ from node.pipeline import (
     Unsuitable,
     Volume,
     codes,
+    joined,
+    marked,
+    sentence,
 )
 from pipelines.cut_off import cut_off
 from pipelines.device import native_precision
@@ -37,11 +40,19 @@ WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_MM = 6.5
 """Larger voxels than this along any axis cannot show a nodule."""
 HEAT = "Probability of nodule"
-SCOPE = (
+SCOPE = sentence(
     "Finds most nodules of 6 to 35 mm (44 of 55 planted ones in tests); smaller nodules and larger masses are often "
     "missed, consolidation and fluid are not assessed."
 )
 """The figures of MODEL_CARD.md, all four series."""
+CUT_OFF_LOWER = marked("The lungs are cut off at the lower end: the lowest image still shows {area} cm2.")
+CUT_OFF_UPPER = marked("The lungs are cut off at the upper end: the highest image still shows {area} cm2.")
+LUNGS = {"left": marked("left lung"), "right": marked("right lung"), "": marked("lung, side uncertain")}
+ZONES = {
+    "Upper zone of lung": marked("upper zone of the {lung}"),
+    "Middle zone of lung": marked("middle zone of the {lung}"),
+    "Lower zone of lung": marked("lower zone of the {lung}"),
+}
 
 
 class NodulePipeline:
@@ -84,20 +95,33 @@ class NodulePipeline:
         volume = series.volume("HPL")
         spacing = tuple(float(s) for s in volume.spacing)
         if max(spacing) > COARSEST_MM:
-            raise Unsuitable(f"Voxels of {max(spacing):.1f} mm are too coarse for nodules (limit {COARSEST_MM} mm).")
+            raise Unsuitable(
+                sentence(
+                    "Voxels of {voxel} mm are too coarse for nodules (limit {limit} mm).",
+                    voxel=f"{max(spacing):.1f}",
+                    limit=f"{COARSEST_MM}",
+                )
+            )
         lungs = find_lungs(volume.array, (spacing[0], spacing[1], spacing[2]))
         if lungs is None:
-            raise Unsuitable("No aerated lung was found in these images.")
+            raise Unsuitable(sentence("No aerated lung was found in these images."))
         found = search(self.networks, volume.array, spacing, lungs, self.options.threshold)
         nodules = self.large_enough(found.nodules)
         shown = nodules[: self.options.max_findings]
         remarks: list[str] = []
         if spacing[0] > 3:
-            remarks.append(f"Slices lie {spacing[0]:.1f} mm apart: small nodules may not be visible to it.")
+            step = f"{spacing[0]:.1f}"
+            remarks.append(sentence("Slices lie {step} mm apart: small nodules may not be visible to it.", step=step))
         if not lungs.found:
-            remarks.append("The lungs could not be delimited; the whole volume was searched.")
+            remarks.append(sentence("The lungs could not be delimited; the whole volume was searched."))
         if len(nodules) > len(shown):
-            remarks.append(f"{len(nodules)} nodules were found; the {len(shown)} most probable are reported.")
+            remarks.append(
+                sentence(
+                    "{all} nodules were found; the {shown} most probable are reported.",
+                    all=len(nodules),
+                    shown=len(shown),
+                )
+            )
         judged = sorted(
             ((_lesion(n, volume, lungs, opinion=self.options.malignancy), n) for n in shown),
             key=lambda pair: pair[0].rank,
@@ -112,8 +136,8 @@ class NodulePipeline:
             maps=maps,
             remarks=tuple(remarks),
             looked_for=(codes.SCT.Nodule,),
-            partial=" ".join(filter(None, (lungs.not_assessed, unexplained(lungs, volume.array.shape, shown)))),
-            cut_off=cut_off("The lungs are", lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2),
+            partial=joined(filter(None, (lungs.not_assessed, unexplained(lungs, volume.array.shape, shown))), " "),
+            cut_off=cut_off(CUT_OFF_LOWER, CUT_OFF_UPPER, lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2),
         )
 
     def _explained(
@@ -165,10 +189,14 @@ def unexplained(lungs: Lungs, shape: Sequence[int], nodules: Sequence[Nodule]) -
     for region in regions:
         side = lungs.side(region.centre[2])
         zone = third(lungs, region.centre, lungs.mask.shape)
-        lung = f"{side} lung" if side else "lung, side uncertain"
-        place = f"{zone.meaning.split()[0].lower()} zone of the {lung}" if zone else lung
-        places.append(f"{place}, at least {region.diameter_mm:.0f} mm")
-    return f"A mass or consolidation that no reported nodule explains was not assessed: {'; '.join(places)}."
+        lung = sentence(LUNGS[side])
+        place = sentence(ZONES[zone.meaning], lung=lung) if zone else lung
+        diameter = f"{region.diameter_mm:.0f}"
+        places.append(sentence("{place}, at least {diameter} mm", place=place, diameter=diameter))
+    return sentence(
+        "A mass or consolidation that no reported nodule explains was not assessed: {places}.",
+        places=joined(places, "; "),
+    )
 
 
 def _numbered(lesion: Lesion, number: int) -> Lesion:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from node.pipeline import marked, sentence
+
 GRID_MM = 3.0
 """Of the arrays here, as ``pipelines.nodule.lungs`` makes them."""
 LEAST_SHARE = 0.5
@@ -12,6 +14,18 @@ LEAST_SHARE = 0.5
 COMPARED_CM2 = 60.0
 """Levels on which the fuller lung shows less are not compared: domes of the diaphragm and apices differ."""
 LEAST_HEIGHT_MM = 25.0
+
+
+NOT_ASSESSED = {
+    "left": marked(
+        "The left lung holds less than half the air of the other over {height} mm of height: a large consolidation, "
+        "collapse or fluid was not assessed."
+    ),
+    "right": marked(
+        "The right lung holds less than half the air of the other over {height} mm of height: a large consolidation, "
+        "collapse or fluid was not assessed."
+    ),
+}
 
 
 def not_assessed(aerated: npt.NDArray[np.bool_], body: npt.NDArray[np.bool_]) -> str:
@@ -25,10 +39,7 @@ def not_assessed(aerated: npt.NDArray[np.bool_], body: npt.NDArray[np.bool_]) ->
     for side, own, other in (("right", areas[0], areas[1]), ("left", areas[1], areas[0])):
         height = _longest((own < LEAST_SHARE * other) & (other > COMPARED_CM2)) * GRID_MM
         if height >= LEAST_HEIGHT_MM:
-            return (
-                f"The {side} lung holds less than half the air of the other over {height:.0f} mm of height: a large "
-                "consolidation, collapse or fluid was not assessed."
-            )
+            return sentence(NOT_ASSESSED[side], height=f"{height:.0f}")
     return ""
 
 

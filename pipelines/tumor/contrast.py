@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.pipeline import Series
+from node.pipeline import Series, sentence
 
 FLAIR_NAMES = ("flair", "dark fluid", "dark-fluid", "darkfluid", "tirm")
 SHORTEST_INVERSION_MS = 1400.0
@@ -19,17 +19,24 @@ def why_not_flair(series: Series) -> str | None:
     """
     inversion = _number(series, "InversionTime")
     if inversion and inversion < SHORTEST_INVERSION_MS:
-        return f"Inversion Time is {inversion:g} ms, FLAIR has {SHORTEST_INVERSION_MS:g} ms or more"
+        least = f"{SHORTEST_INVERSION_MS:g}"
+        return sentence("Inversion Time is {time} ms, FLAIR has {least} ms or more", time=f"{inversion:g}", least=least)
     echo = _number(series, "EchoTime")
     if echo and echo < SHORTEST_ECHO_MS:
-        return f"Echo Time is {echo:g} ms, T2-weighted FLAIR has {SHORTEST_ECHO_MS:g} ms or more"
+        least = f"{SHORTEST_ECHO_MS:g}"
+        return sentence(
+            "Echo Time is {time} ms, T2-weighted FLAIR has {least} ms or more", time=f"{echo:g}", least=least
+        )
     names = " ".join(str(series.attribute(k) or "") for k in ("SeriesDescription", "ProtocolName")).strip().lower()
     if inversion or any(name in names for name in FLAIR_NAMES):
         return None
     scanning = series.attribute("ScanningSequence")
     techniques = [scanning] if isinstance(scanning, str) else list(scanning or [])
     if techniques and "IR" not in techniques:
-        return f"Scanning Sequence is {'/'.join(techniques)} without inversion recovery, and no name says FLAIR"
+        return sentence(
+            "Scanning Sequence is {techniques} without inversion recovery, and no name says FLAIR",
+            techniques="/".join(techniques),
+        )
     return None
 
 

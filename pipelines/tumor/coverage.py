@@ -6,12 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from node.pipeline import marked
 from pipelines.cut_off import cut_off
 from pipelines.tumor.grid import PIXEL_MM
 from pipelines.tumor.prepare import FOREGROUND
 
 LIMIT_CM2 = 50.0
 """More brain than this on an outermost slice: the stack is cut off. See MODEL_CARD.md for how often that is wrong."""
+CUT_OFF_LOWER = marked("The brain is cut off at the lower end: the lowest image still shows {area} cm2.")
+CUT_OFF_UPPER = marked("The brain is cut off at the upper end: the highest image still shows {area} cm2.")
 SCALP_AND_SKULL_MM = 12.0
 BRAIN = (0.5, 2.0)
 """Intensities of brain, where the median of the inner head is 1."""
@@ -21,7 +24,7 @@ _SMOOTH = 4
 
 def why_cut_off(normalised: NDArray[np.float32]) -> str:
     """``Findings.cut_off`` of a stack ``[slice, row, column]`` from foot to head, as the network sees it."""
-    return cut_off("The brain is", brain_cm2(normalised[0]), brain_cm2(normalised[-1]), LIMIT_CM2)
+    return cut_off(CUT_OFF_LOWER, CUT_OFF_UPPER, brain_cm2(normalised[0]), brain_cm2(normalised[-1]), LIMIT_CM2)
 
 
 def brain_cm2(plane: NDArray[np.float32]) -> float:

@@ -10,7 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from node.pipeline import Algorithm, Code, Findings, Lesion, Map, Needs, Segment, Series, Unsuitable, Volume, codes
+from node.pipeline import (
+    Algorithm,
+    Code,
+    Findings,
+    Lesion,
+    Map,
+    Needs,
+    Segment,
+    Series,
+    Unsuitable,
+    Volume,
+    codes,
+    marked,
+    sentence,
+)
 from pipelines.device import Portions
 from pipelines.explain import saliency_map, spread_map, spread_measurement
 from pipelines.options import parameters_of
@@ -28,17 +42,17 @@ VERSION = "1.3.1"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_AXIAL_MM = 2.5
 """Axial pixels larger than this (thick coronal or sagittal slices) show no anatomy that the network knows."""
-SCOPE = (
-    "Finds FLAIR abnormality of low-grade glioma from {:g} ml (15 of 15 in tests); smaller lesions are left out, other "
-    "diseases were not evaluated."
+SCOPE = marked(
+    "Finds FLAIR abnormality of low-grade glioma from {volume} ml (15 of 15 in tests); smaller lesions are left out, "
+    "other diseases were not evaluated."
 )
 """The figures of MODEL_CARD.md."""
 MAP = "Probability of FLAIR abnormality"
 ABNORMALITY = Code("flair-abnormality", PRIVATE_SCHEME, "FLAIR abnormality")
 POSITION = Code("head-position", PRIVATE_SCHEME, "Position in head, front to back")
 REMARKS = (
-    "The outlined region is what is bright on FLAIR, whatever its cause: mass and oedema are not told apart.",
-    "Trained on low-grade glioma only.",
+    sentence("The outlined region is what is bright on FLAIR, whatever its cause: mass and oedema are not told apart."),
+    sentence("Trained on low-grade glioma only."),
 )
 
 
@@ -130,7 +144,7 @@ class TumorPipeline:
             version=VERSION,
             weights_sha256=self._sha256,
             parameters=parameters_of(asdict(self.options)) | {"precision": "fp32", "device": self._portions.device},
-            scope=SCOPE.format(self.options.min_volume_ml),
+            scope=sentence(SCOPE, volume=f"{self.options.min_volume_ml:g}"),
         )
 
     @property
@@ -150,7 +164,7 @@ class TumorPipeline:
         self._portions.begin()
         doubt = why_not_flair(series)
         if doubt and not self.options.any_contrast:
-            raise Unsuitable(f"Series is not T2-weighted FLAIR: {doubt}")
+            raise Unsuitable(sentence("Series is not T2-weighted FLAIR: {doubt}", doubt=doubt))
         volume = series.volume("HPL")
         probability, zones, head, maps, cut = self._analyse(volume)
         regions: list[Lesion] = []
@@ -161,7 +175,7 @@ class TumorPipeline:
                 spread = [spread_measurement(float(m.volume.array[mask].mean())) for m in maps[2:]]
                 regions.append(replace(lesion, measurements=(*lesion.measurements, *spread)))
         lesions = [_numbered(one, number) for number, one in enumerate(sorted(regions, key=lambda one: one.rank), 1)]
-        remarks = (*REMARKS, *([f"Not recognised as FLAIR: {doubt}."] if doubt else []))
+        remarks = (*REMARKS, *([sentence("Not recognised as FLAIR: {doubt}.", doubt=doubt)] if doubt else []))
         return Findings(lesions=tuple(lesions), maps=maps, remarks=remarks, looked_for=(ABNORMALITY,), cut_off=cut)
 
     def _analyse(
@@ -171,14 +185,19 @@ class TumorPipeline:
         spacing = tuple(float(mm) for mm in volume.spacing)
         if max(spacing[1:]) > COARSEST_AXIAL_MM:
             raise Unsuitable(
-                f"Axial pixels are {spacing[1]:.1f} x {spacing[2]:.1f} mm, at most {COARSEST_AXIAL_MM} mm can be read"
+                sentence(
+                    "Axial pixels are {down} x {across} mm, at most {limit} mm can be read",
+                    down=f"{spacing[1]:.1f}",
+                    across=f"{spacing[2]:.1f}",
+                    limit=f"{COARSEST_AXIAL_MM}",
+                )
             )
         grid = NetworkGrid.of(volume.array.shape, (spacing[0], spacing[1], spacing[2]))
         coarse = grid.forward(np.ascontiguousarray(volume.array, np.float32))
         try:
             scale = intensity_scale(coarse)
         except ValueError as reason:
-            raise Unsuitable(f"No head in the images: {reason}") from reason
+            raise Unsuitable(sentence("No head in the images: {reason}", reason=reason.args[0])) from reason
         normalised = np.clip(coarse / scale, 0, BRIGHTEST).astype(np.float32)
         seen = self._portions.run(
             lambda batch, device: probabilities(

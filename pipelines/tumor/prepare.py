@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from node.pipeline import sentence
 from pipelines.device import to_device
 from pipelines.tumor.network import MULTIPLE, FlairNet, neighbours
 
@@ -39,7 +40,7 @@ def intensity_scale(stack: NDArray[np.float32] | NDArray[np.uint8]) -> float:
         inner.append(values[(depth > INNER_PIXELS) & seen].astype(np.float32))
     brain = np.concatenate(inner)
     if brain.size < 500:
-        raise ValueError("nothing of the size of a head stands out from the background")
+        raise ValueError(sentence("nothing of the size of a head stands out from the background"))
     return float(np.median(brain))
 
 

@@ -39,6 +39,7 @@ from node.ledger.states import (
 )
 from node.ledger.verdict import SourceKind, Verdict
 from node.outcome import Outcome
+from node.results.analysis import OPTIONAL
 from node.studies.characteristics.characteristic import Certainty
 from node.web.users import ROLES
 
@@ -62,13 +63,14 @@ _OF_DEVELOPERS = (
     *("Choice(", "ANSI"),
 )
 """Texts of click that only the author of a verb can see."""
-_KEYWORDS = {"gettext": None, "ngettext": (1, 2), "plural_form": (1, 2), "marked": None, "_": None}
+_KEYWORDS = {"gettext": None, "ngettext": (1, 2), "plural_form": (1, 2), "marked": None, "sentence": None, "_": None}
 _ENUMERATIONS: tuple[type[StrEnum], ...] = (
     Progress, DeliveryStep, Outcome, WithoutAnalysis, DecisionOutcome, JobStage, ConflictKind, ShadowCause,
     AssociationEnding, Verdict, SourceKind, OrderState,
 )  # fmt: skip
 _WORDS = (
     *("worker", "workers", "sender", "senders", "receiver", "receivers", "router", "routers", "web", "webs"),
+    *("axial", "coronal", "sagittal", "oblique", "present"),
     *("up", "down", "failing", "paused", "idle", "low", "medium", "high", "not compared yet", "absent"),
     *("cancelled", "retried", "identity", "content", "total", "withdrawn", "other", "act", "ignored"),
     *("stored", "stored in addition to another file", "stored and excluded", "cut off", "refused", "tried in shadow"),
@@ -78,7 +80,7 @@ _WORDS = (
     *("User Authentication: Logout", "Application Activity: Application Start"),
     "Application Activity: Application Stop",
 )
-"""Values that pages show as they come: roles of processes, states of destinations, priorities, kinds of event."""
+"""Values that are shown as they come: roles of processes, states of destinations, priorities, events, planes."""
 
 
 def vocabulary() -> Iterator[str]:
@@ -86,22 +88,23 @@ def vocabulary() -> Iterator[str]:
     for enumeration in _ENUMERATIONS:
         yield from map(str, enumeration)
     yield from (state.lower() for state in DeliveryState)
-    yield from map(str, (*ROLES, *Certainty, *_WORDS))
+    yield from map(str, (*ROLES, *Certainty, *OPTIONAL, *_WORDS))
 
 
 def extracted() -> Catalog:
     """Return every text: marked ones of Python and of templates, and the words of stored values."""
     catalog = Catalog(charset="utf-8")
     options = {"extensions": "jinja2.ext.i18n", "newstyle_gettext": "true", "trim_blocks": "true", "silent": "false"}
-    found = extract_from_dir(
-        str(ROOT / "node"),
-        method_map=[("**.py", "python"), ("**/templates/**.html", "jinja2.ext:babel_extract")],
-        options_map={"**/templates/**.html": options},
-        keywords=_KEYWORDS,
-    )
-    for path, line, text, _, _ in found:
-        if not path.startswith("translation/"):
-            catalog.add(text, locations=[(f"node/{path}", line)])
+    for room in ("node", "pipelines"):
+        found = extract_from_dir(
+            str(ROOT / room),
+            method_map=[("**.py", "python"), ("**/templates/**.html", "jinja2.ext:babel_extract")],
+            options_map={"**/templates/**.html": options},
+            keywords=_KEYWORDS,
+        )
+        for path, line, text, _, _ in found:
+            if not path.startswith("translation/"):
+                catalog.add(text, locations=[(f"{room}/{path}", line)])
     for word in (*vocabulary(), *help_texts(ainode)):
         if word:
             catalog.add(word)

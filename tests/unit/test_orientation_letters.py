@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageDraw
 from pydicom import Dataset
 
-from node.results.rendering import LETTER, axis_of, draw_letters, font
+from node.results.lettering import typeface
+from node.results.rendering import LETTER, axis_of, draw_letters
 
 SIZE = 96
 C = 0.5**0.5
@@ -40,7 +41,7 @@ def test_each_edge_has_the_letter_of_its_side(name: str):
     for letter, at, anchor in edges:
         here = Image.new("RGB", (SIZE, SIZE))
         ImageDraw.Draw(here).text(
-            at, letter, fill=LETTER, font=font(17), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0)
+            at, letter, fill=LETTER, font=typeface(17), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0)
         )
         part = here.getbbox()
         assert part is not None

@@ -18,8 +18,8 @@ from node.results.analysis import EncodedObject
 from node.results.encode import encode
 from node.results.gate.check import check
 from node.results.key_image import COLUMN, EDGE, KEY_IMAGES
+from node.results.lettering import typeface
 from node.results.mask_measurement import largest_section
-from node.results.rendering import font
 from node.results.source_grid import place
 from node.studies.source import SourceSeries
 from node.wording import NOTICE
@@ -78,8 +78,8 @@ def test_the_typeface_has_every_letter_that_is_drawn(tmp_path: Path, monkeypatch
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", noted)
     source = source_of(tmp_path, ct_series(4, 32))
     key_images(source, lesion(box(source.volume(), (1, 8, 8), (3, 11, 11))))  # less than a millilitre
-    missing = bytes(font(15).getmask("\uffff"))
-    assert [letter for letter in drawn if bytes(font(15).getmask(letter)) == missing] == []
+    missing = bytes(typeface(15).getmask("\uffff"))
+    assert [letter for letter in drawn if bytes(typeface(15).getmask(letter)) == missing] == []
 
 
 @pytest.mark.parametrize(

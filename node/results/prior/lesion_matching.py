@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from math import log
 
 import numpy as np
@@ -24,6 +25,7 @@ from node.results.prior.masks import middle_mm
 from node.results.report_codes import CHANGE, DOUBLING_TIME, EARLIER_VOLUME
 from node.studies.alignment import Array, shift_mm
 from node.studies.attribute_values import day
+from node.translation import gettext, sentence
 from node.wording import quantity
 
 _DAYS = Code("d", "UCUM", "day")
@@ -48,18 +50,18 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
     if prior is None or study_date is None:
         return replace(findings, remarks=(*findings.remarks, without)) if without else findings
     if findings.regions:
-        return replace(findings, remarks=(*findings.remarks, words.NOT_COMPARED))
+        return replace(findings, remarks=(*findings.remarks, sentence(words.NOT_COMPARED)))
     others = {segment.type for segment in findings.segments}
     then = [one for one in prior.findings if one.finding not in others]
     days = (study_date - prior.study_date).days
     masks = own_masks([lesion.segment for lesion in findings.lesions])
     volumes = [_volume_mm3(mask) for mask in masks]
     differ = words.differences(prior, series, algorithm)
-    remarks = [words.summary(prior, then, volumes, days), *words.limits(prior, findings, differ)]
+    remarks: list[str] = [words.summary(prior, then, volumes, days), *words.limits(prior, findings, differ)]
     lesions = list(findings.lesions)
     shift = _shift(series, prior) if then or lesions else None
     if then and lesions and (shift is None or any(one.place_mm is None for one in then)):
-        remarks.append("Findings are not matched one to one: the images of both studies could not be aligned.")
+        remarks.append(sentence(words.NOT_MATCHED))
         return replace(findings, remarks=(*findings.remarks, *remarks))
     places = [middle_mm(mask) for mask in masks] if shift is not None else []
     pairs = _pairs(lesions, places, then, shift) if then and lesions and shift is not None else {}
@@ -68,12 +70,12 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
             before = then[pairs[now]]
             growth = () if differ else tuple(_growth(volume, before.volume_mm3, days))
             lesions[now] = _followed(lesions[now], before, growth)
-            remarks.append(words.followed(lesions[now], volume, before, _in_words(growth)))
+            remarks.append(words.followed(lesions[now], volume, before, partial(_in_words, growth)))
         else:
             covered = shift is None or _shows(prior.series, places[now] - shift)
             remarks.append(words.not_reported_before(lesions[now], covered=covered))
     if len(pairs) < len(lesions):
-        remarks.append(words.MAY_HAVE_BEEN)
+        remarks.append(sentence(words.MAY_HAVE_BEEN))
     if vanished := [one for index, one in enumerate(then) if index not in pairs.values()]:
         outside = (
             sum(not _shows(series, np.array(one.place_mm) + shift) for one in vanished if one.place_mm)
@@ -134,9 +136,11 @@ def _in_words(growth: Sequence[Measurement]) -> str:
         return ""
     change = quantity(growth[0].value, "%", signed=True)
     if len(growth) > 1:
-        return f"{change}, doubling in {quantity(growth[1].value, 'd')}"
+        return gettext("{change}, doubling in {time}", change=change, time=quantity(growth[1].value, "d"))
     ratio = 1 + growth[0].value / 100
-    return f"{change}, within the error of measurement" if 1 / _GROWN < ratio < _GROWN else change
+    if 1 / _GROWN < ratio < _GROWN:
+        return gettext("{change}, within the error of measurement", change=change)
+    return change
 
 
 def _shows(series: Series | None, place: Array) -> bool:

@@ -1,0 +1,137 @@
+"""Reports in the language of their destination: every fixed text, from the process of a pipeline to the page."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import catalogs
+import pytest
+from analyses import ALGORITHM, analysis, source_of
+from every_object import SYNTHETIC, everything
+
+from node.config import Language
+from node.inference.findings_document import read_algorithm, read_findings, write_algorithm, write_findings
+from node.inference.infer_stage import _reason
+from node.inference.task import Reply
+from node.outcome import Outcome
+from node.pipeline import Findings, Sentence, codes, joined, sentence
+from node.reasons import reason_text
+from node.results import lettering
+from node.results.encode import encode
+from node.results.terms import in_text, label_in_words
+from node.translation import in_language
+from node.wording import in_words, together
+from pipelines.tumor.pipeline import REMARKS
+
+CUT_OFF = sentence("The lungs are cut off at the lower end: the lowest image still shows {area} cm2.", area="42.5")
+THICK = sentence("Slices lie {step} mm apart: small nodules may not be visible to it.", step="3.5")
+SAME = {
+    *("name", "nodule", "detector", "sd", "hu", "mm", "ml", "cm2", "ainode", "sha", "organ", "test", "series"),
+    *("patient", "ct", "flair", "id", "accession", "in", "was", "ai"),
+}
+"""Words of the page that are the same in German: names, units, values of the header."""
+FOREIGN = {"upper", "lobe", "of", "lung", "good", "image", "quality"}
+"""Codes of a third-party pipeline."""
+
+
+def page(document: bytes) -> str:
+    program = shutil.which("pdftotext")
+    if program is None:
+        pytest.skip("pdftotext is not installed (Debian package poppler-utils)")
+    done = subprocess.run([program, "-layout", "-", "-"], input=document, capture_output=True, check=True)
+    return done.stdout.decode()
+
+
+def words(text: str) -> set[str]:
+    return {word.lower() for word in re.findall(r"[A-Za-z]{2,20}\d?", text) if set(word) != {"a", "b"}}
+
+
+def test_no_word_of_an_english_page_is_on_a_german_or_chinese_one(tmp_path: Path):
+    source = source_of(tmp_path, SYNTHETIC["axial"]())
+    found = replace(everything(source), remarks=(*REMARKS, THICK), cut_off=CUT_OFF)
+    scope = sentence("Trained on low-grade glioma only.")
+    of = {"outcome": "partial", "reason": CUT_OFF, "algorithm": replace(ALGORITHM, scope=scope), "caveat": THICK}
+    pages = {}
+    languages: tuple[Language, ...] = ("en", "de", "zh")
+    for language in languages:
+        (made,) = encode(analysis(found, languages=(language,), **of), source, ["pdf"])
+        pages[language] = page(made.dataset.EncapsulatedDocument)
+    assert "Long axis" in pages["en"]
+    assert "42,5 cm2" in pages["de"], "the decimal symbol"
+    for language in ("de", "zh"):
+        assert words(pages["en"]) & words(pages[language]) - SAME - FOREIGN == set(), language
+
+
+def test_captions_are_in_the_language_of_the_destination_where_a_typeface_has_its_letters(monkeypatch, tmp_path: Path):
+    assert lettering.caption_language(("de",)) == "de"
+    assert lettering.caption_language(("de", "zh")) == "en"
+    with in_language("de"):
+        assert lettering.caption("Läsion: 3 mm\n結節") == "Läsion: 3 mm "
+        assert lettering.typeface(15).getname()[0] == "DejaVu Sans"
+    lettering._file_of.cache_clear()
+    monkeypatch.setattr(lettering, "_FOLDER", tmp_path)
+    assert lettering.caption_language(("zh",)) == "en", "no typeface is installed"
+    lettering._file_of.cache_clear()
+
+
+@pytest.mark.parametrize("folder", ["pipelines", "node/studies", "node/results"])
+def test_no_reason_of_the_node_and_its_pipelines_is_english_alone(folder: str):
+    plain = re.compile(r"Unsuitable\(\s*f?\"|remarks=\(f?\"|remarks\.append\(f?\"|(?:scope|partial|cut_off)=f?\"[A-Z]")
+    for path in (catalogs.ROOT / folder).rglob("*.py"):
+        assert not plain.search(path.read_text(encoding="utf-8")), path
+
+
+def test_a_sentence_is_english_and_shows_itself_in_the_language_that_is_spoken():
+    for one in (THICK, pickle.loads(pickle.dumps(THICK)), copy.deepcopy(THICK)):  # noqa: S301 - our own
+        assert one == "Slices lie 3.5 mm apart: small nodules may not be visible to it."
+        with in_language("de"):
+            assert f"{one}".startswith("Die Schichten liegen 3,5 mm auseinander")
+            assert one.startswith("Slices"), "what methods of str return is English"
+    with in_language("zh"):
+        assert f"{together(THICK, CUT_OFF)}" == f"{THICK}"[:-1] + "；" + f"{CUT_OFF}"  # noqa: RUF001
+        assert f"{joined([THICK, 'x'], ', ')}" == f"{THICK}，x"  # noqa: RUF001
+
+
+def test_sentences_of_a_pipeline_keep_their_translations_on_the_way_to_the_report():
+    found = Findings(looked_for=(codes.SCT.Nodule,), remarks=(THICK, "of a third party"), cut_off=CUT_OFF)
+    document = json.loads(json.dumps(write_findings(found, {})))
+    read = read_findings(document, {})
+    algorithm = read_algorithm(json.loads(json.dumps(write_algorithm(replace(ALGORITHM, scope=THICK)))))
+    assert (read.remarks, read.cut_off) == (found.remarks, CUT_OFF)
+    with in_language("de"):
+        shown = [f"{text}" for text in (read.remarks[0], read.cut_off, algorithm.scope)]
+    assert [text.split()[0] for text in shown] == ["Die", "Die", "Die"]
+    assert read.remarks[1] == "of a third party"
+
+
+def test_the_reason_of_a_pipeline_is_shown_in_the_language_of_who_reads_it():
+    hostile = Sentence("not \x1bthis", {"de": "nicht \x1bdies" + "x" * 9999, "tlh": "Qapla"})
+    reply = Reply.from_bytes(Reply(outcome=Outcome.NOT_APPLICABLE, reason=hostile).to_bytes())
+    assert reply.reason == "not \\x1bthis"
+    assert reply.reason.translations.keys() == {"de"}
+    assert "\x1b" not in reply.reason.translations["de"]
+    stated = _reason(Reply.from_bytes(Reply(outcome=Outcome.NOT_APPLICABLE, reason=CUT_OFF).to_bytes()))
+    assert reason_text(json.loads(json.dumps(stated))) == CUT_OFF
+    with in_language("de"):
+        assert reason_text(stated).startswith("Die Lungen sind unten abgeschnitten")
+
+
+def test_names_sides_and_numbers_read_as_the_language_writes_them():
+    with in_language("de"):
+        assert label_in_words("Nodule 2", "Nodule") == "Rundherd 2"
+        assert label_in_words("Left hippocampus", "Hippocampus", codes.SCT.Left) == "Hippokampus links"
+        assert label_in_words("Ventricles", "Brain ventricle") == "Hirnventrikel"
+        assert label_in_words("Finding of a third party", "Nodule") == "Finding of a third party"
+        assert in_text(codes.SCT.Nodule, codes.SCT.Lung, codes.SCT.Left) == "Rundherd, linke Lunge"
+        assert in_words("Volumen", 1234.5, "mm3") == "Volumen 1,2 ml"
+        assert in_words("Volumen", 0.01, "ml") == "Volumen unter 0,1 ml"
+    assert label_in_words("Nodule 2", "Nodule") == "Nodule 2"
+    assert in_text(codes.SCT.Nodule, codes.SCT.Lung, codes.SCT.Left) == "Nodule, left lung"
+    assert in_words("Doubling", 1.0, "d") == "Doubling 1 day"
