@@ -23,6 +23,8 @@ class OrderValues:
     procedure_code: str = ""
     procedure: str = ""
     reason: str = ""
+    canceled: bool = False
+    """It was canceled, and says nothing else: rules do not see what it said."""
 
 
 def values_of_orders(path: str, orders: Iterable[OrderValues]) -> list[str]:

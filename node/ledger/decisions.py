@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.jobs import IN_TRIAL
 from node.ledger.states import DecisionCause, DecisionOutcome
-from node.ledger.tables import LATEST_DECISION, decision, job, result, series
+from node.ledger.tables import LATEST_DECISION, decision, event, job, result, series
 from node.reasons import Reason
 
 
@@ -60,14 +60,21 @@ def record_decision(connection: sa.Connection, new: NewDecision) -> None:
         outcome=new.outcome,
         reason=new.reason,
     )
-    last_image_at = (
-        sa.select(series.c.last_at)
-        .where(
+    last_image_at = connection.scalar(
+        sa.select(series.c.last_at).where(
             series.c.study_instance_uid == new.study_instance_uid,
             series.c.series_instance_uid == new.series_instance_uid,
         )
-        .scalar_subquery()
     )
+    reopened_at = connection.scalar(
+        sa.select(sa.func.max(event.c.at)).where(
+            event.c.study_instance_uid == new.study_instance_uid,
+            event.c.series_instance_uid == new.series_instance_uid,
+            event.c.kind == EventKind.REROUTED,
+        )
+    )
+    if last_image_at is not None and reopened_at is not None:
+        last_image_at = max(last_image_at, reopened_at)  # what was decided before is no part of the turnaround
     values = {**asdict(new), "trace": list(new.trace), "last_image_at": last_image_at}
     connection.execute(sa.insert(decision).values(**values))
 

@@ -16,6 +16,7 @@ from node.ledger.patient_changes import present_identity
 from node.ledger.tables import imaging_order, order_message, series_request
 
 _KEYS = tuple(OrderKeys.__dataclass_fields__)
+_VALUES = ("priority", "procedure_code", "procedure", "reason")
 _LOOKED_AT = 200
 """Orders with one of the numbers of a series; a study has a handful."""
 
@@ -45,8 +46,9 @@ class OrdersOfSeries:
 
     @property
     def values(self) -> tuple[OrderValues, ...]:
-        """What rules see."""
-        return tuple(one.values for one in self.active)
+        """What rules see: the orders that count, and whether there are others that were canceled."""
+        canceled = (OrderValues(canceled=True),) if self.canceled else ()
+        return (*(one.values for one in self.active), *canceled)
 
 
 def record_orders(connection: sa.Connection, orders: Iterable[NewOrder], message_id: str, at: float) -> None:
@@ -203,7 +205,7 @@ def _order(row: Any) -> Order:
     return Order(
         id=row.id,
         keys=_keys(row),
-        values=OrderValues(**{name: getattr(row, name) for name in OrderValues.__dataclass_fields__}),
+        values=OrderValues(**{name: getattr(row, name) for name in _VALUES}),
         state=OrderState(row.state),
         result_status=row.result_status,
         received_at=row.received_at,

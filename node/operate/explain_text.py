@@ -44,7 +44,10 @@ def describe(explanation: dict[str, Any]) -> str:
         lines += [_describe_conflict(entry) for entry in one["conflicts"]]
         lines += [f"  {sentence}" for sentence in (*one["half_corrected"], *one["held"])]
         lines += [f"  {describe_excluded(ExcludedImage(**image))}" for image in one["excluded"]]
-        for decision in one["decisions"]:
+        for number, decision in enumerate(one["decisions"], 1):
+            if len(one["decisions"]) > 1:
+                at = {"number": number, "all": len(one["decisions"]), "time": clock(decision["decided_at"])}
+                lines.append("  " + gettext("Decision {number} of {all}, {time}", **at))
             lines += _describe_decision(decision, one)
         for work in one["jobs"]:
             lines += _describe_job(work)
@@ -139,7 +142,8 @@ def describe_trace(trace: Iterable[Mapping[str, Any]]) -> list[str]:
                 if condition.get("unless")
                 else marked("{attribute} wanted {wanted}, found {values}")
             )
-            values = ", ".join(condition["found"]) or f"({gettext('absent')})"
+            nothing = gettext("absent: the order is canceled") if condition.get("canceled") else gettext("absent")
+            values = ", ".join(condition["found"]) or f"({nothing})"
             compared = gettext(text, attribute=condition["attribute"], wanted=condition["wanted"], values=values)
             lines.append(f"      {padded(is_or_not, 3)} {compared}")
     return lines

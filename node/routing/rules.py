@@ -257,7 +257,10 @@ def _conditions(series: SeriesHeader, selection: Selection) -> list[dict[str, An
         for path, wanted in table.items():
             condition = parse_condition(path, wanted)
             values = series.values(condition)
-            entries.append(_entry(condition, values, holds=condition.matches(values), forbids=forbids))
+            entry = _entry(condition, values, holds=condition.matches(values), forbids=forbids)
+            if path.startswith(PREFIX) and not any(values) and any(one.canceled for one in series.orders):
+                entry["canceled"] = True
+            entries.append(entry)
     return entries
 
 

@@ -14,13 +14,16 @@ from routing_scene import Scene
 from node.config import Orders, parse
 from node.errors import ConfigError
 from node.ledger.engine import begin_immediate, snapshot
+from node.ledger.events import EventKind
 from node.ledger.order_messages import Receipt, record_messages
 from node.ledger.patient_changes import changed_studies
-from node.ledger.tables import candidate, imaging_order, order_message, patient_change
+from node.ledger.tables import candidate, event, imaging_order, order_message, patient_change
+from node.ledger.turnaround import stage_times
 from node.operate.alerts import ledger_alerts
 from node.operate.explain import explain
 from node.operate.explain_text import describe
 from node.operate.status import status
+from node.operate.turnaround import stages
 from node.orders.hl7_text import parse_hl7
 from node.orders.order_message import order_message_of
 from node.routing.replay import replay
@@ -87,6 +90,10 @@ def receive(scene: Scene, **attributes: str) -> str:
     return scene.receive(ct_series(n=4, size=16, study=scene.study), **identity)
 
 
+def reopened_at(connection: sa.Connection) -> float:
+    return float(connection.scalars(sa.select(event.c.at).where(event.c.kind == EventKind.REROUTED)).one())
+
+
 def text_of(scene: Scene) -> str:
     return describe(explain(scene.node.engine, scene.study))
 
@@ -125,8 +132,15 @@ def test_an_order_that_comes_late_routes_what_was_ignored_for_lack_of_it(scene: 
     scene.wait(11)
     assert scene.decided()[series][0] == "routed"
     assert [(job.generation, job.priority) for job in scene.jobs()] == [(2, 1)]
-    assert "order: STAT CTCHEST: 1 ignored series is decided on again" in text_of(scene)
+    text = text_of(scene)
+    assert "order: STAT CTCHEST: 1 ignored series is decided on again" in text
     assert scene.differences() == ()
+    first, second = (text.index(f"  Decision {number} of 2, ") for number in (1, 2))
+    assert first < text.index("ignored: ") < second < text.index("routed: ")
+    with snapshot(scene.node.engine) as connection:
+        begun, (of,) = reopened_at(connection), stage_times(connection, [scene.study])
+    assert of.last_image_at == begun, "the time until the order came is no part of the turnaround"
+    assert stages(of)["waiting for completeness"] < 30
 
 
 def test_a_late_order_changes_nothing_of_jobs_and_the_timeline_says_so(tmp_path: Path):
@@ -189,6 +203,7 @@ def test_the_study_instance_uid_names_an_order_and_a_canceled_one_counts_no_more
     series = receive(scene, AccessionNumber="")
     scene.wait(11)
     assert scene.decided()[series][0] == "ignored"
+    assert "order.procedure_code wanted CTCHEST, found (absent: the order is canceled)" in text_of(scene)
     scene.at += 60
     hear(scene, order(accession="", code="XO", study=scene.study))
     scene.wait(5)
