@@ -18,8 +18,7 @@ def retention(*, config_path: Path, as_json: bool, studies: int) -> None:
     """Show what will be purged when and why, and what is held back. Nothing is purged by this command."""
     from node.ledger.clock import ledger_clock
     from node.ledger.engine import snapshot
-    from node.ledger.planned_purges import all_stored_studies
-    from node.operate.purge_plan import describe, purge_plan
+    from node.operate.purge_plan import current_plan, describe
     from node.operate.retention_rules import RetentionRules
     from node.service import open_storage
 
@@ -27,7 +26,7 @@ def retention(*, config_path: Path, as_json: bool, studies: int) -> None:
     engine, _ = open_storage(config)
     rules = RetentionRules(config)
     with snapshot(engine) as connection:
-        plan = purge_plan(all_stored_studies(connection), rules, ledger_clock(connection))
+        plan = current_plan(connection, rules, ledger_clock(connection))
     if as_json:
         print_json(asdict(plan))
     else:

@@ -6,11 +6,17 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
-from node.ledger.planned_purges import StoredStudy
+import sqlalchemy as sa
+
+from node.ledger.planned_purges import StoredStudy, all_stored_studies
+from node.ledger.study_sums import all_study_sums
 from node.operate.explain import clock
 from node.operate.result_quota import over_quota, quota_key
 from node.operate.retention_rules import PlannedPurge, PurgeKind, RetentionRules
 from node.translation import gettext
+
+QUARTER_SECONDS = 900
+"""Days begin at one of these, in every time zone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,20 +62,21 @@ class PurgePlan:
     """Of each pipeline that has one."""
 
 
+def current_plan(connection: sa.Connection, rules: RetentionRules, at: float) -> PurgePlan:
+    """Return the plan for everything in the ledger; where no study has parts, without reading any as a whole."""
+    if rules.has_parts:
+        return purge_plan(all_stored_studies(connection), rules, at)
+    return _plan([rules.planned_whole(study) for study in all_study_sums(connection)], at)
+
+
 def purge_plan(studies: Iterable[StoredStudy], rules: RetentionRules, at: float) -> PurgePlan:
     """Return what the configuration means for these studies at a time (seconds since 1970 UTC)."""
     studies = list(studies)
     over = over_quota(rules.quotas, studies, at)
     gone = {one.job_id for one in over}
     planned = [*over, *(one for study in studies for one in rules.planned(_without(study, gone)))]
-    due = sorted((one for one in planned if not one.held_by), key=lambda one: one.at)
-    by_day: dict[date, list[PlannedPurge]] = {}
-    for one in due:
-        by_day.setdefault(_day(max(one.at, at)), []).append(one)
-    return PurgePlan(
-        days=tuple(_summed(day, of) for day, of in by_day.items()),
-        due=tuple(due),
-        held=tuple(sorted((one for one in planned if one.held_by), key=lambda one: one.at)),
+    return replace(
+        _plan(planned, at),
         quotas=tuple(
             QuotaUse(
                 pipeline=name,
@@ -80,6 +87,19 @@ def purge_plan(studies: Iterable[StoredStudy], rules: RetentionRules, at: float)
             for name, quota in rules.quotas.items()
         ),
     )
+
+
+def _plan(planned: Iterable[PlannedPurge], at: float) -> PurgePlan:
+    due, held = list[PlannedPurge](), list[PlannedPurge]()
+    for one in sorted(planned, key=lambda one: one.at):
+        (held if one.held_by else due).append(one)
+    by_quarter: dict[int, list[PlannedPurge]] = {}
+    for one in due:
+        by_quarter.setdefault(int(max(one.at, at) // QUARTER_SECONDS), []).append(one)
+    by_day: dict[date, list[PlannedPurge]] = {}
+    for quarter, of in by_quarter.items():
+        by_day.setdefault(_day(quarter * QUARTER_SECONDS), []).extend(of)
+    return PurgePlan(days=tuple(_summed(day, of) for day, of in by_day.items()), due=tuple(due), held=tuple(held))
 
 
 def _without(study: StoredStudy, jobs: Collection[str]) -> StoredStudy:

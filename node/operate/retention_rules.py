@@ -13,6 +13,7 @@ from typing import Literal
 
 from node.config import Config
 from node.ledger.planned_purges import StoredResults, StoredSeries, StoredStudy
+from node.ledger.study_sums import StudySums
 from node.translation import gettext, ngettext
 
 DAY_SECONDS = 86400.0
@@ -70,6 +71,11 @@ class RetentionRules:
             name: table.quota_gib * 2**30 for name, table in config.pipelines.items() if table.quota_gib
         }
         """Bytes by pipeline."""
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether parts of a study may be purged before the rest: several times are configured, or a quota."""
+        return bool(self.quotas) or self.shortest_days != self.longest_days
 
     @property
     def shortest_days(self) -> float:
@@ -152,8 +158,19 @@ class RetentionRules:
         due = [one for one in self.planned(study) if one.at < at and not one.held_by]
         return due[-1:] if due and due[-1].kind == PurgeKind.STUDY else due
 
+    def planned_whole(self, study: StudySums) -> PlannedPurge:
+        """The same as ``planned`` where no study has parts."""
+        return PlannedPurge(
+            study_instance_uid=study.study_instance_uid,
+            kind=PurgeKind.STUDY,
+            at=study.last_at + self._default.days * DAY_SECONDS,
+            size=study.size,
+            why=self._default.why,
+            held_by=held_by(study) if study.receiving or study.held or study.active or study.pending else (),
+        )
 
-def held_by(study: StoredStudy) -> tuple[str, ...]:
+
+def held_by(study: StoredStudy | StudySums) -> tuple[str, ...]:
     """What must end before anything of a study is purged, in words."""
     reasons = []
     if study.receiving:

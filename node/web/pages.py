@@ -12,13 +12,12 @@ from starlette.responses import Response
 from node.ledger.clock import clock_of, ledger_clock
 from node.ledger.conflicts import latest_conflicts
 from node.ledger.counts import files_received_since, first_and_last_image, received_files, result_files
-from node.ledger.planned_purges import all_stored_studies
 from node.ledger.results import quarantined_results
 from node.ledger.study_progress import latest_studies
 from node.operate.account import report
 from node.operate.account.description import attention
 from node.operate.account.rows import read
-from node.operate.purge_plan import describe_purge, purge_plan
+from node.operate.purge_plan import current_plan, describe_purge
 from node.operate.retention_rules import PlannedPurge, RetentionRules
 from node.operate.study_labels import Label
 from node.translation import gettext, marked
@@ -98,7 +97,7 @@ def retention(context: AppContext, user_request: UserRequest) -> Response:
     """Show what will be purged when, and what holds studies back."""
     rules = RetentionRules(context.config)
     with context.engine.connect() as connection:
-        plan = purge_plan(all_stored_studies(connection), rules, ledger_clock(connection))
+        plan = current_plan(connection, rules, ledger_clock(connection))
         shown = [one.study_instance_uid for one in (*plan.held[:SHOWN], *plan.due[:SHOWN])]
         labels = context.labels.of(connection, shown)
     return context.page("retention.html", user_request, plan=plan, rules=rules, labels=labels, shown=SHOWN, what=_what)

@@ -27,7 +27,7 @@ from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.operate.explain import explain
 from node.operate.explain_text import describe as describe_study
-from node.operate.purge_plan import describe, purge_plan
+from node.operate.purge_plan import current_plan, describe, purge_plan
 from node.operate.retention import Retention
 from node.operate.retention_rules import PurgeKind, RetentionRules
 from node.reasons import ReasonCode, reason
@@ -351,8 +351,11 @@ def test_nothing_pending_is_ever_purged(
     for number, (of_series, work) in enumerate(studies):
         add(engine, site.spool, f"1.{number}", of_series, work)
     before = pending_studies(engine)
+    whole = RetentionRules(Config.model_validate({"retention": {"days": 10.0}}))
     with engine.connect() as connection:
         plan = purge_plan(all_stored_studies(connection), site.rules, AT + days * DAY)
+        in_sums = current_plan(connection, whole, AT + days * DAY)
+        assert in_sums == purge_plan(all_stored_studies(connection), whole, AT + days * DAY)
     assert not {one.study_instance_uid for one in plan.due} & before.keys()
     gone = site.purge(days)
     assert set(gone) == {

@@ -32,7 +32,7 @@ from node.ledger.tables import (
     series,
 )
 from node.log import StudyLog, about
-from node.operate.purge_plan import PurgePlan, describe, purge_plan
+from node.operate.purge_plan import PurgePlan, current_plan, describe, purge_plan
 from node.operate.retention import Retention
 from node.operate.retention_rules import RetentionRules
 
@@ -55,6 +55,13 @@ def study(node: Node) -> str:
 
 def retention(node: Node) -> Retention:
     return Retention(node.config, node.engine, node.spool)
+
+
+def plan_of(connection: sa.Connection, rules: RetentionRules, at: float) -> PurgePlan:
+    """The plan, which is the same from sums and from whole studies."""
+    plan = current_plan(connection, rules, at)
+    assert plan == purge_plan(all_stored_studies(connection), rules, at)
+    return plan
 
 
 def schedule(node: Node, study: str) -> str:
@@ -192,7 +199,7 @@ def test_the_plan_names_the_time_at_which_a_study_goes_and_what_holds_it_back(no
 
     def plan(at: float) -> PurgePlan:
         with node.engine.connect() as connection:
-            return purge_plan(all_stored_studies(connection), rules, at)
+            return plan_of(connection, rules, at)
 
     (planned,) = plan(now()).due
     assert planned.study_instance_uid == study
@@ -223,6 +230,6 @@ def test_the_plan_names_the_time_at_which_a_study_goes_and_what_holds_it_back(no
 
 def test_a_study_that_is_overdue_is_planned_for_today(node: Node, study: str):
     with node.engine.connect() as connection:
-        plan = purge_plan(all_stored_studies(connection), RetentionRules(node.config), now() + MONTH)
+        plan = plan_of(connection, RetentionRules(node.config), now() + MONTH)
     assert plan.due[0].at < now() + MONTH
     assert [one.day for one in plan.days] == [datetime.fromtimestamp(now() + MONTH, UTC).astimezone().date()]
