@@ -24,10 +24,10 @@ from node.results.headers import headers_for_highdicom, restore_references
 from node.results.identity import Identity
 from node.results.impression.sentences import impression_of
 from node.results.key_image import Picture, draw_key_image, encode_key_images, key_findings
-from node.results.lettering import caption_language
 from node.results.parametric_map import encode_map
 from node.results.part10 import finish
 from node.results.pdf import encode_pdf
+from node.results.picture_text import caption_language
 from node.results.placed_region import PlacedRegion, place_regions
 from node.results.predecessor import Predecessor, keep_tracking, name_predecessor
 from node.results.presentation import encode_key_objects, encode_presentation_states

@@ -24,9 +24,9 @@ from node.results.equipment import MANUFACTURER
 from node.results.finding import Finding
 from node.results.headers import describe_body_part, mark_lossy, reference
 from node.results.identity import noted, plain
-from node.results.lettering import caption, caption_lines, typeface
 from node.results.naming import series_description, series_number
 from node.results.parametric_map import on_image
+from node.results.picture_text import caption, caption_lines, typeface
 from node.results.rendering import (
     BACKGROUND,
     FAINT,

@@ -12,7 +12,7 @@ from node.results.analysis import Analysis, Source
 from node.results.finding import image_name
 from node.results.graphics import Graphic
 from node.results.key_image import EDGE, KEY_IMAGES, Picture, closing_lines, compose, window_text
-from node.results.lettering import caption, typeface
+from node.results.picture_text import caption, typeface
 from node.results.placed_region import Floats
 from node.results.rendering import FAINT, INK, Colour, directions_of, draw_letters, render, size_of, window_of
 from node.studies.source_image import laterality_of, view_of

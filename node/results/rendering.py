@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from pydicom import Dataset
 from scipy import ndimage
 
-from node.results.lettering import typeface
+from node.results.picture_text import typeface
 from node.studies.source_image import orientation_of
 
 Array = NDArray[Any]

@@ -19,6 +19,8 @@ from pipelines import nodule, tumor
 from pipelines.cut_off import cut_off
 from pipelines.nodule.appearance import third
 from pipelines.nodule.lungs import LIMIT_CM2, Lungs, find_lungs
+from pipelines.nodule.pipeline import CUT_OFF_LOWER, CUT_OFF_UPPER
+from pipelines.tumor import coverage
 from pipelines.tumor.coverage import why_cut_off
 from pipelines.tumor.grid import NetworkGrid
 from pipelines.tumor.prepare import intensity_scale
@@ -37,6 +39,10 @@ def brain(tmp_path_factory: pytest.TempPathFactory) -> Volume:
     return SourceSeries.read(write_brain_flair(tmp_path_factory.mktemp("brain")).paths).volume("HPL")
 
 
+LUNGS = (CUT_OFF_LOWER, CUT_OFF_UPPER)
+BRAIN = (coverage.CUT_OFF_LOWER, coverage.CUT_OFF_UPPER)
+
+
 def lungs_of(volume: Volume) -> Lungs:
     lungs = find_lungs(np.ascontiguousarray(volume.array), tuple(float(mm) for mm in volume.spacing))
     assert lungs is not None
@@ -45,7 +51,7 @@ def lungs_of(volume: Volume) -> Lungs:
 
 def lungs_cut_off(volume: Volume) -> str:
     lungs = lungs_of(volume)
-    return cut_off("The lungs are", lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2)
+    return cut_off(*LUNGS, lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2)
 
 
 def brain_cut_off(volume: Volume) -> str:
@@ -65,11 +71,11 @@ def ends(sentence: str) -> tuple[int, int]:
 
 
 def test_a_sentence_names_each_end_that_was_not_seen() -> None:
-    assert cut_off("The lungs are", 3, 2, 10) == ""
-    assert cut_off("The lungs are", 127.4, 2, 10) == (
+    assert cut_off(*LUNGS, 3, 2, 10) == ""
+    assert cut_off(*LUNGS, 127.4, 2, 10) == (
         "The lungs are cut off at the lower end: the lowest image still shows 127 cm2."
     )
-    assert ends(cut_off("The brain is", 60, 70, 50)) == (1, 1)
+    assert ends(cut_off(*BRAIN, 60, 70, 50)) == (1, 1)
 
 
 @pytest.mark.parametrize("part", PARTS)

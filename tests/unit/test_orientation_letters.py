@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 from pydicom import Dataset
 
-from node.results.lettering import typeface
+from node.results.picture_text import typeface
 from node.results.rendering import LETTER, axis_of, draw_letters
 
 SIZE = 96

@@ -23,7 +23,7 @@ from node.inference.task import Reply
 from node.outcome import Outcome
 from node.pipeline import Findings, Sentence, codes, joined, sentence
 from node.reasons import reason_text
-from node.results import lettering
+from node.results import picture_text
 from node.results.encode import encode
 from node.results.terms import in_text, label_in_words
 from node.translation import in_language
@@ -70,15 +70,15 @@ def test_no_word_of_an_english_page_is_on_a_german_or_chinese_one(tmp_path: Path
 
 
 def test_captions_are_in_the_language_of_the_destination_where_a_typeface_has_its_letters(monkeypatch, tmp_path: Path):
-    assert lettering.caption_language(("de",)) == "de"
-    assert lettering.caption_language(("de", "zh")) == "en"
+    assert picture_text.caption_language(("de",)) == "de"
+    assert picture_text.caption_language(("de", "zh")) == "en"
     with in_language("de"):
-        assert lettering.caption("Läsion: 3 mm\n結節") == "Läsion: 3 mm "
-        assert lettering.typeface(15).getname()[0] == "DejaVu Sans"
-    lettering._file_of.cache_clear()
-    monkeypatch.setattr(lettering, "_FOLDER", tmp_path)
-    assert lettering.caption_language(("zh",)) == "en", "no typeface is installed"
-    lettering._file_of.cache_clear()
+        assert picture_text.caption("Läsion: 3 mm\n結節") == "Läsion: 3 mm "
+        assert picture_text.typeface(15).getname()[0] == "DejaVu Sans"
+    picture_text._file_of.cache_clear()
+    monkeypatch.setattr(picture_text, "_FOLDER", tmp_path)
+    assert picture_text.caption_language(("zh",)) == "en", "no typeface is installed"
+    picture_text._file_of.cache_clear()
 
 
 @pytest.mark.parametrize("folder", ["pipelines", "node/studies", "node/results"])

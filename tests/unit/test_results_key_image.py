@@ -18,8 +18,8 @@ from node.results.analysis import EncodedObject
 from node.results.encode import encode
 from node.results.gate.check import check
 from node.results.key_image import COLUMN, EDGE, KEY_IMAGES
-from node.results.lettering import typeface
 from node.results.mask_measurement import largest_section
+from node.results.picture_text import typeface
 from node.results.source_grid import place
 from node.studies.source import SourceSeries
 from node.wording import NOTICE
