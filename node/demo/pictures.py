@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from scipy import ndimage
 
 from node.demo.shapes import Array
+from node.results.picture_text import typeface
 from node.results.rendering import (
     BACKGROUND,
     FAINT,
@@ -28,7 +29,6 @@ from node.results.rendering import (
     draw_letters,
     draw_lines,
     draw_outline,
-    font,
     percentiles,
     render,
     window_of,
@@ -186,9 +186,9 @@ def _page(panels: Sequence[Image.Image], title: str, source: Dataset) -> Image.I
     height = 34 + rows * (max((p.height for p in panels), default=0) + 8) + 26
     page = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(page)
-    draw.text((8, 8), title, fill=INK, font=font(17))
+    draw.text((8, 8), title, fill=INK, font=typeface(17))
     for i, panel in enumerate(panels):
         page.paste(panel, ((i % columns) * (PANEL + 8), 34 + (i // columns) * (panel.height + 8)))
     synthetic = " - synthetic data" if "SYNTHETIC" in str(source.get("ImageComments", "")).upper() else ""
-    draw.text((8, height - 22), NOTICE + synthetic, fill=WARNING, font=font(14))
+    draw.text((8, height - 22), NOTICE + synthetic, fill=WARNING, font=typeface(14))
     return page

@@ -14,12 +14,12 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 """By the name that the document uses."""
 
 
-def write_text(text: str) -> str | list[Any]:
+def write_text(text: str) -> Any:
     """Return the document of a text, with its translations where it has them."""
     return [str(text), dict(text.translations)] if isinstance(text, Sentence) else text
 
 
-def read_text(document: str | Sequence[Any]) -> str:
+def read_text(document: Any) -> str:
     """Read what ``write_text`` wrote."""
     if isinstance(document, str):
         return document

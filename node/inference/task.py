@@ -119,7 +119,7 @@ class Reply:
         numbers = (*reply.timings.values(), *reply.peak_memory_mib.values())
         if not all(map(_is_number, numbers)) or not all(_is_fact(*fact) for fact in reply.facts.items()):
             raise PipelineError("the process of the pipeline sent no reply that can be read: a value of a wrong type")
-        translations = {
+        translations: dict[str, str] = {
             language: escaped(text, LONGEST_REASON)
             for language, text in reply.translations.items()
             if language in LANGUAGES

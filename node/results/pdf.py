@@ -38,13 +38,13 @@ from node.results.pdf_text import pdf_file, pdf_text
 from node.results.picture_text import page_language
 from node.results.placed_region import PlacedRegion
 from node.results.report_text import (
-    evaluation_lines,
     headline_of,
     measured_lines,
     remarks_of,
     scope_of,
     supersession_of,
 )
+from node.results.terms import evaluation_lines
 from node.results.uids import derive_uid
 from node.translation import gettext, in_language, marked
 from node.wording import NOTICE, person

@@ -116,7 +116,7 @@ def _describe(datasets: Sequence[Dataset]) -> Grid:
         fault = difference
     if fault:
         return unplaced(datasets, fault)
-    left_out = [left_out_text(len(images) - len(alike), difference)] if difference else []
+    left_out: list[str] = [left_out_text(len(images) - len(alike), difference)] if difference else []
     return _stack(datasets, alike, left_out)
 
 
