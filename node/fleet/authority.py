@@ -100,11 +100,17 @@ def new_request(host: str) -> tuple[bytes, bytes]:
     return _key_pem(key), request.public_bytes(serialization.Encoding.PEM)
 
 
+def public_key_of(key: bytes) -> object:
+    """Return the public key of a private one in PEM; it can be compared with that of a certificate."""
+    return serialization.load_pem_private_key(key, None).public_key()
+
+
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that only its owner can read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
         file.write(content)
 
 

@@ -101,6 +101,13 @@ def _openssl(*arguments: str | Path) -> None:
         raise PlatformError(f"openssl {arguments[0]} failed: {done.stderr.strip()[-300:]}")
 
 
+def give_to_service(path: Path, *, group_only: bool = False) -> None:
+    """As root, have the user of the service own a file, or its group read it, where there is one."""
+    if os.geteuid() == 0 and _USER in {user.pw_name for user in pwd.getpwall()}:
+        account = pwd.getpwnam(_USER)
+        os.chown(path, -1 if group_only else account.pw_uid, account.pw_gid)
+
+
 def reachable_by_units(config_path: Path, storage: Path) -> None:
     """Raise ``ConfigError`` when the units' ProtectHome=yes would hide program, configuration or storage."""
     program = Path(sys.executable)
