@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from node import __version__
 from node.cli.options import config_option, echo, load
 from node.errors import ConfigError, OperatorError
 
@@ -141,7 +142,9 @@ def _accept(token: str, config_path: Path, *, title: str | None, storage: str | 
     for done in install_units(SYSTEMD, config_path, config.storage.folder, config.ae.port) if units else ():
         echo(done)
     for line in _differences(config, text, invited.host):
-        echo(line)
+        echo(f"  {line}")
+    if admission.version != __version__:
+        echo(f"  {invited.host} has version {admission.version}, this machine {__version__}; install the same one")
     echo("Then: ainode check, and start the service")
 
 
@@ -153,9 +156,7 @@ def _differences(config: Config, text: str, host: str) -> list[str]:
 
     own = str(config.storage.folder)
     absent = [path for path in _paths(tomllib.loads(text)) if path != own and not Path(path).exists()]
-    lines = [
-        f"{path} is named in the file and not on this machine; copy it from {host}" for path in dict.fromkeys(absent)
-    ]
+    lines = [f"{path} is in config.toml and not on this machine; copy it from {host}" for path in dict.fromkeys(absent)]
     url = make_url(config.storage.ledger_url) if config.storage.ledger_url else None
     if url is not None and url.password is None and "passfile" not in url.query:
         lines.append(f"the ledger's password is not in the file; where it needs one, copy ~ainode/.pgpass from {host}")

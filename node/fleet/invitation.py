@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from node import __version__
 from node.config import Fleet
 from node.errors import ConfigError, InputError, PlatformError
 from node.fleet.authority import Authority
@@ -74,7 +75,7 @@ class Invitation:
         return max(0.0, self._ends_at - time.monotonic())
 
     def redeem(self, secret: bytes, request: bytes, address: str) -> dict[str, str]:
-        """Return host, certificate, authority and configuration for a signing request.
+        """Return host, certificate, authority, configuration and version for a signing request.
 
         Raises ``RefusedError``. A request that cannot be signed leaves the invitation as it is.
         """
@@ -96,6 +97,7 @@ class Invitation:
             "certificate": certificate.decode("ascii"),
             "ca": self._authority.pem.decode("ascii"),
             "config": self._config_text,
+            "version": __version__,
         }
 
 

@@ -35,6 +35,8 @@ class Admission:
     ca: bytes
     config: str
     """``config.toml`` of the machine that has invited."""
+    version: str
+    """Of the node there."""
 
 
 def accept(token: Token) -> Admission:
@@ -55,6 +57,7 @@ def accept(token: Token) -> Admission:
             key=key,
             ca=_text(answer, "ca").encode("ascii"),
             config=_text(answer, "config"),
+            version=_text(answer, "version"),
         )
         own = x509.load_pem_x509_certificate(admission.certificate)
         own.verify_directly_issued_by(x509.load_pem_x509_certificate(admission.ca))

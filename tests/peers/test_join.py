@@ -123,6 +123,8 @@ def test_two_commands_make_a_machine_a_member_and_both_machines_read_each_others
         assert joined.exit_code == 0, joined.output
         assert f"{NEW} has joined, from 127.0.0.1" in inviting.stdout.read()
     assert inviting.returncode == 0
+    assert f"{storage}" not in joined.output, "it is named and exists"
+    assert "copy ~ainode/.pgpass" in joined.output
     assert not (second.parent / "fleet" / "ca.key").exists()
     assert second.read_text().startswith("# of this hospital\n")
     one, other = parse(first.read_text()), parse(second.read_text())
@@ -314,3 +316,16 @@ def test_a_table_that_cannot_be_changed_in_its_text_is_left_alone():
     for text in ('a = {b = "old"}\n', 'a.b = "old"\n', '[a]\nb = """\nold"""\n'):
         with pytest.raises(ConfigError, match="cannot be changed"):
             with_values(text, "a", {"b": "new"})
+
+
+def test_join_says_what_the_new_machine_lacks_and_that_its_version_is_another(
+    authority: Authority, member: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(invitations, "__version__", "0.9.0")
+    text = CONFIG.format(folder=tmp_path, port=1).replace("[web]", '[ae.tls]\nca = "/nowhere/ca.pem"\n[web]')
+    invitation = Invitation(authority, NEW, text, 60.0)
+    with inviting(invitation, member, tmp_path, free_port(), lambda *_: None) as token:
+        joined = CliRunner().invoke(main, ["join", token, "--config", str(tmp_path / "new" / "config.toml")])
+    assert joined.exit_code == 0, joined.output
+    assert "/nowhere/ca.pem is in config.toml and not on this machine" in joined.output
+    assert "has version 0.9.0" in joined.output
