@@ -19,6 +19,8 @@ from node.spool import Spool, digest_of
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
+_AT_ONCE = 64
+"""Files that are fetched and recorded together: each costs some transactions and a connection otherwise."""
 
 
 class CopyRepair:
@@ -56,12 +58,17 @@ class CopyRepair:
             responsible = {folder for folder in map(folder_of, recorded) if self._is_responsible(connection, folder)}
         here = {path: of for path, of in recorded.items() if self._spool.absolute(path).exists()}
         repaired, faults = self._confirmed(here), list[PlatformError]()
-        for path in sorted(recorded.keys() - here.keys()):
-            if folder_of(path) in responsible:
-                try:
-                    repaired |= self._fetched(path, recorded[path])
-                except PlatformError as error:
-                    faults.append(error)
+        wanted = [path for path in sorted(recorded.keys() - here.keys()) if folder_of(path) in responsible]
+        for first in range(0, len(wanted), _AT_ONCE):
+            part = {path: recorded[path] for path in wanted[first : first + _AT_ONCE]}
+            try:
+                repaired |= self._fetched(part)
+            except PlatformError:  # one by one, so that a file that cannot be fetched keeps no other from its copy
+                for path, of in part.items():
+                    try:
+                        repaired |= self._fetched({path: of})
+                    except PlatformError as error:
+                        faults.append(error)
         if faults:
             logger.warning("%d second copies are not made yet: %s", len(faults), faults[0])
         with begin_immediate(self._engine) as connection:
@@ -94,19 +101,23 @@ class CopyRepair:
             if here[path].digest in digests.values() and self._is_here(path, here[path])
         }
 
-    def _fetched(self, path: str, recorded: RecordedFile) -> set[str]:
-        """Store a file of another machine here, too; return its path if both have it now."""
-        copy = self._spool.readable(path)
-        if not copy.exists():
+    def _fetched(self, recorded: Mapping[str, RecordedFile]) -> set[str]:
+        """Store files of other machines here, too; return the paths of those that both have now."""
+        copies = dict(zip(recorded, self._spool.all_readable(recorded), strict=True))
+        there = {path: copy for path, copy in copies.items() if copy.exists()}
+        if not there:
             return set()
         with begin_immediate(self._engine) as connection:  # a row may say too much, never too little
-            record_holdings(connection, self._spool.machine, [folder_of(path)])
-        self._spool.place(copy, path)
-        if not self._is_here(path, recorded):
-            logger.error("%s: this machine has other content under this name; `ainode verify` names it", path)
-            return set()
+            record_holdings(connection, self._spool.machine, {folder_of(path) for path in there})
+        stored = set()
+        for path, copy in there.items():
+            self._spool.place(copy, path)
+            if self._is_here(path, recorded[path]):
+                stored.add(path)
+            else:
+                logger.error("%s: this machine has other content under this name; `ainode verify` names it", path)
         with begin_immediate(self._engine) as connection:
-            if path in recorded_files(connection, [path]):
-                return {path}
-        self._spool.absolute(path).unlink(missing_ok=True)  # purged meanwhile
-        return set()
+            both = stored & recorded_files(connection, sorted(stored)).keys()
+        for path in stored - both:
+            self._spool.absolute(path).unlink(missing_ok=True)  # purged meanwhile
+        return both

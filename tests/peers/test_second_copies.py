@@ -172,6 +172,25 @@ def test_after_a_machine_is_abandoned_its_copies_are_made_on_another_one(
     c.close()
 
 
+def test_a_file_that_cannot_be_fetched_keeps_no_other_from_its_second_copy(
+    machines: list[FleetMachine], tmp_path: Path, authority: Authority
+) -> None:
+    a, b = machines
+    a.serve()
+    b.serve()
+    with a.receiving():
+        assert send(a, ct_series(3)) == [(0x0000, "")] * 3
+        until(lambda: len(rows(a, instance)) == 3)
+    b.end()
+    abandon_machine(a.engine, b.spool.machine)
+    a.spool.absolute(rows(a, instance)[0].path).write_bytes(b"changed")
+    c = FleetMachine(tmp_path / "c", a.config.storage.ledger_url, authority, copies=2)
+    c.serve()
+    assert CopyRepair(c.engine, c.spool).look(threading.Event()) == 2
+    assert missing(a) == 1
+    c.close()
+
+
 def test_a_study_that_is_purged_leaves_no_copy_and_no_row(machines: list[FleetMachine]) -> None:
     a, b = machines
     b.serve()
