@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from node.demo.database import database
@@ -46,12 +46,15 @@ class Fleet:
 
 
 @contextmanager
-def fleet(folder: Path, names: tuple[str, ...]) -> Iterator[Fleet]:
+def fleet(
+    folder: Path, names: tuple[str, ...], ledger: Callable[[str], AbstractContextManager[str]] = database
+) -> Iterator[Fleet]:
     """A fleet of machines with these names below ``folder``, as long as the ``with`` block lasts.
 
-    This thread is then in their network, at ``hospital_network.HERE``. Raises ``PlatformError`` where it cannot be.
+    ``ledger``: starts a database for an address in that network, and yields its URL. This thread is in the network, at
+    ``hospital_network.HERE``. Raises ``PlatformError`` where it cannot be.
     """
-    with hospital_network(), database(HERE) as url:
+    with hospital_network(), ledger(HERE) as url:
         authority = Authority.make()
         machines = {}
         for number, name in enumerate(names, 1):

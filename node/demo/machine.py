@@ -43,7 +43,7 @@ class Machine:
         """More of what its processes get."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._spaces: subprocess.Popen[bytes] | None = None
-        self._pid = 0
+        self.pid = 0
         """Of its first process, as this program sees it."""
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._log_began: dict[str, int] = {}
@@ -58,8 +58,8 @@ class Machine:
         """Make the namespaces and lay the cable. Raises ``PlatformError``."""
         command = ["unshare", *_SPACES, "--fork", "--kill-child", "--mount-proc", "sh", "-c", _FIRST_PROCESS, "sh"]
         self._spaces = subprocess.Popen([*bound_to_parent("KILL"), *command, self.name])
-        self._pid = _child_of(self._spaces)
-        hospital_network.connect(self.name, self.number, self._pid)
+        self.pid = _child_of(self._spaces)
+        hospital_network.connect(self.name, self.number, self.pid)
 
     def start(self, *roles: str) -> None:
         """Start roles, or everything, without waiting."""
@@ -134,14 +134,14 @@ class Machine:
 
     def shell(self) -> str:
         """Return the command that opens a shell on this machine."""
-        return f"nsenter --target {self._pid} {' '.join(_SPACES)}"
+        return f"nsenter --target {self.pid} {' '.join(_SPACES)}"
 
     def log(self) -> str:
         """Return what its processes have logged."""
         return "".join(log.read_text(errors="replace") for log in sorted(self.folder.glob("*.log")))
 
     def _within(self, *command: object) -> list[str]:
-        return ["nsenter", "--target", str(self._pid), *_SPACES, "--", *map(str, command)]
+        return ["nsenter", "--target", str(self.pid), *_SPACES, "--", *map(str, command)]
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, **self.environment}

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from pynetdicom import AE
 from whole_node import configuration
 
 from node.config import parse
+from node.demo.database import database
 from node.demo.fleet import Fleet, fleet
 from node.demo.hospital_network import HERE, check_rights
 from node.demo.machine import Machine
@@ -42,9 +43,9 @@ class FleetSite:
             return list(connection.execute(sa.select(table)))
 
     def until(self, condition: Callable[[], object], seconds: float) -> float:
-        """Wait, and return how long it took."""
+        """Wait, and return how long it took; a database that cannot be reached is waited for, too."""
         begun = time.monotonic()
-        while not condition():
+        while not _is_met(condition):
             if time.monotonic() - begun > seconds:
                 pytest.fail("\n".join(f"{of.name}: {of.log()[-3000:]}" for of in self.machines), pytrace=True)
             time.sleep(0.2)
@@ -53,6 +54,13 @@ class FleetSite:
     def held(self) -> Counter[str]:
         """SOP Instance UIDs in the PACS."""
         return Counter(uid for series in self.pacs.series() for uid in series.sop_instance_uids)
+
+
+def _is_met(condition: Callable[[], object]) -> bool:
+    try:
+        return bool(condition())
+    except sa.exc.OperationalError:
+        return False
 
 
 def start(machine: Machine, *roles: str, clock_seconds: float = 0.0) -> None:
@@ -73,13 +81,23 @@ def title(machine: Machine) -> str:
 
 
 @contextmanager
-def fleet_site(folder: Path, names: Sequence[str], *, storage: str = "", rules: str = "") -> Iterator[FleetSite]:
-    """Machines that are off; ``storage``: more lines of its table; ``rules``: in place of the one for everything."""
+def fleet_site(
+    folder: Path,
+    names: Sequence[str],
+    *,
+    storage: str = "",
+    rules: str = "",
+    ledger: Callable[[str], AbstractContextManager[str]] = database,
+) -> Iterator[FleetSite]:
+    """Machines that are off; ``storage``: more lines of its table; ``rules``: in place of the one for everything.
+
+    ``ledger``: starts the database and yields its URL.
+    """
     try:
         check_rights()
     except PlatformError as error:
         pytest.skip(str(error))
-    with fleet(folder, tuple(names)) as running:
+    with fleet(folder, tuple(names), ledger) as running:
         machines = running.machines.values()
         callers = {title(of): (of.address, of.port) for of in machines}
         pacs = make_pacs(folder / "pacs", callers, HERE)

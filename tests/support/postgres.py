@@ -39,13 +39,20 @@ def cluster(address: str = "", prefix: Sequence[str] = ()) -> Iterator[str]:
 
     With ``address`` the server also listens there; its programs are started by the command ``prefix``.
     """
+    with primary(address, prefix) as server:
+        yield server.url
+
+
+@contextmanager
+def primary(address: str, prefix: Sequence[str] = ()) -> Iterator[Server]:
+    """The server of ``cluster``."""
     with _server(prefix) as server:
         server.call("initdb", "-D", server.data, "-A", "trust", "-U", "ainode", "--no-sync")
         if address:
             with (server.data / "pg_hba.conf").open("a") as file:
                 file.write("host all all all trust\nhost replication all all trust\n")
         server.start(address)
-        yield server.url
+        yield server
 
 
 @contextmanager
@@ -74,7 +81,7 @@ class Server:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def start(self, address: str) -> None:
-        options = f"-k {self._folder} -c listen_addresses={address} -c fsync=off -c max_connections=200"
+        options = f"-k {self._folder} -c listen_addresses={address} -c fsync=off -c max_connections=300"
         self.call("pg_ctl", "-D", self.data, "-w", "-l", self._folder / "log", "-o", options, "start")
 
     def promote(self) -> None:

@@ -1,6 +1,7 @@
-"""Chaos in a fleet: machines lose power, network and disks while studies arrive. Nothing is lost, nothing is doubled.
+"""Chaos in a fleet: machines lose processes, power, network, time and disks, and their database, while studies arrive.
 
-It takes minutes for each fault, and runs with ``AINODE_FLEET_FAULTS=300`` or another number.
+Nothing is lost, nothing is doubled. It runs with ``AINODE_FLEET_FAULTS=300`` or another number, and begins no fault
+after ``AINODE_FLEET_MINUTES``. With ``-s`` it prints each fault with the seconds until it was repaired.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ import pytest
 import sqlalchemy as sa
 from chaos_studies import ANALYSED, IMAGES, RULES
 from dicom_files import ct_series, mr_series
-from fleet_site import FleetSite, fleet_site, start, store
+from fleet_database import DatabasePair
+from fleet_faults import Faults, disks
+from fleet_site import fleet_site, start, store
 from pydicom.dataset import Dataset
 
 from node.demo.machine import Machine
 from node.ledger import ACTIVE
 from node.ledger.tables import instance, job, missing_copy, result, series
-from node.spool.machine import machine_id
 
 FAULTS = int(os.environ.get("AINODE_FLEET_FAULTS", "0"))
+MINUTES = float(os.environ.get("AINODE_FLEET_MINUTES", "inf"))
 pytestmark = pytest.mark.skipif(not FAULTS, reason="takes minutes; AINODE_FLEET_FAULTS is not set")
-KINDS = ("network", "power", "disk")
 PAUSE_SECONDS = 2.0
 """Between two studies."""
 
@@ -62,57 +64,22 @@ class Modality(threading.Thread):
         return len(taken) == len(images)
 
 
-class Faults:
-    """One fault after the other, each repaired before the next one: two copies survive one loss at a time."""
-
-    def __init__(self, site: FleetSite) -> None:
-        self.made: Counter[str] = Counter()
-        self._site = site
-        self._dice = random.Random(7)
-
-    def make(self, number: int) -> None:
-        machine = self._dice.choice(self._site.machines)
-        kind = KINDS[number % len(KINDS)]
-        getattr(self, f"_{kind}")(machine)
-        self.made[kind] += 1
-
-    def _network(self, machine: Machine) -> None:
-        machine.cut()
-        time.sleep(self._dice.uniform(1.0, 30.0))
-        machine.repair()
-
-    def _power(self, machine: Machine) -> None:
-        machine.power_off()
-        time.sleep(self._dice.uniform(0.0, 20.0))
-        self._start(machine)
-
-    def _disk(self, machine: Machine) -> None:
-        self._site.until(lambda: not self._site.rows(missing_copy), 180.0)
-        lost = machine_id(machine.storage)
-        machine.destroy_disk()
-        other = self._dice.choice([of for of in self._site.machines if of is not machine])
-        self._site.until(lambda: other.ainode("fleet", "--abandon", lost).returncode == 0, 180.0)
-        self._start(machine)
-        self._site.until(lambda: not self._site.rows(missing_copy), 180.0)
-
-    def _start(self, machine: Machine) -> None:
-        start(machine)
-        machine.wait_until_ready()
-
-
-@pytest.mark.timeout(900 + 180 * FAULTS)
-def test_nothing_acknowledged_is_lost_or_doubled_when_machines_lose_power_network_and_disks(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.timeout(1800 + 180 * FAULTS)
+def test_nothing_acknowledged_is_lost_or_doubled_when_processes_machines_disks_and_the_database_fail(
+    tmp_path: Path,
 ) -> None:
-    began = time.monotonic()
-    with fleet_site(tmp_path, ("a", "b", "c"), rules=RULES) as site:
+    began, database, names = time.monotonic(), DatabasePair(), ("a", "b", "c")
+    with disks(tmp_path, names), fleet_site(tmp_path, names, rules=RULES, ledger=database.running) as site:
         for machine in site.machines:  # one by one: processes that are too slow to start are replaced
             start(machine)
             machine.wait_until_ready()
-        modality, faults = Modality(site.machines), Faults(site)
+        modality = Modality(site.machines)
+        faults = Faults(site, database, modality.acknowledged)
         modality.start()
         try:
             for number in range(FAULTS):
+                if time.monotonic() - began > MINUTES * 60.0:
+                    break
                 faults.make(number)
         finally:
             modality.end()
@@ -126,18 +93,18 @@ def test_nothing_acknowledged_is_lost_or_doubled_when_machines_lose_power_networ
                 left = connection.scalar(active)
             return not left and not site.rows(missing_copy)
 
-        site.until(is_over, 600.0)
+        site.until(is_over, 900.0)
         received = {row.sop_instance_uid for row in site.rows(instance)}
         results = [row.sop_instance_uid for row in site.rows(result)]
         held = site.held()
         told = [site.machines[0].ainode(*verb) for verb in (("account",), ("verify", "--fleet"))]
     lost = (modality.acknowledged - received) | ((modality.acknowledged | set(results)) - held.keys())
     doubled = held.total() - len(modality.acknowledged) - len(results)
-    with capsys.disabled():
-        print(  # noqa: T201 - the proof is shown
-            f"\n{dict(faults.made)} faults, {modality.studies} studies, {len(modality.acknowledged)} images and "
-            f"{len(results)} results: {len(lost)} lost, {doubled} doubled in {time.monotonic() - began:.0f} s; "
-            f"answers that made the modality repeat: {dict(modality.refused)}"
-        )
+    print(  # noqa: T201 - the proof is shown
+        f"\n{faults.made.total()} faults {dict(faults.made)}, {modality.studies} studies, {len(modality.acknowledged)} "
+        f"images and {len(results)} results: {len(lost)} lost, {doubled} doubled in {time.monotonic() - began:.0f} s; "
+        f"answers that made the modality repeat: {dict(modality.refused)}; rows of what was acknowledged within "
+        f"{max(faults.rows_seconds, default=0.0):.0f} s of a promotion"
+    )
     assert (lost, doubled) == (set(), 0)
     assert [of.returncode for of in told] == [0, 0], "\n".join(of.stdout + of.stderr for of in told)
