@@ -184,11 +184,12 @@ def try_pipeline(
     from node.inference.try_pipeline import run_trial
     from node.outcome import Outcome
 
-    name, table = _named_pipeline(pipeline, config_path)
+    name, table, before = _named_pipeline(pipeline, config_path)
     with progress_bar("reading headers", hidden=as_json) as show:
         kinds = (*DEFAULT_OBJECTS, "key images", "pdf")
         others = _companions(companions)
-        trial = run_trial(name, table, folder, out, device=device, progress=show, kinds=kinds, companions=others)
+        given: dict[str, Any] = {"companions": others, "before": before}
+        trial = run_trial(name, table, folder, out, device=device, progress=show, kinds=kinds, **given)
     if as_json:
         print_json(asdict(trial))
     else:
@@ -231,14 +232,15 @@ def _show_trial(trial: Trial) -> None:
             echo(f"  NOT VALID, WOULD NOT BE SENT: {series.fault}")
 
 
-def _named_pipeline(pipeline: str, config_path: Path) -> tuple[str, PipelineTable]:
-    """Return name and table of the pipeline argument of ``ainode try``."""
-    from node.config import PipelineTable
+def _named_pipeline(pipeline: str, config_path: Path) -> tuple[str, PipelineTable, dict[str, PipelineTable]]:
+    """Return name and table of the pipeline argument of ``ainode try``, and the tables of those that run before it."""
+    from node.config import Config, PipelineTable
 
     if ":" in pipeline:
-        return pipeline.partition(":")[0].rpartition(".")[2], PipelineTable(factory=pipeline)
-    configured = load(config_path).pipelines if config_path.exists() else {}
-    return pipeline, configured.get(pipeline, PipelineTable())
+        return pipeline.partition(":")[0].rpartition(".")[2], PipelineTable(factory=pipeline), {}
+    config = load(config_path) if config_path.exists() else Config()
+    before = {name: config.pipelines[name] for name in config.before(pipeline)}
+    return pipeline, config.pipelines.get(pipeline, PipelineTable()), before
 
 
 for verb in (

@@ -132,7 +132,8 @@ def _tested(
     from node.inference.try_pipeline import trial_process
 
     table = config.pipelines[pipeline]
-    with trial_process(pipeline, table, device) as process:
+    before = {name: config.pipelines[name] for name in config.before(pipeline)}
+    with trial_process(pipeline, table, device, before) as process:
         tested = run_cases(of.cases, _SeriesAnalysis(process), show, labels=of.labels)
         description = process.description
     version = version_of(pipeline, table, description)

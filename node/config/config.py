@@ -156,6 +156,53 @@ class Config(Table):
                     raise ValueError(f"rule {rule.name!r}: shadow names {name!r}; remove its trust_group")
         return self
 
+    @model_validator(mode="after")
+    def _prerequisites_resolve(self) -> Config:
+        for name in self.pipelines:
+            chain = [name]
+            while after := self.after(chain[-1]):
+                if after not in self.pipelines:
+                    raise ValueError(
+                        f"pipelines.{chain[-1]}.after names {after!r}, which is not defined"
+                        f"{suggest(after, self.pipelines)}; add [pipelines.{after}]"
+                    )
+                chain.append(after)
+                if after in chain[:-1]:
+                    circle = " after ".join(map(repr, chain[chain.index(after) :]))
+                    raise ValueError(f"pipelines.{chain[-2]}.after makes a circle ({circle}); remove one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _prerequisites_are_sent_with_dependents(self) -> Config:
+        for rule in self.rules:
+            for name in rule.pipelines:
+                for other in self.rules:
+                    needed = set(self.before(name))
+                    if tried := sorted(needed.intersection(other.shadow)):
+                        raise ValueError(
+                            f"rule {other.name!r}: shadow names {tried[0]!r}, whose result {name!r} of rule "
+                            f"{rule.name!r} needs; give the pipeline that is tried a name of its own"
+                        )
+                    chosen = sorted(needed.intersection(other.pipelines)) if other.prefer or other.companions else []
+                    if chosen and other.name != rule.name:
+                        raise ValueError(
+                            f"rule {other.name!r} looks at the whole study for {chosen[0]!r}, whose result {name!r} of "
+                            f"rule {rule.name!r} needs; name both in one rule"
+                        )
+        return self
+
+    def after(self, pipeline: str) -> str:
+        """Return the pipeline whose result another one needs; empty: none."""
+        table = self.pipelines.get(pipeline)
+        return table.after if table is not None else ""
+
+    def before(self, pipeline: str) -> tuple[str, ...]:
+        """Return the pipelines that run before another one on the same series, in their order."""
+        chain: list[str] = []
+        while pipeline := self.after(pipeline):
+            chain.insert(0, pipeline)
+        return tuple(chain)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all values of the file, defaults included."""

@@ -41,6 +41,8 @@ class PipelineTable(Table):
     """Weights file; absent: the packaged weights."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options for the factory."""
+    after: str = ""
+    """Name of another pipeline: this one runs after it on the same series and gets its result; empty: it needs none."""
     trust_group: str = ""
     """Pipelines of the same group share one process on each device; empty: a process of its own."""
     title: Annotated[str, Field(max_length=24)] = ""

@@ -71,9 +71,9 @@ def export_case(files: ExportFiles) -> ExportedCase:
     import nibabel
     import numpy as np
 
-    from node.feedback.segment_masks import voxel_mm3
     from node.feedback.truth_masks import patient_digest, truth_masks
     from node.pipeline import Unsuitable
+    from node.studies.segment_masks import voxel_mm3
     from node.studies.source import SourceSeries
 
     try:
@@ -117,8 +117,8 @@ def _label_map(
 ) -> tuple[NDArray[np.uint8], int]:
     import numpy as np
 
-    from node.feedback.segment_masks import place_in_grid
     from node.feedback.segmentation_reader import type_code
+    from node.studies.segment_masks import place_in_grid
 
     labelled, overlapping = np.zeros(shape, np.uint8), 0
     for number, mask in truth.masks.items():

@@ -17,7 +17,7 @@ def read_reader_object(path: Path, kind: SourceKind, analyses: Sequence[Analysis
     Raises ``InputError`` when it cannot be read, or is a segmentation on a grid of its own.
     """
     from node.feedback import report_reader, segmentation_reader
-    from node.feedback.segment_masks import read_object
+    from node.studies.segment_masks import read_object
 
     read = {
         SourceKind.SEGMENTATION: segmentation_reader.answers,

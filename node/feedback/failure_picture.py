@@ -7,8 +7,8 @@ from io import BytesIO
 
 import numpy as np
 
-from node.feedback.segment_masks import Bools, SegmentMask
 from node.results.rendering import axis_of, detail_of, draw_letters, draw_outline, render, window_of
+from node.studies.segment_masks import Bools, SegmentMask
 from node.studies.source import SourceSeries
 
 TRUTH, REPORTED = (80, 220, 100), (255, 90, 60)

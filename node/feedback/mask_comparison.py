@@ -47,9 +47,9 @@ class MaskComparison:
 
 def compare_masks(files: TrialFiles) -> MaskComparison:
     """Compare the segments of both. Raises ``InputError`` when a file cannot be read."""
-    from node.feedback.segment_masks import SegmentedObject, read_object, voxel_mm3
     from node.feedback.segmentation_reader import LEAST_DICE, paired_segments
     from node.feedback.structure_set_masks import reader_masks_on
+    from node.studies.segment_masks import SegmentedObject, read_object, voxel_mm3
     from node.studies.source import SourceSeries
 
     def masks(path: Path | None) -> SegmentedObject:

@@ -14,11 +14,11 @@ from pydicom import Dataset
 from node import MAKER
 from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
 from node.feedback.references import content_time, named_instances, one_per_pipeline, referenced_series
-from node.feedback.segment_masks import SegmentedObject, SegmentMask, hd95_mm, masks_on, read_object, voxel_mm3
 from node.feedback.structure_set_masks import is_structure_set, reader_masks_on
 from node.ledger.verdict import LesionVerdict, MatchedBy, Verdict
 from node.reasons import ReasonCode, reason
 from node.studies.identity import PRIOR, contradictions
+from node.studies.segment_masks import SegmentedObject, SegmentMask, hd95_mm, masks_on, read_object, voxel_mm3
 from node.studies.source import SourceSeries
 
 LEAST_DICE = 0.1

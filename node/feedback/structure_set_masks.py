@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from node.errors import InputError
-from node.feedback.segment_masks import POSITION_TOLERANCE_MM, SegmentedObject, SegmentMask, masks_on
 from node.studies.attributes import STRUCTURE_SET
 from node.studies.pydicom_errors import UNDECODABLE
+from node.studies.segment_masks import POSITION_TOLERANCE_MM, SegmentedObject, SegmentMask, masks_on
 from node.studies.source import SourceSeries
 
 _XOR = "CLOSED_PLANAR_XOR"

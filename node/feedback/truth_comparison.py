@@ -13,8 +13,8 @@ from node.feedback.truth import TruthPart
 from node.studies.pydicom_errors import UNREADABLE
 
 if TYPE_CHECKING:  # decoders are imported in the confined process only
-    from node.feedback.segment_masks import SegmentMask
     from node.feedback.truth_masks import TruthMasks
+    from node.studies.segment_masks import SegmentMask
     from node.studies.source import SourceSeries
 
 _CERTAINTY = "111012"
@@ -110,9 +110,9 @@ def compare_with_truth(files: CaseFiles) -> CaseComparison:
 
     Raises ``InputError`` when a file cannot be read, lies on other images, or two parts outline the same lesion.
     """
-    from node.feedback.segment_masks import voxel_mm3
     from node.feedback.segmentation_reader import overlap_pairs
     from node.feedback.truth_masks import patient_digest, truth_masks
+    from node.studies.segment_masks import voxel_mm3
     from node.studies.source import SourceSeries
 
     try:

@@ -9,10 +9,10 @@ from pydicom import Dataset
 
 from node import MAKER
 from node.errors import InputError
-from node.feedback.segment_masks import SegmentedObject, SegmentMask, read_object
 from node.feedback.segmentation_reader import LEAST_DICE, is_of_person, paired_segments
 from node.feedback.structure_set_masks import reader_masks_on
 from node.feedback.truth import TruthPart
+from node.studies.segment_masks import SegmentedObject, SegmentMask, read_object
 from node.studies.source import SourceSeries
 
 

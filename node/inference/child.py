@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -120,7 +120,15 @@ def execute(
     from node.inference.handover import Handover, save
     from node.inference.memory_admission import admit
     from node.inference.pipeline_description import PipelineDescription
-    from node.inference.run_pipeline import analyse, licensed, licensed_algorithm, one_patient, stated_reason
+    from node.inference.run_pipeline import (
+        analyse,
+        chained_algorithm,
+        described,
+        licensed,
+        licensed_algorithm,
+        one_patient,
+        stated_reason,
+    )
     from node.outcome import Outcome
     from node.pipeline import Findings, Unsuitable
     from node.studies.image_needs import part_taken
@@ -139,14 +147,11 @@ def execute(
         reason, findings = "", Findings()
         facts: dict[str, Any] = {}
         inputs: tuple[str, ...] = ()
+        algorithms: dict[str, str] = {}
         try:
-            others = {name: prefetcher.read(paths) for name, paths in task.companions.items()}
-            source = replace(
-                prefetcher.take(task.paths), companions=others, prior=_prior(task.job_id, task.prior, prefetcher.read)
-            )
-            volumes = source.parts[1:] if pipeline.needs.volumes_by else ()
-            named = {f"volume {number}": of for number, (_, of) in enumerate(volumes, 2)}
-            inputs = _inputs({**others, **named}, task.prior)
+            source = _source(task, prefetcher)
+            inputs = _inputs(source, task.prior, of_volumes=bool(pipeline.needs.volumes_by))
+            algorithms = described(source.results)
             one_patient(source)
             clock.lap("read")
             seen = [one for one in task.seen if one.device == device]
@@ -170,7 +175,7 @@ def execute(
         peak = peak_mib(device)
         handover = Handover(
             findings=findings,
-            algorithm=licensed_algorithm(pipeline.algorithm, task.table.license),
+            algorithm=licensed_algorithm(chained_algorithm(pipeline.algorithm, algorithms), task.table.license),
             device=device,
             analysed_at=clock.now(),
             timings=timings,
@@ -231,11 +236,30 @@ def _prior(job_id: str, files: PriorFiles, read: Callable[[Iterable[Path]], Sour
     return read_prior(report, images, masks)
 
 
-def _inputs(companions: Mapping[str, SourceSeries], prior: PriorFiles) -> tuple[str, ...]:
-    """``Analysis.inputs``: other images by the name of companion or volume, the earlier report and its study."""
+def _source(task: Task, prefetcher: Prefetcher) -> SourceSeries:
+    """The series of a task with companions, prior and results."""
+    from node.inference.run_pipeline import results_of
+
+    source = prefetcher.take(task.paths)
+    return replace(
+        source,
+        companions={name: prefetcher.read(paths) for name, paths in task.companions.items()},
+        prior=_prior(task.job_id, task.prior, prefetcher.read),
+        results=results_of(task.results, source.first_volume),
+    )
+
+
+def _inputs(source: SourceSeries, prior: PriorFiles, *, of_volumes: bool) -> tuple[str, ...]:
+    """``Analysis.inputs``: other images by the name of companion or volume, the earlier report and its study, results.
+
+    ``of_volumes``: the pipeline gets all volumes of the series.
+    """
     from node.studies.header import read_header
 
-    named = [f"{name} {image.SOPInstanceUID}" for name, of in companions.items() for image in of.datasets]
+    volumes = source.parts[1:] if of_volumes else ()
+    others = {**source.companions, **{f"volume {number}": of for number, (_, of) in enumerate(volumes, 2)}}
+    named = [f"{name} {image.SOPInstanceUID}" for name, of in others.items() for image in of.datasets]
+    named += [f"result {name} {of.sop_instance_uid}" for name, of in source.results.items()]
     if prior.report is not None:
         had = f"{int(prior.segmentation is not None)} segmentation, {len(prior.images)} images"
         named.append(f"prior {read_header(prior.report).SOPInstanceUID}: {had}")

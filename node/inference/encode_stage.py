@@ -189,9 +189,13 @@ class Encode:
         return {name: self._config.kinds(name) for name in job.destinations}
 
     def _wanted(self, job: Job) -> frozenset[str]:
-        """Kinds that any of them takes; a job without a destination makes the usual ones."""
+        """Kinds that any of them takes; a job without a destination makes the usual ones.
+
+        A segmentation is made for pipelines that need the result, also when no destination takes it.
+        """
         kinds = self._kinds(job)
-        return frozenset().union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
+        needed = {"seg"} if any(table.after == job.pipeline for table in self._config.pipelines.values()) else ()
+        return frozenset(needed).union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
 
     def _kinds_by_destination(
         self, connection: Connection, job: Job, outcome: str, made: Collection[str]

@@ -21,6 +21,7 @@ from node.inference.model_process import TaskAborted
 from node.inference.model_processes import ModelProcesses
 from node.inference.pipeline_description import PipelineDescription
 from node.inference.plugins import offered, table_of
+from node.inference.prerequisite_files import files_of, prerequisite_fault
 from node.inference.prior_files import PriorFinder
 from node.inference.task import PriorFiles, Reply, Task
 from node.inference.tested_version import acceptance_refusal
@@ -30,9 +31,11 @@ from node.ledger.analysis_statistics import latest_statistics, record_statistics
 from node.ledger.events import EventKind, record_event
 from node.ledger.holdings import record_handover
 from node.ledger.jobs import Job, get_job, is_active, source_paths
+from node.ledger.prerequisite_results import prerequisite_results
 from node.ledger.shadow import allow_sending, others_wait
 from node.ledger.states import ShadowCause
 from node.ledger.transitions import record_outcome
+from node.outcome import Outcome
 from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.spool import Spool
 from node.spool.remove_tree import sweep_members
@@ -97,6 +100,9 @@ class Infer:
             paths = source_paths(connection, job)
             companions = {name: source_paths(connection, job, name) for name in job.companions}
             seen = _seen(latest_statistics(connection, job.pipeline, _REMEMBERED))
+            needed = prerequisite_results(connection, job)
+        if (fault := prerequisite_fault(needed, self._config.title)) is not None:
+            return self._without_run(job, *fault)
         task = Task(
             job_id=job_id,
             pipeline=job.pipeline,
@@ -104,6 +110,7 @@ class Infer:
             paths=self._spool.all_readable(paths),
             companions={name: self._spool.all_readable(of) for name, of in companions.items()},
             prior=self._prior(job, paths),
+            results=files_of(needed, self._spool.all_readable),
             seen=seen,
             incomplete=in_every_language(lambda: reason_text(job.incomplete)),
             folder=self._spool.work(job_id),
@@ -136,6 +143,17 @@ class Infer:
             if reply.facts:
                 record_statistics(connection, job_id, job.pipeline, self._statistics(reply, device))
             allow_sending(connection, job, refusal_of(connection))
+
+        return Done(write=write)
+
+    def _without_run(self, job: Job, outcome: Outcome, why: Reason) -> Done:
+        """End a job that needs a result which is not there."""
+        logger.info("job %s: %s: %s: %s", job.id, job.pipeline, outcome, reason_text(why))
+        table = table_of(job.pipeline, self._config.pipelines)
+
+        def write(connection: Connection) -> None:
+            record_outcome(connection, job.id, outcome, why)
+            allow_sending(connection, job, acceptance_refusal(connection, job.pipeline, table, None))
 
         return Done(write=write)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from node.errors import IdentityError
+from node.inference.task import ResultFiles
 from node.outcome import Outcome
-from node.pipeline import Algorithm, Findings, Pipeline, Unsuitable
+from node.pipeline import Algorithm, Findings, Pipeline, Result, Unsuitable
 from node.results.analysis import in_order, of_part, outcome_of, reason_of
 from node.results.plausibility import plausible, unfit
 from node.results.prior.lesion_matching import compare
@@ -16,6 +17,7 @@ from node.studies.identity import PATIENT, contradictions
 from node.studies.image_needs import taken_images
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
+from node.studies.source_result import SourceResult
 from node.studies.volumes import differences
 from node.translation import gettext, in_every_language, sentence
 from node.wording import together
@@ -43,7 +45,7 @@ def analyse(
     if admit is not None:
         admit()
     taken, others = taken_images(pipeline.needs, source) if pipeline.needs.images else (source, "")
-    findings = pipeline.run(taken)
+    findings = with_results(pipeline.run(taken), source.results)
     if others:
         findings = replace(findings, remarks=(in_every_language(lambda: _beginning(others)), *findings.remarks))
     if pipeline.needs.volumes_by:
@@ -62,7 +64,8 @@ def analyse(
         findings = replace(findings, remarks=(source.grid.assumption, *findings.remarks))
     stated = of_part(findings, "" if source.left_out in incomplete else source.left_out).partial
     findings = in_order(of_part(of_part(findings, incomplete), source.left_out))
-    findings = plausible(compare(findings, source, pipeline.algorithm, without_prior), source)
+    algorithm = chained_algorithm(pipeline.algorithm, described(source.results))
+    findings = plausible(compare(findings, source, algorithm, without_prior), source)
     outcome = outcome_of(findings)
     if outcome == Outcome.FAILED:
         logger.error(
@@ -84,6 +87,41 @@ def _beginning(text: str) -> str:
     """Return a part of a sentence as one."""
     shown = f"{text}"
     return gettext("{sentence}.", sentence=f"{shown[0].upper()}{shown[1:]}")
+
+
+def results_of(files: Mapping[str, ResultFiles], source: SourceSeries) -> dict[str, SourceResult]:
+    """Return the results for a pipeline. ``source``: the images that they are about. Raises ``InputError``."""
+    return {
+        name: SourceResult(of.described_by, of.segmentation, source, partial=of.partial) for name, of in files.items()
+    }
+
+
+def described(results: Mapping[str, Result]) -> dict[str, str]:
+    """Algorithm, version and weights of each result, by the name of its pipeline."""
+    return {
+        name: ", weights ".join(filter(None, (f"{of.algorithm} {of.version}".strip(), of.weights_sha256)))
+        for name, of in results.items()
+    }
+
+
+def chained_algorithm(algorithm: Algorithm, described: Mapping[str, str]) -> Algorithm:
+    """``algorithm`` with those whose results it used among its parameters, as ``described`` has them."""
+    if not described:
+        return algorithm
+    used = {f"after {name}": text for name, text in described.items()}
+    return replace(algorithm, parameters={**algorithm.parameters, **used})
+
+
+def with_results(findings: Findings, results: Mapping[str, Result]) -> Findings:
+    """``findings`` with a remark on each result that was used; they say no more than a partial one allows."""
+    for name, of in results.items():
+        named = {"name": name, "algorithm": f"{of.algorithm} {of.version}".strip()}
+        used = sentence("Based on the result of {name} ({algorithm}).", **named)
+        findings = replace(findings, remarks=(*findings.remarks, used))
+        if of.partial:
+            partial = sentence("the result of {name} ({algorithm}) is partial: {why}", **named, why=of.partial)
+            findings = of_part(findings, partial)
+    return findings
 
 
 def licensed(findings: Findings, licence: str) -> Findings:

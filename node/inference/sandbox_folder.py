@@ -72,6 +72,14 @@ class SandboxFolder:
                 segmentation=_one(task.prior.segmentation, place / "segmentation"),
                 images=linked(task.prior.images, place / "prior"),
             ),
+            results={
+                name: replace(
+                    of,
+                    described_by=linked((of.described_by,), place / f"result {number}")[0],
+                    segmentation=_one(of.segmentation, place / f"result {number}"),
+                )
+                for number, (name, of) in enumerate(task.results.items())
+            },
             folder=self.out / (task.job_id or "-"),
         )
 

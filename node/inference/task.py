@@ -53,6 +53,18 @@ class PriorFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResultFiles:
+    """What another pipeline has made of the series."""
+
+    described_by: Path
+    """One of its objects, which names its algorithm."""
+    segmentation: Path | None
+    """``None``: it has outlined nothing."""
+    partial: str = ""
+    """Why it is partial, in words for a radiologist; empty: it is not."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """One pipeline to run on one series."""
 
@@ -64,6 +76,8 @@ class Task:
     companions: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     """Files of other series of the study that the pipeline may look at, by name."""
     prior: PriorFiles = PriorFiles()
+    results: dict[str, ResultFiles] = field(default_factory=dict)
+    """What the pipelines before this one have made of the series, by name."""
     seen: tuple[MemoryPeak, ...] = ()
     """What earlier analyses took."""
     incomplete: str = ""

@@ -15,9 +15,10 @@ from node.reasons import Reason, ReasonCode, reason
 
 
 def options_digest(name: str, table: PipelineTable) -> str:
-    """SHA-256 of factory and options: what the configuration has to do with results, whatever the name."""
+    """SHA-256 of factory, options and `after`: what the configuration has to do with results, whatever the name."""
     factory = table.factory or installed().get(name, name)
-    document = json.dumps({"factory": factory, "options": table.options}, sort_keys=True, default=str)
+    after = {"after": table.after} if table.after else {}
+    document = json.dumps({"factory": factory, "options": table.options, **after}, sort_keys=True, default=str)
     return hashlib.sha256(document.encode()).hexdigest()
 
 

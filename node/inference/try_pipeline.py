@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from PIL import Image
+from types import MappingProxyType
+from typing import Any
 
 from node.config import DEFAULT_OBJECTS, Devices, JobsTable, PipelineTable
 from node.errors import EncodeError, InputError
@@ -18,9 +19,12 @@ from node.inference.handover import load
 from node.inference.model_process import ModelProcess
 from node.inference.pipeline_description import PipelineDescription
 from node.inference.pipeline_process import loading, pipeline_process
-from node.inference.task import Task
+from node.inference.prerequisite_files import result_files, without_result
+from node.inference.task import ResultFiles, Task
+from node.inference.trial_files import kind_of, write_objects
 from node.outcome import Outcome
-from node.pipeline import Findings
+from node.pipeline import Algorithm, Findings
+from node.reasons import reason_text
 from node.results.analysis import Analysis, EncodedObject
 from node.results.encode import encode
 from node.results.finding import Finding, place_findings
@@ -101,10 +105,12 @@ def run_trial(
     progress: Progress,
     kinds: Collection[str] = DEFAULT_OBJECTS,
     companions: Mapping[str, Path] | None = None,
+    before: Mapping[str, PipelineTable] = MappingProxyType({}),
 ) -> Trial:
     """Run pipeline ``name`` on every series below ``folder`` that meets its needs; write ``kinds`` to ``out``.
 
-    ``companions``: folders of one series each, by the name that the rule gives them. Raises ``InputError`` for a folder
+    ``companions``: folders of one series each, by the name that the rule gives them. ``before``: the pipelines that run
+    before it, in their order. Raises ``InputError`` for a folder
     with several, ``NotFoundError`` when there is no DICOM file, and what ``ModelProcess.run`` raises.
     """
     series, skipped = series_below([folder], progress)
@@ -112,7 +118,7 @@ def run_trial(
     progress(f"loading {name} on {device}", 0, 1)
     others = {name: _only_series(name, folder, progress) for name, folder in (companions or {}).items()}
     trials = []
-    with trial_process(name, table, device) as process:
+    with trial_process(name, table, device, before) as process:
         for number, paths in enumerate(groups):
             progress(f"series {number + 1} of {len(groups)}, {len(paths)} images", number, len(groups))
             trials.append(process.analyse(paths, out, kinds, others))
@@ -127,11 +133,13 @@ def run_trial(
 
 
 class TrialProcess:
-    """A pipeline in a confined process, as jobs run it."""
+    """A pipeline in a confined process, as jobs run it, and before it those whose results it needs."""
 
-    def __init__(self, worker: ModelProcess, name: str, table: PipelineTable) -> None:
+    def __init__(self, worker: ModelProcess, name: str, table: PipelineTable, before: Sequence[TrialProcess]) -> None:
         self._worker = worker
         self._task = loading(name, table)
+        self.name, self.title = name, table.title_of(name)
+        self._before = before
         reply = worker.run(self._task, lambda: True)
         self.load_seconds = reply.timings["load"]
         self.description = PipelineDescription.received(reply.description)
@@ -144,17 +152,40 @@ class TrialProcess:
         companions: Mapping[str, tuple[Path, ...]] | None = None,
     ) -> SeriesTrial:
         """Analyse one series; write its objects to a folder of its own below ``out``."""
-        files, others = tuple(paths), dict(companions or {})
-        task = replace(self._task, job_id="trial", paths=files, companions=others, load_only=False)
-        return _try_series(self._worker, task, out, kinds)
+        given: dict[str, Any] = {
+            "job_id": "trial",
+            "paths": tuple(paths),
+            "companions": dict(companions or {}),
+            "load_only": False,
+        }
+        results: dict[str, ResultFiles] = {}
+        with TemporaryDirectory(prefix="ainode-") as below:
+            for one in self._before:
+                given["results"] = dict(results)
+                made = one.run(given, Path(below) / one.name, (*DEFAULT_OBJECTS, "derived"))
+                outcome, why = (Outcome.FAILED, made.fault) if made.fault else (made.outcome, made.reason)
+                if (fault := without_result(one.title, outcome, why)) is not None:
+                    return _without_run(replace(self._task, **given), fault[0], reason_text(fault[1]))
+                results[one.name] = result_files(outcome, why, {kind_of(path): path for path in made.files})
+            return self.run(given | {"results": results}, out, kinds)
+
+    def run(self, given: Mapping[str, Any], out: Path | None, kinds: Collection[str]) -> SeriesTrial:
+        """Run the pipeline alone; ``given``: fields of ``Task``."""
+        return _try_series(self._worker, replace(self._task, **given), out, kinds)
 
 
 @contextmanager
-def trial_process(name: str, table: PipelineTable, device: str) -> Iterator[TrialProcess]:
-    """Load a pipeline; it ends with the context."""
-    seconds = JobsTable().run_timeout_seconds
-    with pipeline_process(table, device, threads=thread_count(Devices()), seconds=seconds) as worker:
-        yield TrialProcess(worker, name, table)
+def trial_process(
+    name: str, table: PipelineTable, device: str, before: Mapping[str, PipelineTable] = MappingProxyType({})
+) -> Iterator[TrialProcess]:
+    """Load a pipeline and those that run ``before`` it, in their order; they end with the context."""
+    seconds, threads = JobsTable().run_timeout_seconds, thread_count(Devices())
+    loaded: list[TrialProcess] = []
+    with ExitStack() as stack:
+        for one, of in (*before.items(), (name, table)):
+            worker = stack.enter_context(pipeline_process(of, device, threads=threads, seconds=seconds))
+            loaded.append(TrialProcess(worker, one, of, tuple(loaded)))
+        yield loaded[-1]
 
 
 def _only_series(name: str, folder: Path, progress: Progress) -> tuple[Path, ...]:
@@ -175,27 +206,50 @@ def _try_series(worker: ModelProcess, task: Task, out: Path | None, kinds: Colle
         source = source.first_volume
     if handed_over.images:
         source = source.of_images(handed_over.images)
-    outcome, reason, findings = Outcome(reply.outcome), reply.reason, handed_over.findings
-    analysed = outcome != Outcome.NOT_APPLICABLE
+    outcome = Outcome(reply.outcome)
     analysis = Analysis(
         pipeline=task.pipeline,
         title=task.table.title_of(task.pipeline),
         algorithm=handed_over.algorithm,
         generation=1,
         outcome=outcome,
-        reason=reason,
-        findings=findings if analysed else None,
+        reason=reply.reason,
+        findings=handed_over.findings if outcome != Outcome.NOT_APPLICABLE else None,
         analysed_at=handed_over.analysed_at,
+        inputs=handed_over.inputs,
     )
-    objects, fault = _encode(analysis, source, kinds) if analysed else ((), "")
-    files, pictures = _write(objects, out / source.series_instance_uid) if out is not None else ((), ())
+    return _series_trial(analysis, source, len(task.paths), kinds, out, seconds=reply.timings["run"])
+
+
+def _without_run(task: Task, outcome: Outcome, why: str) -> SeriesTrial:
+    """Return what is said of a series on which the pipeline cannot run."""
+    title = task.table.title_of(task.pipeline)
+    analysis = Analysis(
+        pipeline=task.pipeline,
+        title=title,
+        algorithm=Algorithm(name=title, version=""),
+        generation=1,
+        outcome=outcome,
+        reason=why,
+        analysed_at=datetime.now(UTC),
+    )
+    return _series_trial(analysis, SourceSeries.read(task.paths), len(task.paths), (), None, seconds=0.0)
+
+
+def _series_trial(
+    analysis: Analysis, source: SourceSeries, images: int, kinds: Collection[str], out: Path | None, *, seconds: float
+) -> SeriesTrial:
+    """Encode an analysis, and write its objects below ``out``."""
+    findings = analysis.findings or Findings()
+    objects, fault = _encode(analysis, source, kinds) if analysis.findings is not None else ((), "")
+    files, pictures = write_objects(objects, out / source.series_instance_uid) if out is not None else ((), ())
     return SeriesTrial(
         series_instance_uid=source.series_instance_uid,
         modality=source.modality,
         description=str(source.attribute("SeriesDescription") or ""),
-        images=len(task.paths),
-        outcome=outcome,
-        reason=reason,
+        images=images,
+        outcome=analysis.outcome,
+        reason=analysis.reason,
         headline=headline_of(analysis),
         scope=scope_of(analysis),
         fault=fault,
@@ -205,7 +259,7 @@ def _try_series(worker: ModelProcess, task: Task, out: Path | None, kinds: Colle
         measured=measured_lines(findings),
         derived=tuple(series.description for series in findings.derived),
         remarks=remarks_of(analysis),
-        seconds=reply.timings["run"],
+        seconds=seconds,
         files=files,
         pictures=pictures,
     )
@@ -233,17 +287,3 @@ def _encode(analysis: Analysis, source: SourceSeries, kinds: Collection[str]) ->
     except EncodeError as error:
         return objects, str(error)
     return objects, ""
-
-
-def _write(objects: Collection[EncodedObject], folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Write DICOM files, and key images also as PNG."""
-    files, pictures = [], []
-    for number, encoded in enumerate(objects, 1):
-        path = folder / f"{number:04d}-{encoded.kind}.dcm"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.data)
-        files.append(path)
-        if encoded.kind == "key images":
-            pictures.append(path.with_suffix(".png"))
-            Image.fromarray(encoded.dataset.pixel_array).save(pictures[-1])
-    return tuple(files), tuple(pictures)

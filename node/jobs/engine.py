@@ -84,8 +84,8 @@ class Jobs:
     def enqueue(self, connection: Connection, job: NewJob) -> bool:
         """Schedule a job inside the caller's transaction; ``False`` when it is there already."""
         due = create_job(connection, job)
-        self._enqueue(connection, due)
-        return bool(due)
+        self._enqueue(connection, due or [])
+        return due is not None
 
     def cancel(self, job_id: str, operator: str = "") -> None:
         """Stop a job; a running pipeline is killed. ``operator``: a user of the dashboard.
@@ -93,7 +93,8 @@ class Jobs:
         Raises ``NotFoundError``, ``NodeError`` when it has ended.
         """
         with begin_immediate(self._engine) as connection:
-            transitions.cancel_job(connection, job_id, reason(ReasonCode.CANCELLED, operator=operator))
+            why = reason(ReasonCode.CANCELLED, operator=operator)
+            self._enqueue(connection, transitions.cancel_job(connection, job_id, why))
 
     def retry(self, job_id: str, stage: str | None = None) -> None:
         """Retry a job; see ``node.ledger.retry_transitions.retry_job``."""

@@ -18,8 +18,8 @@ LEAST_URGENT = 4
 """Priority of what is tried: it gets a turn when nothing else waits."""
 
 
-def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
-    """Schedule a job; nothing is due when it is there already."""
+def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt] | None:
+    """Schedule a job; ``None``: it is there already."""
     forwards = new.pipeline == FORWARD
     came = sa.select(sa.func.max(series.c.last_at)).where(
         series.c.study_instance_uid == new.study_instance_uid,
@@ -41,6 +41,7 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         "destinations": list(new.destinations),
         "priority": new.priority if new.shadow is None else LEAST_URGENT,
         "shadow": new.shadow,
+        "after": new.after or None,
         "state": JobState.SCHEDULED,
         "stage": JobStage.DELIVER if forwards else JobStage.INFER if new.outcome is None else JobStage.ENCODE,
         "run": 0,
@@ -54,7 +55,7 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         "progress_at": at,
     }
     if not insert_new(connection, job, [row]):
-        return []
+        return None
     record_event(connection, new.id, EventKind.JOB_SCHEDULED, pipeline=new.pipeline, rule=new.rule)
     if forwards:
         _schedule_originals(connection, new)

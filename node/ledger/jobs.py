@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from node.errors import NotFoundError
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import among
+from node.ledger.prerequisites import waits
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, ShadowCause
-from node.ledger.tables import delivery, instance, job, result, stopped
+from node.ledger.tables import delivery, instance, job, result
 from node.reasons import Reason
 from node.retry_delay import retry_delay
 
@@ -49,6 +50,8 @@ class NewJob:
     """Other series of the study that the pipeline may look at: Series Instance UID by name."""
     shadow: ShadowCause | None = None
     """Why no destination gets its results. Its attempts are then the least urgent of all."""
+    after: str = ""
+    """Pipeline whose result on the same generation it needs; its job is created before this one."""
 
     @property
     def id(self) -> str:
@@ -117,6 +120,8 @@ class Job:
     """Why its results are sent to no destination."""
     results_purged_at: float | None = None
     """When retention purged its results."""
+    after: str = ""
+    """Pipeline whose result on the same generation it needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,22 +270,12 @@ def retracted_jobs(connection: sa.Connection, job_ids: Collection[str]) -> set[s
     return set(connection.scalars(notes))
 
 
-def stuck_jobs(connection: sa.Connection, before: float) -> list[Job]:
-    """Jobs that have not moved on since ``before`` and that nothing holds up.
-
-    A delivery that is still open has an alarm of its own; a pipeline that an operator stopped keeps its jobs. What is
-    tried in shadow may wait for ever.
-    """
-    held = sa.and_(job.c.stage == JobStage.INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
-    is_open = sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN)
-    delivering = sa.and_(job.c.stage == JobStage.DELIVER, is_open)
-    where = (job.c.state.in_(ACTIVE), before > PROGRESS, ~held, ~delivering, ~IN_TRIAL)
-    return [job_of_row(row) for row in connection.execute(sa.select(job).where(*where).order_by(PROGRESS, job.c.id))]
-
-
 def due_of(connection: sa.Connection, of: Job) -> list[Attempt]:
-    """What is due of one job: its stage, or a delivery to each destination with pending objects."""
-    if of.state not in ACTIVE:
+    """What is due of one job: its stage, or a delivery to each destination with pending objects.
+
+    Nothing while it waits for the result of another job.
+    """
+    if of.state not in ACTIVE or (of.after and waits(connection, of.id)):
         return []
     first = Attempt(job_id=of.id, run=of.run, stage=of.stage, pipeline=of.pipeline, priority=of.priority)
     if of.stage != JobStage.DELIVER:
@@ -294,7 +289,7 @@ def job_of_row(row: sa.Row[tuple[Any, ...]]) -> Job:
     fields: dict[str, Any] = dict(zip(row._fields, row, strict=True))
     del fields["traced_at"]  # the tracer's own
     fields["destinations"] = tuple(fields["destinations"])
-    fields["companions"] = fields["companions"] or {}
+    fields["companions"], fields["after"] = fields["companions"] or {}, fields["after"] or ""
     fields["state"], fields["stage"] = JobState(row.state), JobStage(row.stage)
     fields["shadow"] = row.shadow and ShadowCause(row.shadow)
     return Job(**fields)

@@ -7,7 +7,8 @@ from collections.abc import Collection
 import sqlalchemy as sa
 
 from node.ledger.clock_steps import passed
-from node.ledger.jobs import DELIVERY_OPEN, Attempt
+from node.ledger.jobs import DELIVERY_OPEN, IN_TRIAL, PROGRESS, Attempt, Job, job_of_row
+from node.ledger.prerequisites import WAITS
 from node.ledger.states import ACTIVE, JobStage
 from node.ledger.tables import delivery, job, stopped
 
@@ -24,7 +25,8 @@ def due_attempts(
     """Attempts that are due, or wait for their time, of jobs untouched since ``before`` and in no queue.
 
     ``queued`` selects the key of every queued attempt, with a slash at its end. Attempts of a pipeline that an operator
-    has stopped are left out. At most ``MOST_DUE`` of deliveries and of other stages each.
+    has stopped are left out, and those of jobs that wait for the result of another one. At most ``MOST_DUE`` of
+    deliveries and of other stages each.
     """
     rows = [
         row for query in due_queries(before, queued, stages) for row in connection.execute(query.limit(MOST_DUE)).all()
@@ -66,9 +68,22 @@ def due_queries(
         sa.select(*columns, sa.literal("").label("subject"), job.c.attempt.label("number"))
         .select_from(job)
         .outerjoin(known, key == of_job)
-        .where(wanted, job.c.stage != JobStage.DELIVER, ~held)
+        .where(wanted, job.c.stage != JobStage.DELIVER, ~held, ~WAITS)
     )
     return deliveries, others
+
+
+def stuck_jobs(connection: sa.Connection, before: float) -> list[Job]:
+    """Jobs that have not moved on since ``before`` and that nothing holds up.
+
+    A delivery that is still open has an alarm of its own; a pipeline that an operator stopped keeps its jobs. What is
+    tried in shadow may wait for ever, and a job that needs the result of another one as long as that takes.
+    """
+    held = sa.and_(job.c.stage == JobStage.INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
+    is_open = sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN)
+    delivering = sa.and_(job.c.stage == JobStage.DELIVER, is_open)
+    where = (job.c.state.in_(ACTIVE), before > PROGRESS, ~held, ~delivering, ~IN_TRIAL, ~WAITS)
+    return [job_of_row(row) for row in connection.execute(sa.select(job).where(*where).order_by(PROGRESS, job.c.id))]
 
 
 def delivered_jobs(connection: sa.Connection) -> list[str]:

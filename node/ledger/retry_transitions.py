@@ -13,6 +13,7 @@ from node.config import FORWARD
 from node.errors import NodeError
 from node.ledger.clock import ledger_clock
 from node.ledger.deliveries import delete_deliveries, reopen_delivery, schedule_delivery
+from node.ledger.dependents import completed_dependents
 from node.ledger.events import EventKind, record_event
 from node.ledger.held_series import refuse_held
 from node.ledger.jobs import Attempt, Job, due_of, get_job, retracted_jobs, update_job
@@ -29,10 +30,11 @@ from node.ledger.transitions import schedule_results
 def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) -> list[Attempt]:
     """Begin again at ``stage``; by default at deliver when a job was cancelled there, else at infer.
 
-    Everything is sent again. What infer hands over is kept only until encode is through.
+    Everything is sent again. What infer hands over is kept only until encode is through. Completed jobs that need the
+    result begin again after it.
 
-    Raises ``NotFoundError``, or ``NodeError`` when the job has not ended, its series is held, or the stage does not
-    exist or has nothing to begin with.
+    Raises ``NotFoundError``, or ``NodeError`` when the job, or one that needs its result, has not ended, its series is
+    held, or the stage does not exist or has nothing to begin with.
     """
     current = get_job(connection, job_id)
     if current.state in ACTIVE:
@@ -43,6 +45,7 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     refuse_held(connection, current.study_instance_uid, current.series_instance_uid)
     kinds = kinds_of(connection, job_id)
     stage = _first_stage(current, stage, rejected=bool(retracted_jobs(connection, [job_id])), has_results=bool(kinds))
+    dependents = completed_dependents(connection, current) if stage != JobStage.DELIVER else []
     needs_images = stage != JobStage.DELIVER or current.pipeline == FORWARD
     refuse_purged(connection, current, needs_images=needs_images)
     if stage != JobStage.DELIVER:
@@ -60,7 +63,10 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": at, "results_purged_at": None}
     update_job(connection, job_id, state=JobState.SCHEDULED, stage=stage, run=current.run + 1, **fresh)
     record_event(connection, job_id, EventKind.JOB_RETRIED, stage=stage)
-    return due_of(connection, get_job(connection, job_id))
+    due = due_of(connection, get_job(connection, job_id))
+    for dependent in dependents:  # which wait for this one: nothing of theirs is due
+        retry_job(connection, dependent.id, JobStage.INFER)
+    return due
 
 
 def _first_stage(of: Job, wanted: str | None, *, rejected: bool, has_results: bool) -> str:

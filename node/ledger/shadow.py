@@ -12,6 +12,7 @@ from node.ledger.clock import ledger_clock
 from node.ledger.engine import insert_new
 from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import REJECTION, Job, update_job
+from node.ledger.prerequisites import WAITS
 from node.ledger.states import DeliveryState, JobStage, JobState, ShadowCause
 from node.ledger.tables import delivery, job, job_fact, pipeline_failure, quality_stop, result, stopped
 from node.ledger.transitions import cancel_active
@@ -95,6 +96,7 @@ def others_wait(connection: sa.Connection, pipelines: Collection[str]) -> bool:
         job.c.shadow.is_(None),
         job.c.pipeline.in_(pipelines),
         job.c.pipeline.not_in(held),
+        ~WAITS,
     )
     return connection.scalar(sa.select(sa.exists().where(*waits))) is True
 

@@ -19,6 +19,7 @@ from node.config import FORWARD
 from node.errors import NodeError, UnreachableError, error_code
 from node.ledger.clock import ledger_clock
 from node.ledger.deliveries import cancel_deliveries, release_delivery, schedule_delivery
+from node.ledger.dependents import release_dependents
 from node.ledger.destination_circuits import open_circuit
 from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import outcome_of_incomplete
@@ -70,7 +71,8 @@ def finish_attempt(connection: sa.Connection, attempt: Attempt, seconds: float, 
     stage = JobStage.ENCODE if attempt.stage == JobStage.INFER else JobStage.DELIVER
     update_job(connection, current.id, stage=stage, attempt=0, error=None, progress_at=ledger_clock(connection))
     complete_delivered(connection, current.id)
-    return due_of(connection, get_job(connection, current.id))
+    released = release_dependents(connection, current.id) if stage == JobStage.DELIVER else []
+    return [*due_of(connection, get_job(connection, current.id)), *released]
 
 
 def fail_attempt(
@@ -137,12 +139,12 @@ def is_news(connection: sa.Connection, attempt: Attempt, error: str) -> bool:
     return last is None or bool(last["error"] != error)
 
 
-def cancel_job(connection: sa.Connection, job_id: str, why: Reason) -> None:
-    """Stop a job for good. Raises ``NotFoundError``, or ``NodeError`` when it has ended already."""
+def cancel_job(connection: sa.Connection, job_id: str, why: Reason) -> list[Attempt]:
+    """Stop a job; due are those that waited for it. Raises ``NotFoundError``, or ``NodeError`` when it has ended."""
     current = get_job(connection, job_id)
     if current.state not in ACTIVE:
         raise NodeError(f"job {job_id} is {current.state}; only SCHEDULED or IN PROGRESS jobs can be cancelled")
-    _cancel(connection, job_id, why)
+    return _cancel(connection, job_id, why)
 
 
 def supersede_jobs(connection: sa.Connection, study: str, series: str, generation: int) -> None:
@@ -220,18 +222,20 @@ def _give_up(
         return []
     why = failed(failure, current.id)
     if attempt.stage == JobStage.ENCODE and current.outcome == Outcome.FAILED:
-        _cancel(connection, current.id, reason(ReasonCode.NO_REPORT, why=why))
-        return []
+        return _cancel(connection, current.id, reason(ReasonCode.NO_REPORT, why=why))
     record_outcome(connection, current.id, Outcome.FAILED, why)
     fresh = {"attempt": 0, "next_at": None, "error": error, "progress_at": ledger_clock(connection)}
     update_job(connection, current.id, stage=JobStage.ENCODE, run=current.run + 1, **fresh)
     return due_of(connection, get_job(connection, current.id))
 
 
-def _cancel(connection: sa.Connection, job_id: str, why: Reason) -> None:
+def _cancel(connection: sa.Connection, job_id: str, why: Reason) -> list[Attempt]:
+    """End a job. Attempts that are due and that nobody enqueues are found by the next reconciliation."""
+    has_result = get_job(connection, job_id).stage == JobStage.DELIVER
     update_job(connection, job_id, state=JobState.CANCELED, next_at=None, reason=why)
     cancel_deliveries(connection, job_id)
     record_event(connection, job_id, EventKind.JOB_CANCELED, reason=why)
+    return [] if has_result else release_dependents(connection, job_id)
 
 
 def _locked(connection: sa.Connection, attempt: Attempt) -> Job | None:

@@ -24,7 +24,7 @@ from node.ledger.study_history import DecisionRecord, StudyHistory, study_histor
 from node.operate.account.description import describe_half_corrected, describe_held
 from node.operate.account.refusals import Refusals, describe_refusals, refusals
 from node.operate.event_text import event_text
-from node.operate.pipeline_obstacles import obstacle
+from node.operate.pipeline_obstacles import awaited_result, obstacle
 from node.operate.stage_text import add_stages
 from node.operate.study_labels import Label
 from node.reasons import ReasonCode, reason_text, trace_in_words
@@ -45,7 +45,9 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
         add_stages(connection, study_uid, jobs)
         for work in jobs.values():
             waits = work["state"] in ACTIVE and work["stage"] == JobStage.INFER
-            work["obstacle"] = obstacle(connection, work["pipeline"]) if waits else None
+            needs = awaited_result(work, jobs.values()) if waits else None
+            work["obstacle"] = (needs or obstacle(connection, work["pipeline"])) if waits else None
+            work["waited_for"] = [] if needs else work["waited_for"]
         half, contradicting = half_corrected(connection, study_uid), held(connection, study_uid)
         excluded = excluded_images(connection, study_uid)
         orders, changed = orders_of_study(connection, study_uid), changed_studies(connection, study_uid)

@@ -192,6 +192,8 @@ def _describe_job(work: dict[str, Any]) -> list[str]:
     if work["next_at"]:
         number, time = work["attempt"] + 1, clock(work["next_at"])
         lines.append("    " + gettext("attempt {number} at {time}", number=number, time=time))
+    if work["after"]:
+        lines.append("    " + gettext("runs after pipeline {after!r}, with its result", after=work["after"]))
     lines += _describe_time(work)
     if cause:
         text = marked("in shadow ({cause}): its results are kept here and sent to no destination")

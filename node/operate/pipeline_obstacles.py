@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ from node.ledger.alerts import NamedCount, jobs_to_infer
 from node.ledger.clock import ledger_clock
 from node.ledger.operator_switches import is_stopped
 from node.ledger.pipeline_failures import failing_pipelines
+from node.ledger.states import ACTIVE, JobStage
 from node.operate.fleet import live_members
 from node.translation import gettext
 
@@ -36,3 +38,16 @@ def obstacle(connection: sa.Connection, pipeline: str) -> dict[str, Any] | None:
         return None
     reason = gettext("the pipeline has failed on {failures} jobs in a row", failures=failing.failures)
     return {"reason": reason, "until": failing.until}
+
+
+def awaited_result(work: Mapping[str, Any], jobs: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return as ``obstacle`` does that a job waits for the result of another one. ``jobs``: of its study."""
+    same = ("series_instance_uid", "generation")
+    for other in jobs:
+        is_needed = other["pipeline"] == work["after"] and all(other[name] == work[name] for name in same)
+        if is_needed and other["state"] in ACTIVE and other["stage"] != JobStage.DELIVER:
+            text = gettext(
+                "it needs the result of pipeline {pipeline!r}, job {id}", pipeline=work["after"], id=other["id"]
+            )
+            return {"reason": text, "until": None}
+    return None

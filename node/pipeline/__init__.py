@@ -18,7 +18,7 @@ from node.pipeline.assertion import Assertion, Presence
 from node.pipeline.findings import DerivedSeries, Findings, Lesion, Map, Segment
 from node.pipeline.measurement import Measurement, MeasurementGroup
 from node.pipeline.region import Region
-from node.pipeline.series import VOLUME_KEYS, Prior, PriorFinding, Series, SeriesVolume, Unsuitable
+from node.pipeline.series import VOLUME_KEYS, Prior, PriorFinding, Result, Series, SeriesVolume, Unsuitable
 from node.pipeline.series_image import PixelSpacing, SeriesImage
 from node.pipeline.shape import Shape
 from node.translation import Sentence, joined, marked, sentence
@@ -42,6 +42,7 @@ __all__ = [
     "Prior",
     "PriorFinding",
     "Region",
+    "Result",
     "Segment",
     "Sentence",
     "Series",

@@ -71,6 +71,40 @@ class Prior:
     """Of the algorithm then, with ``weights_sha256``; empty: not known."""
 
 
+class Result(Protocol):
+    """What another pipeline has found on the same series (``[pipelines.NAME] after``), as it was reported."""
+
+    @property
+    def algorithm(self) -> str:
+        """Name of its algorithm."""
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def weights_sha256(self) -> str:
+        """``""``: not stated."""
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """Of the object that it is read from."""
+
+    @property
+    def partial(self) -> str:
+        """Why it is partial, in words for a radiologist; the node repeats that. Empty: it is not."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of what it has outlined; a structure of which it has seen nothing is not among them."""
+
+    def mask(self, label: str, orientation: str | None = None) -> Volume | None:
+        """What it has outlined under a label; ``None``: nothing.
+
+        uint8 ``[slice, row, column]``, 1 inside, on the grid of ``Series.volume(orientation)``: of a series of several
+        volumes on that of the first.
+        """
+
+
 class Series(Protocol):
     """One complete image series as a pipeline sees it."""
 
@@ -92,6 +126,13 @@ class Series(Protocol):
 
         ``None`` when the rule names none, or when it did not come in time and is not required. It has a grid of its
         own; where the frame of reference is the same, both lie in the same LPS space.
+        """
+
+    def result(self, pipeline: str) -> Result | None:
+        """What another pipeline has found on this series, by its name in the configuration.
+
+        There is one of each pipeline that this one runs ``after``, at first or at second hand: without its result
+        this pipeline does not run. ``None`` for all others.
         """
 
     def images(self) -> tuple[SeriesImage, ...]:

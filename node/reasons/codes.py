@@ -93,6 +93,8 @@ class ReasonCode(StrEnum):
     DELIVERIES_REFUSED = "deliveries refused"
     NOTES_REFUSED = "notes refused"
     QUALITY_STOPPED = "quality stopped"
+    PREREQUISITE_ENDED = "prerequisite ended"
+    PREREQUISITE_ABSENT = "prerequisite absent"
 
     # what readers' verdicts say of a pipeline
     QUALITY_FELL = "quality fell"

@@ -36,6 +36,15 @@ def _deliveries(values: Mapping[str, Any]) -> str:
     )
 
 
+def _prerequisite(values: Mapping[str, Any]) -> str:
+    return gettext(
+        "it needs the result of {pipeline}, whose outcome is {outcome}: {why}",
+        pipeline=values["pipeline"],
+        outcome=gettext(values["outcome"]),
+        why=values["why"],
+    )
+
+
 TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.NOT_ANALYSED: _not_analysed,
     ReasonCode.NO_STATEMENT: marked(
@@ -52,5 +61,9 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.ERROR: marked("{explanation}"),
     ReasonCode.DELIVERIES_REFUSED: _deliveries,
     ReasonCode.QUALITY_STOPPED: marked("the stop rule of pipeline {pipeline} has tripped: {why}"),
+    ReasonCode.PREREQUISITE_ENDED: _prerequisite,
+    ReasonCode.PREREQUISITE_ABSENT: marked(
+        "it needs the result of {pipeline}, which was cancelled, retracted or deleted (job {job})"
+    ),
     ReasonCode.NOTES_REFUSED: marked("it does not accept rejection notes ({explanation})"),
 }

@@ -18,6 +18,7 @@ from node.ledger.reader_queries import is_asked_for
 from node.ledger.results import is_of_result
 from node.reasons import ReasonCode, reason
 from node.routing.completeness import Completion
+from node.routing.prerequisites import with_prerequisites
 from node.routing.promoted_routes import promoted_routes
 from node.routing.rules import Origin
 from node.routing.series_examination import SeriesDecision, ignored
@@ -88,7 +89,9 @@ class Decider:
             for weight in decided.weights
         ]
         record_candidates(connection, study_uid, series_uid, generation=generation, at=at, weights=weights)
-        for route in promoted_routes(connection, study_uid, series_uid, decision.routes):
+        for route in with_prerequisites(
+            promoted_routes(connection, study_uid, series_uid, decision.routes), self._config
+        ):
             new = NewJob(
                 study_instance_uid=study_uid,
                 series_instance_uid=series_uid,

@@ -62,6 +62,8 @@ class Route:
     """1 high, 2 medium, 3 low."""
     shadow: ShadowCause | None = None
     """Why no destination receives its results."""
+    after: str = ""
+    """Pipeline whose result it needs."""
 
 
 @dataclass(frozen=True, kw_only=True)

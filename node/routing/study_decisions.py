@@ -21,6 +21,7 @@ from node.ledger.jobs import NewJob
 from node.log import about
 from node.outcome import Outcome
 from node.reasons import Reason, ReasonCode, reason
+from node.routing.prerequisites import with_prerequisites
 from node.routing.promoted_routes import promoted_routes
 from node.routing.region import Region
 from node.routing.rules import routes_of, sum_up
@@ -130,7 +131,7 @@ class StudyDecider:
                     better=result.series_instance_uid,
                 )
             routes = routes_of(rule, urgent=urgent) if rule is not None and result.chosen else []
-            for route in promoted_routes(connection, *key, routes):
+            for route in with_prerequisites(promoted_routes(connection, *key, routes), self._config):
                 new = NewJob(
                     study_instance_uid=study_uid,
                     series_instance_uid=result.series_instance_uid,

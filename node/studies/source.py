@@ -21,7 +21,7 @@ from pydicom import Dataset
 from pydicom.pixels.processing import apply_modality_lut
 
 from node.errors import IdentityError, InputError
-from node.pipeline import Prior, SeriesVolume, Unsuitable
+from node.pipeline import Prior, Result, SeriesVolume, Unsuitable
 from node.studies.frame_of_reference import shared_uid
 from node.studies.frames import split_frames, split_plain_frames
 from node.studies.grid import LEAST_PART, Grid, describe, unplaced
@@ -60,6 +60,8 @@ class SourceSeries:
     """Other series of the study, by the names that the rule gives them."""
     prior: Prior | None = None
     """The earlier analysis to compare with."""
+    results: Mapping[str, Result] = field(default_factory=dict)
+    """What other pipelines have found on it, by their names."""
     decoded: Volume | None = None
     """``volume()`` of it, where somebody decoded it ahead."""
     decode: Decoder = decode_here
@@ -157,6 +159,10 @@ class SourceSeries:
     def companion(self, name: str) -> SourceSeries | None:
         """See ``node.pipeline.Series.companion``."""
         return self.companions.get(name)
+
+    def result(self, pipeline: str) -> Result | None:
+        """See ``node.pipeline.Series.result``."""
+        return self.results.get(pipeline)
 
     @cached_property
     def geometry(self) -> VolumeGeometry:
@@ -265,7 +271,8 @@ class SourceSeries:
         """The series without its other volumes."""
         if not self.parts:
             return self
-        return replace(self.parts[0][1], set_aside=self.set_aside, companions=self.companions, prior=self.prior)
+        first = replace(self.parts[0][1], set_aside=self.set_aside, companions=self.companions)
+        return replace(first, prior=self.prior, results=self.results)
 
     def _decode(self) -> Volume:
         geometry = self.geometry

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
@@ -56,7 +58,11 @@ def run(context: AppContext, user_request: UserRequest) -> Response:
             rule=f"by hand, {user_request.user.name}",
             destinations=(destination,) if destination else (),
             priority=1,
+            after=context.config.after(pipeline),
         )
+        for needed in context.config.before(pipeline):
+            before = replace(new, pipeline=needed, destinations=(), after=context.config.after(needed))
+            context.jobs.enqueue(connection, before)
         if not context.jobs.enqueue(connection, new):
             raise HTTPException(
                 409,

@@ -46,6 +46,7 @@ _WHAT = {
     "nothing",
     "unsuitable",
     "companion",
+    "count in result",
     "raise",
     "exit",
     "segv",
@@ -102,7 +103,7 @@ class Scripted:
             raise Unsuitable(json.dumps(prying.tried(series.paths[0].parent, self._options)))  # type: ignore[attr-defined]
         if attack := HOSTILE.get(does) or NEIGHBOURS.get(does):
             attack(self._options)
-        return self._do(does, series)
+        return _counted(series, self._options) if does == "count in result" else self._do(does, series)
 
     def _do(self, does: str, series: Series) -> Findings:
         match does:
@@ -151,6 +152,22 @@ def _found(does: str, volume: Volume) -> Findings:
         label="Nodule 1", mask=mask, category=codes.SCT.MorphologicallyAbnormalStructure, type=codes.SCT.Nodule
     )
     return Findings(lesions=(Lesion(segment=segment, finding=codes.SCT.Nodule, probability=0.9),))
+
+
+def _counted(series: Series, options: Mapping[str, Any]) -> Findings:
+    """The voxels of a mask that another pipeline has made, and the mean of the image inside."""
+    result, image = series.result(options["of"]), series.volume("HPL")
+    assert result is not None
+    mask = result.mask("Nodule 1", "HPL")
+    inside = np.zeros(image.spatial_shape, bool) if mask is None else mask.array > 0
+    if mask is not None:
+        assert np.allclose(mask.affine, image.affine)
+    assert result.mask("no such label") is None
+    assert series.result("no such pipeline") is None
+    code = Code("VOXELS", "99TEST", "Voxels of the result")
+    counted = Measurement(name=code, value=int(inside.sum()), unit=codes.UCUM.NoUnits)
+    in_cube = int((inside & (cube(image).array > 0)).sum())
+    return Findings(measurements=(counted,), remarks=(f"{result.labels}, {in_cube}",))
 
 
 def _ended(does: str) -> None:

@@ -24,6 +24,9 @@ class VolumeSeries:
     def attribute(self, keyword: str) -> Any:
         return self.attributes.get(keyword)
 
+    def result(self, _pipeline: str) -> None:
+        return None
+
     def companion(self, name: str) -> VolumeSeries | None:
         return self.companions.get(name)
 

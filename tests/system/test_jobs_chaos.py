@@ -94,6 +94,31 @@ def test_worker_killed_at_durable_steps_loses_nothing_and_repeats_nothing(
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_kill_between_two_pipelines_of_a_chain_loses_none_of_them(
+    ledger_url: str, tmp_path: Path, open_node: Open, start: Start
+) -> None:
+    config = config_of(tmp_path, pipelines={"organ": {}, "lesion": {"does": "count in result", "of": "organ"}})
+    config.pipelines["lesion"] = config.pipelines["lesion"].model_copy(update={"after": "organ"})
+    node = open_node(ledger_url)
+    node.config = config
+    study, series = node.receive()
+    organ, lesion = (
+        node.enqueue_for(study, series, destinations=("pacs",), pipeline=name, after=after)
+        for name, after in (("organ", ""), ("lesion", "organ"))
+    )
+    start(node, "after encode commit").wait_until_killed()
+    start(node)
+    assert [(node.wait(one).state, node.job(one).outcome) for one in (organ, lesion)] == [
+        ("COMPLETED", "findings"),
+        ("COMPLETED", "measured"),
+    ]
+    for one in (organ, lesion):
+        told = [what for what, _ in node.events(one)]
+        assert (told.count("infer finished"), told.count("outcome")) == (1, 1), told
+    assert set(node.delivered().values()) == {1}
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_two_workers_share_the_jobs_and_a_killed_one_is_replaced_by_the_other(
     ledger_url: str, tmp_path: Path, notes: Path, open_node: Open, start: Start
 ) -> None:

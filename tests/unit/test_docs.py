@@ -163,7 +163,7 @@ def test_the_plugin_of_the_page_loads_by_its_configuration_and_its_result_passes
     code, *_ = blocks("write-a-pipeline.md", "python")
     (tmp_path / "bone.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    first, _ = blocks("write-a-pipeline.md", "toml")
+    first, *_ = blocks("write-a-pipeline.md", "toml")
     config = parse(first)
     pipeline: Any = load_pipeline("bone", config.pipelines["bone"], "cpu")
     assert pipeline.algorithm.parameters == {"threshold_hu": "250.0"}
@@ -218,7 +218,7 @@ def test_the_pipeline_of_the_page_without_a_mask_reports_its_numbers_of_a_normal
 
 
 def test_the_label_map_of_the_page_becomes_a_seg_of_its_structures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    *_, code, _ = blocks("write-a-pipeline.md", "python")
+    (code,) = (code for code in blocks("write-a-pipeline.md", "python") if "class Tissues:" in code)
     (tmp_path / "tissues_of_the_page.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     pipeline: Any = load_pipeline("tissues", PipelineTable(factory="tissues_of_the_page:create"), "cpu")
@@ -243,8 +243,8 @@ def test_the_label_map_of_the_page_becomes_a_seg_of_its_structures(tmp_path: Pat
 
 
 def test_the_entry_point_of_the_page_has_the_group_that_the_node_reads():
-    _, second = blocks("write-a-pipeline.md", "toml")
-    (group,) = tomllib.loads(second)["project"]["entry-points"]
+    *_, last = blocks("write-a-pipeline.md", "toml")
+    (group,) = tomllib.loads(last)["project"]["entry-points"]
     assert group in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
 
 

@@ -21,11 +21,11 @@ from scipy import ndimage
 
 from node.config import PipelineTable
 from node.feedback.object_reading import AnalysisFiles
-from node.feedback.segment_masks import read_object
 from node.feedback.segmentation_reader import LEAST_DICE, answers
 from node.feedback.truth import TruthPart
 from node.feedback.truth_comparison import CaseFiles, compare_with_truth
 from node.inference.try_pipeline import trial_process
+from node.studies.segment_masks import read_object
 from node.studies.source import SourceSeries
 
 DATA = Path(os.environ.get("AINODE_DATA", ""))

@@ -72,6 +72,7 @@ job = sa.Table(  # one per pipeline and generation of a series
     time("progress_at", null=True),  # when it entered its stage; null: before this was kept
     text("shadow", null=True),  # ShadowCause: why its results are sent nowhere; null: they are sent
     time("results_purged_at", null=True),  # when retention purged its results; null: they are here, or it has none
+    text("after", null=True),  # pipeline whose result on the same generation it needs; null: none
     sa.Index("job_study", "study_instance_uid"),
     sa.Index("job_state", "state", "updated_at"),
     sa.Index("job_outcome", "outcome", "updated_at"),

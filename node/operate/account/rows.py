@@ -26,8 +26,9 @@ from node.ledger.decision_records import unrecorded_studies
 from node.ledger.engine import snapshot
 from node.ledger.excluded_images import ExcludedImage, excluded_images
 from node.ledger.held_series import Held, held
-from node.ledger.jobs import Job, jobs_of, stuck_jobs
+from node.ledger.jobs import Job, jobs_of
 from node.ledger.missing_copies import count_missing_copies
+from node.ledger.pending_attempts import stuck_jobs
 from node.ledger.pending_deliveries import DeliveryStatus, deliveries_of_studies
 from node.ledger.series import series_of_studies
 from node.ledger.study_record import study_state

@@ -53,6 +53,9 @@ class DicomSeries:
     def companion(self, _name: str) -> None:
         return None
 
+    def result(self, _pipeline: str) -> None:
+        return None
+
     def images(self) -> tuple[SeriesImage, ...]:
         raise NotImplementedError  # it is evaluated on volumes
 
