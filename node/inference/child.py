@@ -250,10 +250,7 @@ def _source(task: Task, prefetcher: Prefetcher) -> SourceSeries:
 
 
 def _inputs(source: SourceSeries, prior: PriorFiles, *, of_volumes: bool) -> tuple[str, ...]:
-    """``Analysis.inputs``: other images by the name of companion or volume, the earlier report and its study, results.
-
-    ``of_volumes``: the pipeline gets all volumes of the series.
-    """
+    """``Analysis.inputs``: other images by companion or volume, the earlier report, results. ``of_volumes``: of all."""
     from node.studies.header import read_header
 
     volumes = source.parts[1:] if of_volumes else ()
