@@ -16,7 +16,7 @@ from node import __version__
 from node.feedback.acceptance_figures import AcceptanceCase, AcceptanceGroup
 from node.feedback.acceptance_report import AcceptanceReport, as_text, in_words, size_text
 from node.results import fonts
-from node.results.pdf_text import pdf_file, pdf_text
+from node.results.pdf_file import pdf_file, pdf_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from node import __version__
 from node.feedback.quality import LEAST, Quality
 from node.feedback.quality_report import estimates, written
 from node.results import fonts
-from node.results.pdf_text import pdf_file, pdf_text
+from node.results.pdf_file import pdf_file, pdf_text
 
 _MARGIN = 36.0
 _SHARES = (0.08, 0.15, 0.07, 0.1, 0.12, 0.12, 0.12, 0.12, 0.12)

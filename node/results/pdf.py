@@ -34,7 +34,7 @@ from node.results.headers import by_instance, reference
 from node.results.identity import Identity, noted
 from node.results.key_image import Picture
 from node.results.naming import series_description, series_number
-from node.results.pdf_text import pdf_file, pdf_text
+from node.results.pdf_file import pdf_file, pdf_text
 from node.results.picture_text import page_language
 from node.results.placed_region import PlacedRegion
 from node.results.report_text import (

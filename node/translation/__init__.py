@@ -1,4 +1,4 @@
-"""Sentences and words of dashboard and commands in the language of their user, from GNU gettext catalogs.
+"""Sentences of dashboard, commands and PDF reports in the language of their reader, from GNU gettext catalogs.
 
 The source is English: a text without a translation is shown in English. A context without a language, such as the log
 or the audit trail, speaks English. ``tests/support/catalogs.py`` extracts the texts and completes the catalogs

@@ -1,4 +1,4 @@
-"""Catalogs of dashboard and commands: extracts every text that they show, and completes ``node/translation/*.po``.
+"""Catalogs of dashboard, commands and PDF reports: extracts their texts, and completes ``node/translation/*.po``.
 
     .venv/bin/python tests/support/catalogs.py > new.json
     .venv/bin/python tests/support/catalogs.py new.json
@@ -169,7 +169,7 @@ def complete(
             is_kept = known is not None and known.pluralizable == message.pluralizable
             after.add(message.id, filled.get(text, {}).get(language) or (known.string if is_kept else None))
     path.parent.mkdir(parents=True, exist_ok=True)
-    save(path, after, "click" if of_click else "dashboard and commands")
+    save(path, after, "click" if of_click else "dashboard, commands and PDF reports")
     unfinished = (one.id for one in after if one.id and not all(strings_of(one)))
     return [one if isinstance(one, str) else one[0] for one in unfinished]
 
