@@ -73,7 +73,7 @@ def invite(*, config_path: Path, host: str, minutes: float, port: int, ca_key: P
 @click.option("--install-units", "units", is_flag=True, help="Install the systemd units (as root).")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 def join(*, token: str | None, first: str | None, config_path: Path, force: bool, **options: Any) -> None:
-    """Join a fleet with the TOKEN that `ainode invite` printed on a member.
+    """Join a fleet with the TOKEN of `ainode invite` on a member.
 
     Writes the member's config.toml with this machine's own [fleet]. The folder fleet next to it gets a new key,
     its certificate and the certificate of the fleet's authority. Existing files are replaced only with --force.
