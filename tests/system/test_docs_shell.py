@@ -47,8 +47,9 @@ def test_every_block_of_shell_lines_is_run_by_a_test() -> None:
         "echoscu",
         "storescu +tls",
         "openssl s_client",
-        "openssl req",
-    )  # the last: certificates.Authority
+        "openssl req",  # certificates.Authority
+        "sudo ainode join",  # test_join.py
+    )
     assert [(page, text) for text, page in BLOCKS.items() if not text.startswith(begins)] == []
     assert len(BLOCKS) == len(begins)
 
