@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from ipaddress import ip_network
@@ -232,13 +232,8 @@ def merged(before: Route | None, route: Route) -> Route:
     """A pipeline that two rules want runs once, for all destinations, with the higher priority."""
     if before is None:
         return route
-    return Route(
-        pipeline=route.pipeline,
-        rule=before.rule,
-        destinations=tuple(dict.fromkeys(before.destinations + route.destinations)),
-        priority=min(before.priority, route.priority),
-        shadow=before.shadow,
-    )
+    destinations = tuple(dict.fromkeys(before.destinations + route.destinations))
+    return replace(before, destinations=destinations, priority=min(before.priority, route.priority))
 
 
 def _never_analysed(header: Dataset) -> Reason | None:
