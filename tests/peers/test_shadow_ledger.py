@@ -60,9 +60,9 @@ def test_a_look_at_ten_thousand_verdicts_is_quick(engine: sa.Engine):
     judge(engine, "accepted", range(10_000), 1.0)
     watch = StopWatch(parse("[pipelines.nodule.stop]\nexpected_ppv = 0.8\nstop_ppv = 0.5\n"), engine)
     watch.step()
-    begun = time.perf_counter()
+    begun = time.process_time()  # of this process: other tests run beside it
     assert watch.step() == []
-    assert time.perf_counter() - begun < 2.0
+    assert time.process_time() - begun < 2.0
 
 
 def test_a_trial_pairs_both_analyses_of_a_series_and_a_promotion_exchanges_them(engine: sa.Engine):
