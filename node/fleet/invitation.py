@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -148,13 +150,13 @@ def inviting(
     profile(context)
     try:
         context.load_cert_chain(fleet.certificate, fleet.key)
-        own = ssl.PEM_cert_to_DER_cert(_first_certificate(Path(fleet.certificate).read_text(encoding="ascii")))
+        own, *_ = x509.load_pem_x509_certificates(Path(fleet.certificate).read_bytes())  # a chain may follow
     except (OSError, ValueError) as error:
         raise ConfigError(f"[fleet] certificate or key cannot be used: {error}; run as root, on a member") from error
     if is_own_port(folder, port):
         raise PlatformError(f"another invitation waits on port {port}; end it, or give another --port")
     listener = listen(fleet.address, port, folder, "--port", _OF_ADDRESS)
-    token = invitation.token(fleet.host, port, hashlib.sha256(own).digest())
+    token = invitation.token(fleet.host, port, own.fingerprint(SHA256()))
     with served(
         make_app(invitation, on_refusal),
         listener,
@@ -164,9 +166,3 @@ def inviting(
         timeout_keep_alive=5,
     ):
         yield token.text()
-
-
-def _first_certificate(pem: str) -> str:
-    """Return the machine's own certificate of a file that may hold its chain."""
-    end = "-----END CERTIFICATE-----"
-    return pem[pem.index("-----BEGIN CERTIFICATE-----") : pem.index(end) + len(end)]
