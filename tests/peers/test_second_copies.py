@@ -71,6 +71,13 @@ def send(machine: FleetMachine, images: list, calling: str = "CT") -> list[tuple
     return [(answer.Status, str(answer.ErrorComment or "")) for answer in answers]
 
 
+def take(machine: FleetMachine, images: int) -> None:
+    """Have a machine acknowledge so many images and record them."""
+    with machine.receiving():
+        assert send(machine, ct_series(images)) == [(0x0000, "")] * images
+        until(lambda: len(rows(machine, instance)) == images)
+
+
 def test_an_acknowledged_image_is_on_both_machines_with_the_same_bytes(machines: list[FleetMachine]) -> None:
     a, b = machines
     b.serve()
@@ -135,9 +142,7 @@ def test_copies_are_counted_on_every_machine_and_what_is_wrong_is_named(machines
     a, b = machines
     a.serve()
     b.serve()
-    with a.receiving():
-        assert send(a, ct_series(4)) == [(0x0000, "")] * 4
-        until(lambda: len(rows(a, instance)) == 4)
+    take(a, 4)
     one, two, three, four = a.spool.files("incoming")
     b.spool.absolute(one).unlink()
     b.spool.absolute(two).write_bytes(b"other")
@@ -157,9 +162,7 @@ def test_after_a_machine_is_abandoned_its_copies_are_made_on_another_one(
     a, b = machines
     a.serve()
     b.serve()
-    with a.receiving():
-        assert send(a, ct_series(3)) == [(0x0000, "")] * 3
-        until(lambda: len(rows(a, instance)) == 3)
+    take(a, 3)
     with pytest.raises(NotFoundError):
         abandon_machine(a.engine, b.spool.machine)  # it runs
     b.end()
@@ -178,9 +181,7 @@ def test_a_file_that_cannot_be_fetched_keeps_no_other_from_its_second_copy(
     a, b = machines
     a.serve()
     b.serve()
-    with a.receiving():
-        assert send(a, ct_series(3)) == [(0x0000, "")] * 3
-        until(lambda: len(rows(a, instance)) == 3)
+    take(a, 3)
     b.end()
     abandon_machine(a.engine, b.spool.machine)
     a.spool.absolute(rows(a, instance)[0].path).write_bytes(b"changed")
@@ -194,9 +195,7 @@ def test_a_file_that_cannot_be_fetched_keeps_no_other_from_its_second_copy(
 def test_a_study_that_is_purged_leaves_no_copy_and_no_row(machines: list[FleetMachine]) -> None:
     a, b = machines
     b.serve()
-    with a.receiving():
-        assert send(a, ct_series(2)) == [(0x0000, "")] * 2
-        until(lambda: len(rows(a, instance)) == 2)
+    take(a, 2)
     b.copies.pending.look()
     with begin_immediate(a.engine) as connection:
         record_missing_copies(connection, a.spool.files("incoming"))
