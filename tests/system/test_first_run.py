@@ -19,7 +19,7 @@ from node.web.users import matches, read_users
 
 
 def init(folder: Path, *more: str, typed: str | None = None, yes: bool = True) -> Result:
-    flags = ["--pacs-title", "ARCHIVE", "--pacs-host", "10.9.8.7", "--storage", str(folder / "data")]
+    flags = ["--pacs-title", "ARCHIVE", "--pacs-host", "127.0.0.9", "--storage", str(folder / "data")]
     line = ["init", "--config", str(folder / "config.toml"), *([*flags, "--yes"] if yes else []), *more]
     return CliRunner().invoke(main, line, input=typed)
 
@@ -35,7 +35,7 @@ def test_flags_make_a_configuration_and_the_neighbours_are_told(tmp_path: Path):
     assert (config.ae.title, config.ae.port, config.storage.folder) == ("AI1", 104, tmp_path / "data")
     assert set(config.destinations) == {"pacs"}
     pacs = config.destinations["pacs"]
-    assert (pacs.title, pacs.host, pacs.port, pacs.commitment) == ("ARCHIVE", "10.9.8.7", 104, True)
+    assert (pacs.title, pacs.host, pacs.port, pacs.commitment) == ("ARCHIVE", "127.0.0.9", 104, True)
     assert [(rule.name, rule.pipelines) for rule in config.rules] == [("chest CT", ("nodule",))]
     assert set(config.pipelines) == {"nodule"}
     for line in (
