@@ -98,6 +98,13 @@ INTERNALS = (
         names=("CODECS", "LOG_HANDLER_LEVEL", "STORE_SEND_CHUNKED_DATASET", "VALIDATORS"),
         purpose="keep patient names out of the log, accept unusual UIDs and titles, send files as they are stored",
     ),
+    Internals(
+        library="pynetdicom",
+        below="3.1",
+        module="pynetdicom.association",
+        names=("Association._reactor_checkpoint",),
+        purpose="leave each answer of a peer to the thread that waits for it",
+    ),
 )
 
 

@@ -97,6 +97,7 @@ def associate(
 
     def opened(event: evt.Event) -> None:
         connections.append(True)
+        _keep_answers(event.assoc)
         _set_options(event.assoc, timeouts.stall_seconds)
 
     rejections: list[A_ASSOCIATE_RJ] = []
@@ -146,6 +147,21 @@ def associate(
     finally:
         if association.is_established:
             association.release()
+
+
+def _keep_answers(association: Association) -> None:
+    """Leave each answer to the thread that waits for it.
+
+    pynetdicom pauses its own thread before a request, but what the pause is seen by is set before it begins: on a busy
+    machine that thread may take the answer once more, and the request ends in a timeout although it was answered.
+    """
+    take = association.dimse.get_msg
+
+    def get_msg(*, block: bool) -> Any:
+        waited_for = not association._reactor_checkpoint.is_set()  # noqa: SLF001 - where its pause begins
+        return (None, None) if waited_for and not block else take(block=block)
+
+    association.dimse.get_msg = get_msg
 
 
 def _set_options(association: Association, stall_seconds: float) -> None:
