@@ -74,12 +74,12 @@ class Turns:
     def settle(self, thread: threading.Thread, reached: threading.Event | None = None) -> None:
         """Return when ``thread`` has ended or stopped, or waits for a lock: a busy machine changes no order."""
         works_at = time.monotonic()
-        while thread.is_alive() and not (reached and reached.wait(0.0005)):
+        while thread.is_alive() and not (reached and reached.wait(0.001)):
             if not _sleeps(thread) or self._database_works():
                 works_at = time.monotonic()
             elif time.monotonic() - works_at > BLOCKED_SECONDS:
                 return
-            thread.join(0.0005)
+            thread.join(0.001)
 
     def _database_works(self) -> bool:
         if self._watch.dialect.name != "postgresql":  # SQLite works in the thread itself
@@ -93,7 +93,7 @@ class Turns:
         stop, reached, go_on = self._stops[name]
         if self._at[name] == stop:
             reached.set()
-            assert go_on.wait(10.0)
+            assert go_on.wait(60.0)
         self._at[name] += 1
 
 
