@@ -97,7 +97,7 @@ def associate(
 
     def opened(event: evt.Event) -> None:
         connections.append(True)
-        _keep_answers(event.assoc)
+        keep_answers(event.assoc)
         _set_options(event.assoc, timeouts.stall_seconds)
 
     rejections: list[A_ASSOCIATE_RJ] = []
@@ -149,19 +149,20 @@ def associate(
             association.release()
 
 
-def _keep_answers(association: Association) -> None:
-    """Leave each answer to the thread that waits for it.
+def keep_answers(association: Association) -> Association:
+    """Leave each answer to the thread that waits for it; return ``association``.
 
-    pynetdicom pauses its own thread before a request, but what the pause is seen by is set before it begins: on a busy
-    machine that thread may take the answer once more, and the request ends in a timeout although it was answered.
+    Before a request, pynetdicom pauses its own thread, but that thread says that it is paused a moment before it is.
+    On a busy machine it may still take the answer in that moment; the request then times out although it was answered.
     """
     take = association.dimse.get_msg
 
     def get_msg(*, block: bool) -> Any:
-        waited_for = not association._reactor_checkpoint.is_set()  # noqa: SLF001 - where its pause begins
+        waited_for = not association._reactor_checkpoint.is_set()  # noqa: SLF001 - cleared during a request
         return (None, None) if waited_for and not block else take(block=block)
 
     association.dimse.get_msg = get_msg
+    return association
 
 
 def _set_options(association: Association, stall_seconds: float) -> None:

@@ -27,6 +27,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE
 
+from node.deliver.association import keep_answers
 from node.errors import InputError, PlatformError
 
 TITLE = "DEMOSCANNER"
@@ -136,7 +137,7 @@ def _send_pynetdicom(batch: Sequence[DicomFile], to: tuple[str, int], called_tit
     ae = AE(ae_title=TITLE)
     for sop_class, syntax in sorted({(file.sop_class_uid, file.transfer_syntax_uid) for file in batch}):
         ae.add_requested_context(sop_class, syntax)
-    association = ae.associate(*to, ae_title=called_title)
+    association = keep_answers(ae.associate(*to, ae_title=called_title))
     if not association.is_established:
         raise PlatformError(f"no association with {called_title} at {to[0]} port {to[1]}; is it running?")
     try:

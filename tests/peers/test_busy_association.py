@@ -19,7 +19,7 @@ HELD_UP_SECONDS = 0.05
 
 
 class HeldUp(threading.Event):
-    """The pause of pynetdicom's own thread: whoever passed it comes to his next instruction late."""
+    """The pause of pynetdicom's own thread: a thread that has passed it goes on late."""
 
     def wait(self, timeout: float | None = None) -> bool:
         passed = super().wait(timeout)
@@ -42,7 +42,7 @@ def hold_up(association: Association) -> None:
     time.sleep(HELD_UP_SECONDS / 2)  # pynetdicom's thread has passed the pause, and is held up behind it
 
 
-def test_an_answer_is_not_taken_by_the_library_s_own_thread(tmp_path: Path) -> None:
+def test_an_answer_is_not_taken_by_the_thread_of_pynetdicom(tmp_path: Path) -> None:
     with real_peers.storescp(tmp_path) as server:
         peer = Peer(name="pacs", title="STORESCP", host="127.0.0.1", port=server.port, tls=DestinationTls())
         with associate(peer, "AINODE", [build_context(Verification)], Timeouts(answer_seconds=3.0)) as association:

@@ -24,10 +24,8 @@ MONTH = 30 * 86400.0
 STATEMENTS_OF_RETENTION, STATEMENTS_OF_RECEIPT = 28, 9
 """At least as many as there are: a pause behind the last one is none."""
 BLOCKED_SECONDS = 0.01
-"""Whoever has slept that long, while the database worked for nobody, waits for a lock of the other."""
+"""A thread that has slept that long, while the database worked for nobody, waits for a lock of the other."""
 _NUMBERS = itertools.count()
-
-
 _WORKING = sa.text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     " AND state = 'active' AND wait_event_type IS DISTINCT FROM 'Lock'"
@@ -72,7 +70,7 @@ class Turns:
         self._watch.close()
 
     def settle(self, thread: threading.Thread, reached: threading.Event | None = None) -> None:
-        """Return when ``thread`` has ended or stopped, or waits for a lock: a busy machine changes no order."""
+        """Return when ``thread`` has ended or stopped, or waits for a lock: not when the machine is busy."""
         works_at = time.monotonic()
         while thread.is_alive() and not (reached and reached.wait(0.001)):
             if not _sleeps(thread) or self._database_works():

@@ -30,6 +30,7 @@ from pynetdicom.presentation import build_context
 from real_peers import free_port
 
 from node.config import Config, parse
+from node.deliver.association import keep_answers
 from node.ledger.engine import ledger_url
 from node.ledger.tables import association as associations
 from node.ledger.tables import instance
@@ -183,7 +184,7 @@ def associate(
     entity = AE(ae_title=calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
     proposed = [build_context(abstract, transfer) for abstract, transfer in contexts]  # type: ignore[arg-type]
-    return entity.associate("127.0.0.1", node.port, proposed, ae_title=called, **options)
+    return keep_answers(entity.associate("127.0.0.1", node.port, proposed, ae_title=called, **options))
 
 
 def nothing_kept(node: Node) -> bool:
