@@ -40,6 +40,7 @@ from node.cli import (
     records,
     retention,
     rules,
+    send,
     status,
     trial,
 )
@@ -247,6 +248,7 @@ for verb in (
     *explain.VERBS,
     *status.VERBS,
     *fetch.VERBS,
+    *send.VERBS,
     *fleet.VERBS,
     *join.VERBS,
     *account.VERBS,

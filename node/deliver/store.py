@@ -49,11 +49,11 @@ def _store(association: Association, instance: PendingObject, spool: Spool, time
     instead = next((syntax for syntax in UNCOMPRESSED if syntax in accepted), None)
     try:
         if instance.transfer_syntax_uid in accepted:
-            return _send(association, spool.readable(instance.path), timeouts, description)
+            return send_file(association, spool.readable(instance.path), timeouts, description)
         if instead is None:
             return Answer(status=None, comment=f"presentation context refused: {description}", not_negotiated=True)
         with transcoded(spool, instance.path, instead) as (path, sent):
-            answer = _send(association, path, timeouts, f"{description}, converted to {UID(instead).name}")
+            answer = send_file(association, path, timeouts, f"{description}, converted to {UID(instead).name}")
             return replace(answer, sent=sent)
     except EncodeError as error:
         return Answer(status=None, comment=f"presentation context refused: {description}; {error}")
@@ -61,7 +61,8 @@ def _store(association: Association, instance: PendingObject, spool: Spool, time
         raise PlatformError(f"{instance.path} cannot be read ({error}); check the disk, or retry the job") from error
 
 
-def _send(association: Association, path: Path, timeouts: Timeouts, description: str) -> Answer:
+def send_file(association: Association, path: Path, timeouts: Timeouts, description: str) -> Answer:
+    """Send a file in its own transfer syntax. Raises ``ValueError`` when no presentation context fits."""
     association.dimse_timeout = timeouts.store_seconds + path.stat().st_size / SLOWEST_BYTES_PER_SECOND
     try:
         response = association.send_c_store(path)

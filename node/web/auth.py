@@ -94,6 +94,22 @@ class Authenticator:
 
         return self.with_token(endpoint)
 
+    async def request_of_script(self, request: Request, role: Role) -> UserRequest:
+        """Return the request that a script of one of our pages sent, its token in ``x-csrf-token``.
+
+        Raises ``HTTPException`` for any other, and for a user without ``role``.
+        """
+        user = await run_in_threadpool(self.user_of, request)
+        if user is None:
+            raise HTTPException(401, gettext("Your session has ended. Log in and try again."))
+        csrf = csrf_of(request.state.token)
+        if not hmac.compare_digest(request.headers.get("x-csrf-token", "").encode(), csrf.encode()):
+            raise HTTPException(
+                403, gettext("This form is not of your session. Go back, reload the page and try again.")
+            )
+        require(user, role)
+        return UserRequest(request=request, user=user, csrf=csrf)
+
     def with_token(self, endpoint: Endpoint) -> Endpoint:
         """Return an endpoint whose browser has a token, ``request.state.token``; ``endpoint`` may replace it."""
 

@@ -39,6 +39,7 @@ from node.web import (
     probes,
     rules_editor,
     rules_page,
+    upload_page,
     users_page,
 )
 from node.web import formatting as words
@@ -77,6 +78,7 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/account", pages.account, "GET"),
     ("/log", operator_pages.log, "GET"),
     ("/audit", operator_pages.audit, "GET"),
+    ("/upload", upload_page.upload, "GET"),
     ("/users", users_page.users, "GET"),
     ("/users", users_page.add, "POST"),
     ("/users/{name}/expire", users_page.expire, "POST"),
@@ -141,6 +143,7 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs, rules_
             *probes.routes(context),
             *login_routes(context, authenticator),
             *language_routes(authenticator),
+            *upload_page.upload_routes(context, authenticator),
             Mount("/static", StaticFiles(packages=[("node.web", "static")])),
         ],
         middleware=[Middleware(Guarded, tls=tls, hosts=_hosts(config.web)), Middleware(Languages, web=config.web)],

@@ -16,7 +16,10 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REQUEST_SECONDS = 20.0
-"""From the first byte of a request, or from the beginning of its connection, to its last byte."""
+"""From the first byte of a request, or from the beginning of its connection, to its last byte, or to the next piece of
+a body that the page waits for."""
+PIECE_BYTES = 1 << 20
+"""Of a body for which there is more time: a file that somebody uploads may take minutes."""
 RESPONSE_SECONDS = 300.0
 """From the end of a request until the browser has taken the response."""
 LARGEST_HEAD = 32 * 1024
@@ -33,6 +36,8 @@ class StrictHttp(H11Protocol):
     _timer: asyncio.TimerHandle | None = None
     _head = b""
     """Of the request that is being received, until it is complete."""
+    _of_piece = 0
+    """Bytes since the time was last extended."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -68,6 +73,8 @@ class StrictHttp(H11Protocol):
                 self._end_after_response()
         elif self.conn.their_state is h11.IDLE:
             self._limit(None)
+        else:
+            self._extend(len(data))
 
     def on_response_complete(self) -> None:
         if self.conn.their_state is not h11.SEND_BODY:  # else it was answered before its end, which has its time still
@@ -81,6 +88,15 @@ class StrictHttp(H11Protocol):
         """Answer the request and no other of this connection: browsers send the next one after the response."""
         if self.cycle is not None:
             self.cycle.keep_alive = False
+
+    def _extend(self, received: int) -> None:
+        """Give a body that the page still waits for more time, piece by piece."""
+        if self.cycle is None or self.cycle.response_complete:
+            return
+        self._of_piece += received
+        if self._of_piece >= PIECE_BYTES:
+            self._of_piece = 0
+            self._limit(REQUEST_SECONDS)
 
     def _refuse(self) -> None:
         self.send_400_response("Invalid HTTP request received.")

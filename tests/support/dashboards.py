@@ -61,11 +61,18 @@ class Dashboard:
     """A running dashboard on a copy of an analysed study, and browsers on it."""
 
     def __init__(
-        self, folder: Path, uid: str, job_id: str, destinations: Mapping[str, Any] | None = None, **web: Any
+        self,
+        folder: Path,
+        uid: str,
+        job_id: str,
+        destinations: Mapping[str, Any] | None = None,
+        ae: Mapping[str, Any] | None = None,
+        **web: Any,
     ) -> None:
         self.uid, self.job_id = uid, job_id
         self.config = Config.model_validate(
             {
+                "ae": ae or {},
                 "storage": {"folder": folder, "min_free_gib": 0.0},
                 "web": {"port": free_port(), **web},
                 "pipelines": {"nodule": {}, "other": {}},

@@ -37,6 +37,7 @@ def pages_of(dashboard: Dashboard) -> dict[str, str]:
         "account": "/account",
         "log": "/log",
         "audit": "/audit",
+        "upload": "/upload",
         "users": "/users",
         "error": "/study/1.2.3",
     }
