@@ -29,6 +29,7 @@ from pydicom.uid import (
 
 from node.studies.grid import numbers
 from node.studies.left_out import left_out_text
+from node.studies.pydicom_errors import UNREADABLE
 from node.studies.result_mark import result_mark
 from node.translation import joined, marked, sentence
 from node.wording import written
@@ -130,7 +131,7 @@ def _pixel_fault(header: Dataset) -> str:
 
 def _size_fault(header: Dataset) -> str:
     for keyword in ("Rows", "Columns"):
-        if "Rows" in header and not _number(header, keyword, nan) >= 1:
+        if "Rows" in header and not _is_size(header, keyword):
             return sentence("its {keyword} is no number of pixels", keyword=keyword)
     allocated = _number(header, "BitsAllocated", 16)
     stored = _number(header, "BitsStored", allocated)
@@ -186,6 +187,14 @@ def _spacing_fault(header: Dataset) -> str:
             across=written(spacing[1]),
         )
     return ""
+
+
+def _is_size(header: Dataset, keyword: str) -> bool:
+    """Whether a value is a number of pixels, whose VR may be another one as long as it can be read as an integer."""
+    try:
+        return int(header[keyword].value) >= 1
+    except UNREADABLE:
+        return False
 
 
 def _number(header: Dataset, keyword: str, default: float) -> float:
