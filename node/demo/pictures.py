@@ -186,7 +186,12 @@ def _page(panels: Sequence[Image.Image], title: str, source: Dataset) -> Image.I
     height = 34 + rows * (max((p.height for p in panels), default=0) + 8) + 26
     page = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(page)
-    draw.text((8, 8), title, fill=INK, font=typeface(17))
+    for size in (17, 15, 13, 12):
+        if draw.textlength(title, font=typeface(size)) <= width - 16:
+            break
+    while draw.textlength(title, font=typeface(size)) > width - 16:
+        title = f"{title[:-2]}…"
+    draw.text((8, 8), title, fill=INK, font=typeface(size))
     for i, panel in enumerate(panels):
         page.paste(panel, ((i % columns) * (PANEL + 8), 34 + (i // columns) * (panel.height + 8)))
     synthetic = " - synthetic data" if "SYNTHETIC" in str(source.get("ImageComments", "")).upper() else ""

@@ -232,3 +232,15 @@ def test_a_raised_three_is_drawn_as_a_three():
 
     assert drawn("Volume 494 mm\N{SUPERSCRIPT THREE}") == drawn("Volume 494 mm3")
     assert drawn("Volume 494 mm3") != drawn("Volume 494 mm")
+
+
+def test_a_long_title_ends_within_the_picture(case: Case) -> None:
+    titled = [Dataset(image) for image in case.images]
+    for copy, image in zip(titled, case.images, strict=True):
+        copy.file_meta = image.file_meta
+    titled[0].SeriesDescription = "a description of 64 characters ".ljust(64, "W")
+    seg = case.of("SEG")[0]
+    seg.SeriesDescription = "a segmentation whose name has 64 letters ".ljust(64, "W")
+    picture = overlay(seg, titled, {})
+    edge = np.asarray(picture.crop((picture.width - 6, 0, picture.width, 34))).astype(int)
+    assert np.ptp(edge, axis=(0, 1)).max() == 0
