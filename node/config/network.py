@@ -9,8 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from node.config.table import AeTitle, Port, Table
 
-Service = Literal["store", "commitment", "mpps"]
-"""Services besides Verification: Storage, Storage Commitment, Modality Performed Procedure Step."""
+Service = Literal["store", "commitment", "mpps", "availability"]
+"""Services besides Verification: Storage, Storage Commitment, Modality Performed Procedure Step, Instance Availability
+Notification."""
 
 
 class Caller(Table):
@@ -35,7 +36,7 @@ class Caller(Table):
     services: tuple[Service, ...] = get_args(Service)
     """Services that the caller may use besides C-ECHO; presentation contexts of others are rejected."""
     group: str = ""
-    """Callers with the same group are one device: MPPS and commitment requests of one apply to images of all.
+    """Callers with the same group are one device: MPPS, commitment requests and notifications of one apply to all.
     Empty: one device per address."""
 
     aborts_after_transfer: bool = False

@@ -21,6 +21,7 @@ class EventKind(StrEnum):
     IDENTITY_CORRECTED = "identity corrected"
     LATE_REFUSAL = "late refusal"
     PROCEDURE_STEP = "procedure step"
+    AVAILABILITY = "availability"
     SERIES_WAITING = "series waiting"
     SERIES_COMPLETE = "series complete"
     SIGNAL_DISREGARDED = "signal disregarded"

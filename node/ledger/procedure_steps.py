@@ -1,4 +1,4 @@
-"""Modality Performed Procedure Steps (PS3.4 annex F): in progress, completed or discontinued."""
+"""Modality Performed Procedure Steps (PS3.4 annex F), and Instance Availability Notifications (annex R) beside them."""
 
 from __future__ import annotations
 
@@ -46,8 +46,13 @@ class Step:
     """The device that says so; "" when it is not known."""
 
 
-def create_step(connection: sa.Connection, new: NewStep) -> Literal["created", "exists", "too many"]:
-    """Keep a step that began, unless its SOP Instance UID is taken or its device has too many."""
+def create_step(
+    connection: sa.Connection, new: NewStep, state: ProcedureStepState = ProcedureStepState.IN_PROGRESS
+) -> Literal["created", "exists", "too many"]:
+    """Keep a step that began, or a notification (``AVAILABLE``).
+
+    Nothing is kept when its SOP Instance UID is taken or its device has too many.
+    """
     taken = sa.select(procedure_step.c.sop_instance_uid).where(
         procedure_step.c.sop_instance_uid == new.sop_instance_uid
     )
@@ -58,11 +63,15 @@ def create_step(connection: sa.Connection, new: NewStep) -> Literal["created", "
     at = ledger_clock(connection)
     row = {name: value for name, value in vars(new).items() if name != "made"}
     times = {"created_at": at, "updated_at": at}
-    step = {**row, **times, "state": ProcedureStepState.IN_PROGRESS, "named": len(new.made)}
+    step = {**row, **times, "state": state, "named": len(new.made)}
     if not insert_new(connection, procedure_step, [step]):
         return "exists"
     _add(connection, new.sop_instance_uid, new.made)
-    _record(connection, new, ProcedureStepState.IN_PROGRESS)
+    if state == ProcedureStepState.AVAILABLE:
+        series_uids = {series_uid for series_uid, _ in new.made}
+        _record(connection, new, state, images=len(new.made), series=len(series_uids))
+    else:
+        _record(connection, new, state)
     return "created"
 
 
@@ -233,7 +242,7 @@ def _record(
     """Add the new state of a step to the timeline; ``images`` and ``series``: how many it made, when it has ended."""
     record_study_event(
         connection,
-        EventKind.PROCEDURE_STEP,
+        EventKind.AVAILABILITY if state == ProcedureStepState.AVAILABLE else EventKind.PROCEDURE_STEP,
         at=ledger_clock(connection),
         study_instance_uid=step.study_instance_uid,
         state=state.lower(),

@@ -98,6 +98,8 @@ class ProcedureStepState(StrEnum):
     IN_PROGRESS = "IN PROGRESS"
     COMPLETED = "COMPLETED"
     DISCONTINUED = "DISCONTINUED"
+    AVAILABLE = "AVAILABLE"
+    """Not of the standard: an Instance Availability Notification, which names instances as a step does that ended."""
 
 
 class ConflictKind(StrEnum):

@@ -23,6 +23,7 @@ class ReasonCode(StrEnum):
     OPEN_ASSOCIATIONS = "open associations"
     PROCEDURE_STEP = "procedure step"
     COMMITMENT_REQUEST = "commitment request"
+    AVAILABILITY_NOTIFICATION = "availability notification"
     LISTED_ABSENT = "listed absent"
     COUNT_NOT_REACHED = "count not reached"
     GAP = "gap"

@@ -34,6 +34,14 @@ def _commitment_request(values: Mapping[str, Any]) -> str:
     )
 
 
+def _availability_notification(values: Mapping[str, Any]) -> str:
+    return gettext(
+        "an Instance Availability Notification of {calling_ae}{device}",
+        calling_ae=values["calling_ae"],
+        device=_device(values),
+    )
+
+
 def _device(values: Mapping[str, Any]) -> str:
     """The device that sent it, where that is why it does not count."""
     device = values.get("equipment", "") or gettext("unknown device")
@@ -143,6 +151,7 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.OPEN_ASSOCIATIONS: marked("{associations} open associations have sent images of it"),
     ReasonCode.PROCEDURE_STEP: _procedure_step,
     ReasonCode.COMMITMENT_REQUEST: _commitment_request,
+    ReasonCode.AVAILABILITY_NOTIFICATION: _availability_notification,
     ReasonCode.LISTED_ABSENT: marked("{images} images that {by} names are not here"),
     ReasonCode.COUNT_NOT_REACHED: marked("{images} of {stated} images are here"),
     ReasonCode.GAP: marked("{explanation}"),

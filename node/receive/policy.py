@@ -22,7 +22,12 @@ from pydicom.uid import (
 )
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import (
+    InstanceAvailabilityNotification,
+    ModalityPerformedProcedureStep,
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 from node.addresses import network_of, plain_address
 from node.config import Ae, Caller
@@ -43,9 +48,14 @@ TRANSFER_SYNTAXES = {uid: uid.keyword for uid in AllTransferSyntaxes if not uid.
 _STRANGERS = 8
 """Connections from addresses that no entry of ``callers`` has."""
 _LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K))
-SERVICES = frozenset((Verification, StorageCommitmentPushModel, ModalityPerformedProcedureStep))
+_SERVICES = {
+    StorageCommitmentPushModel: "commitment",
+    ModalityPerformedProcedureStep: "mpps",
+    InstanceAvailabilityNotification: "availability",
+    Verification: "",
+}
+SERVICES = frozenset(_SERVICES)
 """Services other than Storage."""
-_SERVICES = {StorageCommitmentPushModel: "commitment", ModalityPerformedProcedureStep: "mpps", Verification: ""}
 PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian]
 
 

@@ -32,6 +32,8 @@ from node.spool import is_uid
 
 LOGGER = logging.getLogger(__name__)
 
+_STATES = (ProcedureStepState.IN_PROGRESS, ProcedureStepState.COMPLETED, ProcedureStepState.DISCONTINUED)
+
 
 class ProcedureStepScp:
     """Answers N-CREATE and N-SET requests."""
@@ -65,13 +67,13 @@ class ProcedureStepScp:
         if created == "exists":
             return NormalizedAnswer(status=DUPLICATE_INSTANCE, comment="procedure step already exists")
         if created == "too many":
-            return _too_many(request)
+            return too_many(request)
         return NormalizedAnswer(status=SUCCESS, sop_instance_uid=uid)
 
     def set(self, request: NormalizedRequest) -> NormalizedAnswer:
         """Update a step (N-SET); COMPLETED and DISCONTINUED are final (PS3.4 F.7.2.2.2)."""
         state = str(request.dataset.get("PerformedProcedureStepStatus") or ProcedureStepState.IN_PROGRESS)
-        if state not in tuple(ProcedureStepState):
+        if state not in _STATES:
             comment = "PerformedProcedureStepStatus is not a defined value"
             return NormalizedAnswer(status=INVALID_ATTRIBUTE_VALUE, comment=comment)
         with begin_immediate(self._engine) as connection:
@@ -87,10 +89,11 @@ class ProcedureStepScp:
                 comment = "Performed Procedure Step Object may no longer be updated"
                 return NormalizedAnswer(status=PROCESSING_FAILURE, comment=comment, error_id=NO_LONGER_UPDATED)
             updated = update_step(connection, request.sop_instance_uid, state, _performed(request.dataset))
-        return NormalizedAnswer(status=SUCCESS) if updated else _too_many(request)
+        return NormalizedAnswer(status=SUCCESS) if updated else too_many(request)
 
 
-def _too_many(request: NormalizedRequest) -> NormalizedAnswer:
+def too_many(request: NormalizedRequest) -> NormalizedAnswer:
+    """Refuse a step or a notification of a device that has too many (``node.ledger.peer_bounds``)."""
     LOGGER.warning(
         "%s at %s has too many procedure steps, or images in them; it is refused", request.calling_ae, request.address
     )

@@ -6,8 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
-from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel
+from pynetdicom.sop_class import (
+    InstanceAvailabilityNotification,
+    ModalityPerformedProcedureStep,
+    StorageCommitmentPushModel,
+)
 from sqlalchemy import Engine
 
 from node.actor import look_every, surviving
@@ -19,6 +24,7 @@ from node.ledger.audit_events import give_notice
 from node.listening import Listening
 from node.membership import Membership
 from node.receive.association import Association, Handlers
+from node.receive.availability import notify_availability
 from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ
 from node.receive.commitment import CommitmentScp
 from node.receive.commitment_report import CommitmentReportScu
@@ -88,6 +94,7 @@ class Receiver:
             (N_ACTION_RQ, StorageCommitmentPushModel): commitment.action,
             (N_CREATE_RQ, ModalityPerformedProcedureStep): procedure_step.create,
             (N_SET_RQ, ModalityPerformedProcedureStep): procedure_step.set,
+            (N_CREATE_RQ, InstanceAvailabilityNotification): partial(notify_availability, engine),
         }
         self._server: Server | None = None
         self._notified: dict[str, float] = {}

@@ -46,7 +46,10 @@ def known_of(connection: Connection, of: Series) -> Known:
     # Of one image nobody needs a list: at least two.
     requests = [request for request in requests_of_series(connection, *key) if len(request.paths) > 1]
     own = [request for request in requests if device and request.equipment == device]
-    completed = _completed(connection, of, _in_state(steps, ProcedureStepState.COMPLETED), paths)
+    completed, available = (
+        _listed(connection, of, _in_state(steps, state), paths, others)
+        for state, others in ((ProcedureStepState.COMPLETED, 0), (ProcedureStepState.AVAILABLE, len(senders)))
+    )
     in_progress, discontinued = (
         next(map(_step, _in_state(steps, state)), None)
         for state in (ProcedureStepState.IN_PROGRESS, ProcedureStepState.DISCONTINUED)
@@ -54,7 +57,7 @@ def known_of(connection: Connection, of: Series) -> Known:
     return Known(
         paths=paths,
         senders=senders,
-        listings=(*completed, *(_listing(request, paths.keys(), senders) for request in own)),
+        listings=(*completed, *available, *(_listing(request, paths.keys(), senders) for request in own)),
         in_progress=in_progress,
         discontinued=None if completed else discontinued,
         unrelated=(
@@ -69,13 +72,16 @@ def _in_state(steps: Sequence[Step], state: ProcedureStepState) -> list[Step]:
     return [step for step in steps if step.state == state]
 
 
-def _completed(connection: Connection, of: Series, steps: Sequence[Step], paths: Mapping[str, str]) -> list[Listing]:
-    """All lists of completed steps as one: several may have added to a series."""
+def _listed(
+    connection: Connection, of: Series, steps: Sequence[Step], paths: Mapping[str, str], other_senders: int
+) -> list[Listing]:
+    """All lists of completed steps, or of notifications, as one: several may have added to a series."""
     if not steps:
         return []
     named = named_instances(connection, steps, of.series_instance_uid)
     absent, unnamed = len(named - paths.keys()), len(paths.keys() - named)
-    return [Listing(by=_step(steps[-1]), named=len(named), absent=absent, unnamed=unnamed)]
+    by = _step(steps[-1])
+    return [Listing(by=by, named=len(named), absent=absent, unnamed=unnamed, other_senders=other_senders)]
 
 
 def _listing(request: Request, here: Collection[str], senders: frozenset[str]) -> Listing:
@@ -93,4 +99,6 @@ def _request(request: Request) -> Reason:
 
 
 def _step(step: Step) -> Reason:
+    if step.state == ProcedureStepState.AVAILABLE:
+        return reason(ReasonCode.AVAILABILITY_NOTIFICATION, calling_ae=step.calling_ae)
     return reason(ReasonCode.PROCEDURE_STEP, state=step.state, calling_ae=step.calling_ae)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from dicom_files import ct_series
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import (
+    InstanceAvailabilityNotification,
+    ModalityPerformedProcedureStep,
+    StorageCommitmentPushModel,
+    Verification,
+)
 from receivers import Node, associate, configuration, receiving, store_works
 from scanner import ELSEWHERE, HERE, RULE, ask, begin, names, say, send
 from timeline import timeline
 
 from node.config import parse
+from node.config.network import Service
 from node.errors import ConfigError
 from node.jobs.engine import Jobs
 from node.ledger.engine import now
@@ -179,13 +186,14 @@ OFFERED = {
     "store": CTImageStorage,
     "commitment": StorageCommitmentPushModel,
     "mpps": ModalityPerformedProcedureStep,
+    "availability": InstanceAvailabilityNotification,
     "echo": Verification,
 }
 
 
 @pytest.mark.parametrize(
     ("title", "may"),
-    [("CT1", {"store"}), ("PACS", {"commitment"}), ("GATE", set()), ("ALL", {"store", "commitment", "mpps"})],
+    [("CT1", {"store"}), ("PACS", {"commitment"}), ("GATE", set()), ("ALL", {*get_args(Service)})],
 )
 def test_a_caller_may_use_its_services_and_verification_only(tmp_path: Path, title: str, may: set[str]) -> None:
     with receiving(tmp_path / "node", ae=RIGHTS) as node:
@@ -196,7 +204,7 @@ def test_a_caller_may_use_its_services_and_verification_only(tmp_path: Path, tit
         assert peer.send_c_echo().Status == 0x0000
         peer.release()
         told = [row.detail for row in node.rows(notice) if row.what == "refused"]
-        missing = sorted({"store", "commitment", "mpps"} - may)
+        missing = sorted({*get_args(Service)} - may)
         assert told == ([f"{title} may not use {', '.join(missing)}"] if missing else [])
 
 
