@@ -27,7 +27,7 @@ from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.leadership import Leadership
 from node.operate.account.report import account
-from node.operate.account.rows import read
+from node.operate.account.rows import RECORD_SECONDS, read
 from node.operate.alerts import ledger_alerts, machine_alerts
 from node.operate.weekly_report import due_at, weekly_report
 from node.peer_text import escaped
@@ -56,6 +56,7 @@ class Notifier:
         self._spool = spool
         self._machine = machine_id(spool.folder)
         self._of_ledger, self._of_machine = (Leadership(engine, of) for of in ("alerts", f"alerts {self._machine}"))
+        self._began_at = time.monotonic()
         self._accounted_at = -ACCOUNT_SECONDS
         self._unexplained: Alerts = {}
         self._channels: dict[str, Callable[[Alerts, Alerts], None]] = {"log": _log}
@@ -104,12 +105,14 @@ class Notifier:
     def _account(self) -> Alerts:
         """Return the discrepancies of the account, at most an hour old."""
         if time.monotonic() - self._accounted_at >= ACCOUNT_SECONDS:
+            # A node that was down has records to write first: their absence is no alert yet.
+            has_caught_up = time.monotonic() - self._began_at >= RECORD_SECONDS
             current = account(
                 read(
                     self._engine,
                     self._spool,
                     queue_minutes=self._config.notify.queue_minutes,
-                    with_records=self._config.records.years > 0,
+                    with_records=self._config.records.years > 0 and has_caught_up,
                 ),
                 self._config.is_recipient,
             )

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import postgres
+import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 from dicom_files import ct_series
@@ -40,6 +41,7 @@ from node.ledger.tables import (
 )
 from node.operate.account.report import account
 from node.operate.account.rows import read
+from node.operate.notify import ACCOUNT_SECONDS, Notifier
 from node.operate.records import chain
 from node.operate.records.recorder import Recorder
 from node.operate.retention import Retention
@@ -277,6 +279,21 @@ def test_the_account_names_finished_studies_without_a_record(engine: sa.Engine, 
     assert study in missing()[0]
     step(Recorder(config_of(tmp_path), engine, spool), time.time())
     assert missing() == []
+
+
+def test_a_node_that_was_down_may_write_its_records_before_their_absence_is_an_alert(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    spool = Spool(tmp_path)
+    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    finished_study(engine, spool)
+    notifier = Notifier(config_of(tmp_path), engine, spool)
+    notifier.step(time.time())
+    assert "decision record" not in caplog.text
+    began = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: began + ACCOUNT_SECONDS)
+    notifier.step(time.time())
+    assert "has no decision record" in caplog.text
 
 
 def test_an_export_is_verified_without_the_ledger(tmp_path: Path):
