@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing with atheris of the readers in ``fuzz_targets.py``: ``make fuzz MINUTES=24 TARGET=header``.
 
-Each target runs in a process of its own for that much CPU time, from the stored examples and from what earlier runs
-have added in ``build/fuzz/TARGET``. The first input of each kind of finding is printed with its traceback and put in
-``build/fuzz/TARGET-findings``; once the reader is mended it becomes an example in ``tests/support/corpus/TARGET``.
+Each target runs for that much CPU time, in one process after the other, from the stored examples and from what earlier
+runs have added in ``build/fuzz/TARGET``. The first input of each kind of finding is printed with its traceback and put
+in ``build/fuzz/TARGET-findings``; once the reader is mended it becomes an example in ``tests/support/corpus/TARGET``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _TABLES = ["pydicom._dicom_dict", "pydicom._private_dict", "pydicom._uid_dict"]
 _TABLES += ["pydicom.sr._snomed_dict", "pydicom.sr._concepts_dict", "pydicom.sr._cid_dict"]
 _HANG_SECONDS = 1200
 """Wall time after which a reading ends that CPU time does not end: it waits, or is in compiled code."""
+_PROCESS_MINUTES = 4.0
+"""CPU time of one process: atheris keeps the results of comparisons, which grow to a GiB within minutes."""
 _ROOT = Path(__file__).parents[2]
 
 
@@ -115,9 +117,18 @@ def main() -> int:
     if options.inside:
         _fuzz(options.targets[0], options.minutes, options.seed)
     targets = options.targets or list(TARGETS)
-    command = [sys.executable, __file__, "--inside", "--minutes", str(options.minutes), "--seed", str(options.seed)]
+
+    def fuzz(name: str) -> int:
+        codes, left, seed = 0, options.minutes, options.seed
+        while left > 0:
+            minutes = min(left, _PROCESS_MINUTES)
+            command = [sys.executable, __file__, "--inside", "--minutes", str(minutes), "--seed", str(seed), name]
+            codes |= subprocess.run(command, check=False).returncode
+            left, seed = left - minutes, seed + 1
+        return codes
+
     with ThreadPoolExecutor(os.cpu_count()) as at_once:
-        codes = at_once.map(lambda name: subprocess.run([*command, name], check=False).returncode, targets)
+        codes = at_once.map(fuzz, targets)
         broken = [name for name, code in zip(targets, codes, strict=True) if code]
     print(f"findings in: {', '.join(broken)}" if broken else "no finding")
     return len(broken)
