@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from node.errors import DeliveryError, InputError
 from node.translation import gettext, ngettext
 
 if TYPE_CHECKING:
-    from node.upload import UploadSummary
+    from node.config import Config
+    from node.upload import FileResult, UploadSummary
 
 
 @click.command()
@@ -33,29 +35,37 @@ def send(*, config_path: Path, as_json: bool, title: str, paths: tuple[Path, ...
 
     Exits with status 6 if an image was refused or is missing.
     """
-    from node.upload import FileResult, UploadSummary, upload_medium
+    from node.upload import UploadSummary
 
     config = load(config_path)
     results: list[FileResult] = []
     hidden = as_json or not sys.stdout.isatty()
-    with tempfile.TemporaryDirectory() as folder, progress_bar(gettext("Sending"), hidden=hidden) as moved:
-        for path in paths:
-            try:
-                for result in upload_medium(config, path, Path(folder), title):
+    try:
+        with tempfile.TemporaryDirectory() as folder, progress_bar(gettext("Sending"), hidden=hidden) as moved:
+            for path in paths:
+                for result in _uploaded(config, path, Path(folder), title):
                     results.append(result)
                     moved(ngettext("{number} file", "{number} files", len(results)), len(results), 0)
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from error
-    summary = UploadSummary.of(results)
-    if as_json:
-        print_json(asdict(summary))
-    else:
-        _show(summary)
+    finally:  # what was stored before the receiver went away is stored
+        summary = UploadSummary.of(results)
+        if as_json:
+            print_json(asdict(summary))
+        elif results:
+            _show(summary)
     if summary.refused or summary.missing:
         counts = f"{len(summary.refused)} refused, {len(summary.missing)} missing"
         raise DeliveryError(f"not everything is stored: {counts}; correct that and send it again")
     if not summary.stored:
         raise InputError("no DICOM file there; give a folder, a ZIP archive or files with DICOM images")
+
+
+def _uploaded(config: Config, path: Path, folder: Path, title: str) -> Iterator[FileResult]:
+    from node.upload import upload_medium
+
+    try:
+        yield from upload_medium(config, path, folder, title)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _show(summary: UploadSummary) -> None:

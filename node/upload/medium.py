@@ -100,16 +100,13 @@ class _Member:
 def opened_medium(path: Path, folder: Path) -> Iterator[Sequence[MediumFile]]:
     """Open a folder, a ZIP archive or a single file.
 
-    Members of an archive are unpacked one by one to ``folder``, under names of this program. Links are not followed.
+    Members of an archive are unpacked one by one to ``folder``, under names of this program.
     Raises ``InputError`` when the archive is damaged or has too many files.
     """
     if path.is_dir():
-        files = [
-            _PlainFile(file, str(file.relative_to(path)))
-            for file in sorted(path.rglob("*"))
-            if file.is_file() and not file.is_symlink()
-        ]
-        yield _bounded(files)
+        yield _bounded(
+            [_PlainFile(file, str(file.relative_to(path))) for file in sorted(path.rglob("*")) if file.is_file()]
+        )
         return
     with path.open("rb") as stream:
         if stream.read(4) != _BEGINNING:

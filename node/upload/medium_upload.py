@@ -19,8 +19,8 @@ def upload_medium(config: Config, path: Path, folder: Path, calling_title: str =
 
     ``folder``: for the members of an archive, which are unpacked one by one. ``calling_title``: the sender that rules,
     callers and limits see; empty: the title of the node. Raises ``ConfigError`` when only a proxy may connect from this
-    machine, ``InputError`` when the archive cannot be read, ``DeliveryError`` and its kinds when the receiver does not
-    open an association.
+    machine, ``InputError`` when the archive cannot be read, ``UnreachableError`` or ``RejectedError`` when the receiver
+    opens no association.
     """
     ours, calling_title = Destination.of_node(config.ae), calling_title or config.ae.title
     if Policy.of(config.ae).is_proxy(ours.host):

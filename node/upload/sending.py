@@ -12,7 +12,7 @@ from pynetdicom.association import Association
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.object_result import Answer
 from node.deliver.store import send_file
-from node.errors import InputError, PlatformError
+from node.errors import DeliveryError, InputError, PlatformError, UnreachableError
 from node.ledger.pending_deliveries import is_stored
 from node.upload.directory_file import instances_of, is_directory
 from node.upload.file_result import FileKind, FileResult
@@ -39,7 +39,7 @@ def send_files(files: Iterable[MediumFile], peer: Peer, calling_title: str, time
     """Send every instance among ``files`` and yield the result of each file.
 
     An association that is lost costs the file that was being sent; the others go over the next one. Raises
-    ``DeliveryError`` and its kinds when no association can be opened.
+    ``UnreachableError`` or ``RejectedError`` when no association can be opened.
     """
     waiting: list[_Instance] = []
     for file in files:
@@ -51,13 +51,20 @@ def send_files(files: Iterable[MediumFile], peer: Peer, calling_title: str, time
     while waiting:
         batch, sent = _first_batch(waiting), 0
         contexts = [build_context(*context) for context in sorted({instance.context for instance in batch})]
-        with associate(peer, calling_title, contexts, timeouts) as association:
+        try:
+            with associate(peer, calling_title, contexts, timeouts) as association:
+                for instance in batch:
+                    answer = _answer(association, instance, timeouts)
+                    sent += 1
+                    yield _result(instance, answer)
+                    if answer.lost:
+                        break
+        except UnreachableError:
+            raise
+        except DeliveryError as error:  # it accepts none of the presentation contexts
             for instance in batch:
-                answer = _answer(association, instance, timeouts)
-                sent += 1
-                yield _result(instance, answer)
-                if answer.lost:
-                    break
+                yield _result(instance, Answer(status=None, comment=str(error)))
+            sent = len(batch)
         del waiting[:sent]
 
 

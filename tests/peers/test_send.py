@@ -10,10 +10,11 @@ import real_peers
 from certificates import Authority, tls
 from click.testing import CliRunner, Result
 from dicom_files import ct_series, mr_series, secondary_capture, write
+from pynetdicom.sop_class import BasicFilmBox
 from receivers import Node, configuration, receiving
 
 from node.__main__ import main
-from node.errors import ConfigError, DeliveryError, InputError, RejectedError
+from node.errors import ConfigError, DeliveryError, InputError, RejectedError, UnreachableError
 from node.ledger.tables import association, instance
 
 
@@ -96,3 +97,27 @@ def test_the_address_of_a_proxy_is_explained(tmp_path: Path):
         sent = send(node, *files, ae='proxies = ["127.0.0.0/8"]')
         assert sent.exit_code == ConfigError.exit_code
         assert "only a proxy may connect" in sent.output
+
+
+def test_a_class_that_the_receiver_does_not_take_is_refused_by_name(tmp_path: Path):
+    image = ct_series(1)[0]
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = BasicFilmBox
+    files = write([image], tmp_path / "print")
+    with receiving(tmp_path / "node") as node:
+        sent = send(node, *files, *write(ct_series(1), tmp_path / "images"))
+        assert sent.exit_code == DeliveryError.exit_code
+        assert "1 file was refused" in sent.output
+        assert "Basic Film Box" in sent.output
+        assert "1 instance is stored" in sent.output
+        alone = send(node, *files)
+        assert alone.exit_code == DeliveryError.exit_code
+        assert "1 file was refused" in alone.output
+
+
+def test_without_a_receiver_the_address_is_named(tmp_path: Path):
+    files = write(ct_series(1), tmp_path / "images")
+    with receiving(tmp_path / "node") as node:
+        pass
+    sent = send(node, *files)
+    assert sent.exit_code == UnreachableError.exit_code
+    assert f"this node (AINODE at 127.0.0.1:{node.port})" in sent.output
