@@ -23,6 +23,7 @@ from node.init.files import (
     write_config,
 )
 from node.init.settings import Answers, filled_in, offered
+from node.init.viewers import VIEWERS, viewer_url
 
 if TYPE_CHECKING:
     from node.web.users import User
@@ -62,6 +63,10 @@ _PLACEHOLDERS = {"pacs_title": "PACS", "pacs_host": "localhost"}
 @click.option("--pipelines", metavar="NAME,NAME", help="Pipelines to run.  [all shipped ones]")
 @click.option("--web-user", metavar="NAME", help="First user of the dashboard.  [no dashboard]")
 @click.option("--web-password-file", type=click.Path(path_type=Path, exists=True), help="File with the password.")
+@click.option("--viewer", type=click.Choice([*VIEWERS]), help="Viewer in which the dashboard opens a study.  [none]")
+@click.option(
+    "--viewer-address", metavar="URL", help="Address of the viewer; with weasis, of the archive's DICOMweb service."
+)
 @click.option("--csr", is_flag=True, default=None, help="Create a TLS key and a signing request (openssl).")
 @click.option(
     "--test-ca", is_flag=True, default=None, help="Create a test authority and a certificate, enable TLS (openssl)."
@@ -86,6 +91,7 @@ def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
     text = shipped("config.toml").read_text(encoding="utf-8")
     _ask(options, text)
     user = _first_user(options)
+    _ask_for_viewer(options)
     csr, test_ca, units = _ask_for_files(options)
     host = socket.gethostname()
     certificate = config_path.absolute().parent / "tls" / "ainode.pem" if csr or test_ca else None
@@ -105,6 +111,8 @@ def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
     echo(f"wrote {config_path}")
     if user is not None:
         _write_user(user, answers.folder)
+    if answers.viewer_url:
+        _print_viewer(answers.viewer_url, VIEWERS[options["viewer"]].remark)
     if units:
         for done in install_units(options["unit_folder"] or SYSTEMD, config_path, answers.folder, answers.port):
             echo(done)
@@ -115,6 +123,7 @@ def _ask(options: dict[str, Any], shipped_text: str) -> None:
     """Fill in missing options from questions, or with ``--yes`` from defaults."""
     all_of_them = ",".join(offered(shipped_text))
     known = {name: default for name, _, default in _QUESTIONS} | _PLACEHOLDERS | {"pipelines": all_of_them}
+    known |= dict.fromkeys(("viewer", "viewer_address"))
     known |= {name: value for name, value in options.items() if value is not None}
     _try(known, shipped_text)  # report an invalid option before any question
     for name, question, default in _QUESTIONS:
@@ -140,6 +149,8 @@ def _try(known: dict[str, Any], shipped_text: str) -> None:
     """Raise ``ConfigError`` if an answer is invalid."""
     from node.web.users import check_name
 
+    if known["viewer_address"] and not known["viewer"]:
+        raise click.UsageError("--viewer-address is the address of a viewer; name it with --viewer")
     filled_in(shipped_text, _to_answers(known, None, tls=False))
     if known["web_user"]:
         check_name(known["web_user"])
@@ -152,6 +163,33 @@ def _retried() -> Iterator[None]:
         yield
     except ConfigError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _ask_for_viewer(options: dict[str, Any]) -> None:
+    """Ask which viewer opens a study from the dashboard, where there is one, and for the address of the viewer."""
+    if options["viewer"] is None and options["web_user"] and not options["yes"]:
+        choice = click.prompt(
+            "Viewer in which the dashboard opens a study", "none", type=click.Choice(["none", *VIEWERS])
+        )
+        options["viewer"] = choice if choice in VIEWERS else None
+    if options["viewer"] is None or options["viewer_address"] is not None:
+        return
+    if options["yes"]:
+        raise click.UsageError("--viewer-address is needed with --yes and --viewer")
+    viewer = VIEWERS[options["viewer"]]
+
+    def checked(typed: str) -> str:
+        with _retried():
+            viewer_url(viewer, typed)
+        return typed
+
+    options["viewer_address"] = click.prompt(viewer.asked, value_proc=checked)
+
+
+def _print_viewer(url: str, remark: str) -> None:
+    echo(f"the page of a study will have a link to {url}")
+    if remark:
+        echo(f"  {remark}")
 
 
 def _ask_for_files(options: dict[str, Any]) -> tuple[bool, bool, bool]:
@@ -169,6 +207,7 @@ def _ask_for_files(options: dict[str, Any]) -> tuple[bool, bool, bool]:
 
 
 def _to_answers(options: dict[str, Any], certificate: Path | None, *, tls: bool) -> Answers:
+    address = options["viewer_address"]
     return Answers(
         title=options["title"],
         port=options["port"],
@@ -181,6 +220,7 @@ def _to_answers(options: dict[str, Any], certificate: Path | None, *, tls: bool)
         dashboard=bool(options["web_user"]),
         certificate=certificate,
         tls=tls,
+        viewer_url=viewer_url(VIEWERS[options["viewer"]], address) if address else "",
     )
 
 

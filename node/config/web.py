@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from pydantic import Field, field_validator, model_validator
 
@@ -28,8 +29,8 @@ class Web(Table):
     """Users and their hashed passwords (``ainode web password``); empty: ``web-users`` in the storage folder."""
     hosts: tuple[str, ...] = ()
     """Names under which browsers reach the dashboard, besides IP addresses, localhost and the name of the machine."""
-    link_base: str = ""
-    """Address under which browsers reach the dashboard; required with ``[web.oidc]``."""
+    link_base: Annotated[str, Field(max_length=100)] = ""
+    """Address under which browsers reach the dashboard, for links in PDF and key images; ``[web.oidc]`` needs it."""
     session_hours: Annotated[float, Field(gt=0)] = 8.0
     """A session ends after this time."""
     session_idle_minutes: Annotated[float, Field(gt=0)] = 60.0
@@ -61,6 +62,8 @@ class Web(Table):
     @field_validator("link_base")
     @classmethod
     def _is_encrypted(cls, value: str) -> str:
+        if re.search(r"[^!-~]", value):
+            raise ValueError("link_base must be ASCII without spaces; write a name with other letters as xn--...")
         return encrypted_address(value) if value else value
 
     @field_validator("viewer_url")
@@ -73,6 +76,10 @@ class Web(Table):
         if "{study}" not in value or set(value.replace("{study}", "")) & {"{", "}"}:
             raise ValueError("viewer_url must contain {study}, for the Study Instance UID, and no other braces")
         return value
+
+    def study_link(self, study_instance_uid: str) -> str:
+        """Return the address of the page of a study; empty without ``link_base``."""
+        return f"{self.link_base}/study/{quote(study_instance_uid, safe='')}" if self.link_base else ""
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Web:

@@ -184,6 +184,7 @@ def _analysis(task: EncodeTask, voxels: int) -> Analysis:
         salt=task.salt,
         caveat=task.caveat,
         languages=task.languages,
+        link=task.link,
     )
 
 

@@ -129,6 +129,7 @@ class Encode:
             kinds=self._wanted(job),
             profiles=tuple(kinds.values()),
             languages=self._config.languages(job.destinations),
+            link=self._config.web.study_link(job.study_instance_uid),
             previous=tuple(map(self._previous, previous_results(connection, job))),
             handover=self._spool.work(job.id),
             out=self._spool.work(job.id),

@@ -74,6 +74,8 @@ class EncodeTask:
     """Kinds that each destination takes."""
     languages: tuple[Language, ...]
     """Languages of the destinations."""
+    link: str = ""
+    """Address of the page of the study on the dashboard; empty: results do not show it."""
     previous: tuple[PreviousFiles, ...]
     handover: Path
     """Folder of the handover, which may be empty after a failure."""

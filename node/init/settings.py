@@ -40,6 +40,8 @@ class Answers:
     """PEM file; its key (``.key``) and authority (``ca.pem``) are in the same folder."""
     tls: bool = False
     """Enable TLS with this certificate; otherwise only its paths are entered."""
+    viewer_url: str = ""
+    """Of a viewer that opens studies; empty: the shipped value stays."""
 
 
 def filled_in(shipped: str, answers: Answers) -> str:
@@ -61,6 +63,8 @@ def filled_in(shipped: str, answers: Answers) -> str:
             "commitment": answers.commitment,
         },
     }
+    if answers.viewer_url:
+        ours["web"]["viewer_url"] = answers.viewer_url
     if answers.certificate is not None:
         at = answers.certificate
         ours["ae.tls"] = {

@@ -173,6 +173,8 @@ class Analysis:
     """A sentence for the report: which images may be missing."""
     languages: tuple[Language, ...] = ("en",)
     """Of the impression."""
+    link: str = ""
+    """Address of the page of the study on the dashboard, for PDF and key images; empty: they have none."""
 
     def __post_init__(self) -> None:
         if not self.title:

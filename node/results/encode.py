@@ -10,6 +10,7 @@ from typing import Literal
 
 from highdicom import VolumeGeometry
 from highdicom.seg import Segmentation
+from PIL.Image import Image
 from pydicom import Dataset
 
 from node.config import DEFAULT_OBJECTS
@@ -23,7 +24,7 @@ from node.results.graphics import Graphic, graphics_of_findings, graphics_of_sha
 from node.results.headers import headers_for_highdicom, restore_references
 from node.results.identity import Identity
 from node.results.impression.sentences import impression_of
-from node.results.key_image import Picture, draw_key_image, encode_key_images, key_findings
+from node.results.key_image import COLUMN, Picture, draw_key_image, encode_key_images, key_findings
 from node.results.parametric_map import encode_map
 from node.results.part10 import finish
 from node.results.pdf import encode_pdf
@@ -36,6 +37,7 @@ from node.results.root_report import EncodedReference, describe_object
 from node.results.rtstruct import encode_rtstruct
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr, report_content
+from node.results.study_link import link_strip
 from node.results.uids import analysis_key
 from node.translation import in_language
 
@@ -173,9 +175,10 @@ def _shown(work: _Work) -> Iterator[EncodedReference]:
         shapes = graphics_of_shapes(work.regions, analysis.findings or Findings(), source, key)
         graphics = [*graphics_of_findings(shown), *shapes]
         pictures = _pictures(work, shown, shapes)
+        link = _link(work)
     if "key images" in kinds:
         with _making("key images"):
-            images = list(encode_key_images(analysis, source, pictures, key=key))
+            images = list(encode_key_images(analysis, source, pictures, key=key, link=link))
         yield from (("key images", image) for image in images)
     if "pdf" in kinds:
         with _making("pdf"):
@@ -210,6 +213,14 @@ def _pictures(work: _Work, shown: Sequence[Finding], shapes: Sequence[Graphic]) 
                 pictures.append(Picture(place=place, name=name, label=finding.label, drawing=drawing))
             pictures += draw_region_images(work.analysis, work.source, shapes)
     return pictures
+
+
+def _link(work: _Work) -> Image | None:
+    """The link to the page of the study, as key images show it; in the language that is spoken."""
+    if not work.analysis.link or "key images" not in work.kinds:
+        return None
+    with _making("key images"):
+        return link_strip(work.analysis.link, COLUMN)
 
 
 def _impressions(work: _Work) -> list[str]:

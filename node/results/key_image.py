@@ -82,13 +82,16 @@ def key_findings(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def encode_key_images(
-    analysis: Analysis, source: Source, pictures: Sequence[Picture], *, key: str
+    analysis: Analysis, source: Source, pictures: Sequence[Picture], *, key: str, link: Image.Image | None = None
 ) -> Iterator[SCImage]:
-    """One Secondary Capture for each of ``pictures``; identity and times are stamped on later."""
+    """One Secondary Capture for each of ``pictures``; identity and times are stamped on later.
+
+    ``link``: a picture of ``COLUMN`` pixels across that each shows below its text.
+    """
     for number, picture in enumerate(pictures, 1):
         original = source.datasets[picture.place]
         image = SCImage(
-            pixel_array=np.asarray(picture.drawing),
+            pixel_array=np.asarray(picture.drawing if link is None else _with_link(picture.drawing, link)),
             photometric_interpretation="RGB",
             bits_allocated=8,
             coordinate_system="PATIENT",
@@ -123,6 +126,17 @@ def encode_key_images(
             del image.Laterality
             image.ImageLaterality = laterality_of(original)
         yield image
+
+
+def _with_link(drawing: Image.Image, link: Image.Image) -> Image.Image:
+    """Put ``link`` at the lower end of the column beside the slice, below the text; the picture grows if it must."""
+    is_drawn = (np.asarray(drawing)[:, EDGE:] != BACKGROUND).any(axis=(1, 2))
+    text_end = int(np.flatnonzero(is_drawn)[-1]) + 1
+    height = max(drawing.height, text_end + link.height)
+    page = Image.new("RGB", (drawing.width, height + height % 2), BACKGROUND)
+    page.paste(drawing, (0, 0))
+    page.paste(link, (EDGE, page.height - link.height))
+    return page
 
 
 def draw_key_image(analysis: Analysis, source: Source, finding: Finding, findings: Sequence[Finding]) -> Image.Image:

@@ -44,6 +44,7 @@ from node.results.report_text import (
     scope_of,
     supersession_of,
 )
+from node.results.study_link import pdf_link
 from node.results.terms import evaluation_lines
 from node.results.uids import derive_uid
 from node.translation import gettext, in_language, marked
@@ -170,6 +171,7 @@ def draw_page(
     made_with = f"{algorithm.name} {algorithm.version}".strip() + digest
     of = {"images": len(source.datasets), "series": source.series_instance_uid}
     story += [
+        *([pdf_link(analysis.link, 8), Spacer(0, 4)] if analysis.link else []),
         pdf_text(gettext("Made by {made_with}, {node}, {at}.", **_origin(made_with, at)), 7),
         pdf_text(gettext("From {images} images of series {series}.", **of), 7),
         *([] if all(map(typeface.embeds, texts)) else [pdf_text(gettext(_LETTERS), 7)]),

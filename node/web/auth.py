@@ -17,6 +17,7 @@ from node.config import Web
 from node.translation import gettext
 from node.web.logins import Logins
 from node.web.proxy import proxied_user
+from node.web.return_path import login_path, page_path
 from node.web.sessions import Sessions, csrf_of
 from node.web.single_sign_on import SingleSignOn
 from node.web.users import Role, User, read_users, users_path
@@ -38,8 +39,7 @@ class UserRequest:
     @property
     def back(self) -> str:
         """Address of this page, to come back to; of the first page after a form."""
-        url = self.request.url
-        return f"{url.path}?{url.query}".rstrip("?") if self.request.method == "GET" else "/"
+        return page_path(self.request) if self.request.method == "GET" else "/"
 
     @property
     def operates(self) -> bool:
@@ -84,7 +84,7 @@ class Authenticator:
             if user is None:
                 if "hx-request" in request.headers:  # a part of a page whose session has ended: the whole page leaves
                     return Response(status_code=204, headers={"HX-Redirect": "/login"})
-                return RedirectResponse("/login", 303)
+                return RedirectResponse(login_path(page_path(request) if request.method == "GET" else "/"), 303)
             form: dict[str, str] = {}
             if request.method == "POST":
                 form = await checked_form(request)

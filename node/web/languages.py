@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from node.config import Web
 from node.translation import LANGUAGES, InterfaceLanguage, gettext, in_language
 from node.web.auth import Authenticator, checked_form
+from node.web.return_path import local_path
 
 _COOKIE = "ainode-language"
 _REMEMBERED_SECONDS = 365 * 86400
@@ -69,8 +70,7 @@ def language_routes(authenticator: Authenticator) -> Iterable[Route]:
         language, back = form.get("language", ""), form.get("back", "")
         if language not in LANGUAGES:
             raise HTTPException(400, gettext("There is no language {language!r}.", language=language))
-        inside = back.startswith("/") and not back.startswith(("//", "/\\"))
-        response = RedirectResponse(back if inside else "/", 303)
+        response = RedirectResponse(local_path(back), 303)
         response.set_cookie(
             _COOKIE,
             language,

@@ -17,6 +17,7 @@ from node.ledger.audit_events import give_notice
 from node.translation import gettext
 from node.web.app_context import AppContext
 from node.web.auth import Authenticator, address_of, checked_form
+from node.web.return_path import local_path, login_path
 from node.web.sessions import csrf_of
 from node.web.single_sign_on import BACK, BegunLogin, SingleSignOn
 
@@ -46,12 +47,20 @@ class _LoginPages:
         provider = authenticator.single_sign_on
         self._provider = provider.host if provider is not None else ""
 
-    def show(self, request: Request, problem: str = "", status: int = 200) -> HTMLResponse:
-        values = {"csrf": csrf_of(request.state.token), "problem": problem, "provider": self._provider}
+    def show(self, request: Request, following: str, problem: str = "", status: int = 200) -> HTMLResponse:
+        """Return the login page. ``following``: the page to which a login leads."""
+        values = {
+            "csrf": csrf_of(request.state.token),
+            "problem": problem,
+            "provider": self._provider,
+            "following": following,
+            "login": login_path(following),
+            "login_there": login_path(following, "/login/oidc"),
+        }
         return HTMLResponse(self._context.render("login.html", None, **values), status)
 
-    def refused(self, request: Request, error: HTTPException) -> HTMLResponse:
-        answer = self.show(request, error.detail, error.status_code)
+    def refused(self, request: Request, error: HTTPException, following: str) -> HTMLResponse:
+        answer = self.show(request, following, error.detail, error.status_code)
         answer.headers.update(error.headers or {})
         return answer
 
@@ -63,17 +72,17 @@ class _LoginPages:
 
     async def login(self, request: Request) -> Response:
         if request.method == "GET":
-            return self.show(request)
+            return self.show(request, _following(request))
         form = await checked_form(request)
-        name = form.get("name", "")
+        name, following = form.get("name", ""), local_path(form.get("next", "/"))
         try:
             is_right = await self._authenticator.log_in(request, name, form.get("password", ""))
         except HTTPException as error:
-            return self.refused(request, error)
+            return self.refused(request, error, following)
         await self.note(request, NoticeKind.LOGIN if is_right else NoticeKind.FAILED_LOGIN, name)
-        return (
-            RedirectResponse("/", 303) if is_right else self.show(request, gettext("Name or password is wrong."), 403)
-        )
+        if not is_right:
+            return self.show(request, following, gettext("Name or password is wrong."), 403)
+        return RedirectResponse(following, 303)
 
     async def logout(self, request: Request) -> Response:
         await checked_form(request)
@@ -94,13 +103,13 @@ class _SingleSignOnPages:
         self._turns = anyio.Semaphore(_AT_ONCE)
 
     async def begin(self, request: Request) -> Response:
-        begun = BegunLogin.new()
+        begun = BegunLogin.new(_following(request))
         try:
             async with self._turns:
                 answer = RedirectResponse(await self._provider.address_of(begun), 303)
         except HTTPException as error:
             _warn(error)
-            return self._pages.refused(request, error)
+            return self._pages.refused(request, error, begun.following)
         # Not strict: the browser must send it when the site of the provider leads it back.
         answer.set_cookie(
             _BEGUN,
@@ -115,7 +124,7 @@ class _SingleSignOnPages:
 
     async def finish(self, request: Request) -> Response:
         begun = BegunLogin.from_cookie(request.cookies.get(_BEGUN, ""))
-        name = ""
+        name, following = "", begun.following if begun else "/"
         try:
             async with self._turns:
                 claims = await self._provider.finish(request.query_params, begun)
@@ -126,13 +135,18 @@ class _SingleSignOnPages:
             _warn(error)
             if name:  # what nobody has signed is no attempt of a user
                 await self._pages.note(request, NoticeKind.FAILED_LOGIN, name, error.detail)
-            answer: Response = self._pages.refused(request, error)
+            answer: Response = self._pages.refused(request, error, following)
         else:
             await self._pages.note(request, NoticeKind.LOGIN, name, f"at {self._provider.host}")
             # A redirect would still belong to the navigation of the other site, in which no strict cookie is sent.
-            answer = HTMLResponse(self._context.render("logged_in.html", None))
+            answer = HTMLResponse(self._context.render("logged_in.html", None, following=following))
         answer.delete_cookie(_BEGUN, path=BACK)
         return answer
+
+
+def _following(request: Request) -> str:
+    """Return the page to which a login leads."""
+    return local_path(request.query_params.get("next", "/"))
 
 
 def _warn(error: HTTPException) -> None:

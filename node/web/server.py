@@ -51,6 +51,7 @@ from node.web.health import Health
 from node.web.http_connections import listen, served
 from node.web.languages import Languages, language_routes
 from node.web.login_page import login_routes
+from node.web.other_sites import with_links_of_other_sites
 from node.web.quality_page import quality
 from node.web.strict_http import StrictHttp
 from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
@@ -122,9 +123,8 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs, rules_
 
     def route(path: str, page: Callable[[AppContext, UserRequest], Response], method: str) -> Route:
         role: Role = "read" if page in _OF_READERS else "admin" if page in _OF_ADMINISTRATORS else "operate"
-        return Route(
-            path, authenticator.let_in(lambda user_request: page(context, user_request), role), methods=[method]
-        )
+        endpoint = authenticator.let_in(lambda user_request: page(context, user_request), role)
+        return Route(path, with_links_of_other_sites(context, endpoint), methods=[method])
 
     async def gone_wrong(_request: Request, error: Exception) -> Response:
         status = 404 if isinstance(error, NotFoundError) else 400

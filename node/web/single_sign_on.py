@@ -10,9 +10,9 @@ import hashlib
 import secrets
 import ssl
 from collections.abc import Awaitable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote_plus, urlencode, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urlencode, urlsplit
 
 import httpx
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
@@ -26,6 +26,7 @@ from starlette.exceptions import HTTPException
 from node.config import Web
 from node.errors import ConfigError
 from node.peer_text import escaped
+from node.web.return_path import local_path
 from node.web.users import ROLES, Role, User, check_name
 
 BACK = "/login/oidc/back"
@@ -43,23 +44,27 @@ _ROLES = tuple(reversed(ROLES))
 
 @dataclass(frozen=True, kw_only=True)
 class BegunLogin:
-    """What the browser keeps until the provider leads back; each a random text."""
+    """What the browser keeps until the provider leads back: random texts, and the page to which the login leads."""
 
     state: str
     nonce: str
     verifier: str
+    following: str
 
     @classmethod
-    def new(cls) -> BegunLogin:
-        return cls(state=secrets.token_urlsafe(32), nonce=secrets.token_urlsafe(32), verifier=secrets.token_urlsafe(48))
+    def new(cls, following: str) -> BegunLogin:
+        state, nonce, verifier = (secrets.token_urlsafe(size) for size in (32, 32, 48))
+        return cls(state=state, nonce=nonce, verifier=verifier, following=following)
 
     def to_cookie(self) -> str:
-        return ".".join(asdict(self).values())
+        return ".".join((self.state, self.nonce, self.verifier, quote(self.following, safe="")))
 
     @classmethod
     def from_cookie(cls, value: str) -> BegunLogin | None:
-        parts = value.split(".")
-        return cls(state=parts[0], nonce=parts[1], verifier=parts[2]) if len(parts) == 3 and all(parts) else None
+        parts = value.split(".", 3)
+        if len(parts) != 4 or not all(parts):
+            return None
+        return cls(state=parts[0], nonce=parts[1], verifier=parts[2], following=local_path(unquote(parts[3])))
 
 
 class SingleSignOn:

@@ -45,7 +45,7 @@ def with_map(source: SourceSeries) -> Findings:
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     images = ct_series(5, 32) if request.param == "CT" else mr_series(5, 32)
     source = source_of(tmp_path_factory.mktemp("series"), images)
-    return source, encode(analysis(with_map(source)), source, EVERY)
+    return source, encode(analysis(with_map(source), link="https://ainode.example.org/study/1.2.3"), source, EVERY)
 
 
 Encoded = tuple[SourceSeries, tuple[EncodedObject, ...]]

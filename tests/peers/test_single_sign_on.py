@@ -82,20 +82,20 @@ def test_the_groups_of_the_provider_give_the_role(site: Dashboard, provider: Pro
     assert browser.get("/").headers["location"] == "/login"
 
 
-def test_a_chromium_that_comes_back_from_another_site_is_logged_in(provider: Provider, tmp_path: Path):
+def test_a_chromium_that_comes_back_from_another_site_is_on_the_page_it_asked_for(provider: Provider, tmp_path: Path):
     chromium = open_chromium()
     browser: Browser = next(chromium)
     try:
         with served(provider, tmp_path) as site:
             # localhost and 127.0.0.1 are two sites: the strict cookie is not sent where one leads to the other.
             page = browser.new_page()
-            page.goto(f"http://127.0.0.1:{site.config.web.port}/")
+            page.goto(f"http://127.0.0.1:{site.config.web.port}/study/{site.uid}")
             page.get_by_role("link", name="Log in at 127.0.0.1").click()
             page.goto(page.url.replace("127.0.0.1", "localhost", 1))
             page.locator('input[name="sub"]').first.fill("2")
             page.locator('input[name="sub"]').first.press("Enter")
-            expect(page.get_by_role("heading", name="Studies")).to_be_visible(timeout=60_000)
-            expect(page.get_by_text("max operate")).to_be_visible()
+            expect(page.get_by_text("max operate")).to_be_visible(timeout=60_000)
+            expect(page).to_have_url(f"http://127.0.0.1:{site.config.web.port}/study/{site.uid}")
     finally:
         chromium.close()
 

@@ -14,6 +14,7 @@ from node.__main__ import main
 from node.check import check
 from node.config import AeTls, Config, load
 from node.init.files import shipped
+from node.init.viewers import VIEWERS
 from node.tls import server_context
 from node.web.users import matches, read_users
 
@@ -62,11 +63,12 @@ def test_the_transcript_of_the_page_has_the_lines_of_a_run(tmp_path: Path):
 
 
 def test_questions_are_asked_and_their_defaults_taken(tmp_path: Path):
-    typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\ny\n\nadmin\nlong enough\nlong enough\n\n\n"
+    typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\ny\n\nadmin\nlong enough\nlong enough\n\n\n\n"
     done = init(tmp_path, typed=typed, yes=False)
     assert done.exit_code == 0, done.output
     config = written(tmp_path)
     assert (config.ae.title, config.ae.port) == ("AINODE", 11112)
+    assert config.web.viewer_url == ""
     assert set(config.pipelines) == {"nodule", "tumor", "denoise", "brain"}
     assert config.destinations["pacs"].commitment
     assert config.web.enabled
@@ -90,14 +92,15 @@ def test_a_certificate_and_units_are_made_for_who_answers_so(tmp_path: Path, mon
 def test_an_answer_that_will_not_do_is_told_at_once_and_asked_again(tmp_path: Path):
     typed = (
         f"MUCH TOO LONG A TITLE\nAI1\n70000\nmany\n104\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\n\n"
-        "nodul\nnodule\nno one\nadmin\nshort\nlong enough\nlong enough\n\n\n"
+        "nodul\nnodule\nno one\nadmin\nshort\nlong enough\nlong enough\nohif\nohif.example\nhttps://ohif.example/\n\n\n"
     )
     done = init(tmp_path, typed=typed, yes=False)
     assert done.exit_code == 0, done.output
-    assert done.output.count("Error: ") == 6
+    assert done.output.count("Error: ") == 7
     config = written(tmp_path)
     assert (config.ae.title, config.ae.port, set(config.pipelines)) == ("AI1", 104, {"nodule"})
     assert set(read_users(tmp_path / "data" / "web-users")) == {"admin"}
+    assert config.web.viewer_url == "https://ohif.example/viewer?StudyInstanceUIDs={study}"
 
 
 def test_a_flag_that_will_not_do_is_told_before_any_question(tmp_path: Path):
@@ -105,6 +108,22 @@ def test_a_flag_that_will_not_do_is_told_before_any_question(tmp_path: Path):
     assert done.exit_code == 2
     assert "ae.port = 70000" in done.output
     assert "AE title of this node" not in done.output
+
+
+@pytest.mark.parametrize("name", VIEWERS)
+def test_the_viewer_is_written_as_the_page_on_the_dashboard_and_the_comment_have_it(tmp_path: Path, name: str):
+    address = {
+        "ohif": "https://ohif.example.org/",
+        "weasis": "https://pacs.example.org/dicom-web",
+    }.get(name, "https://orthanc.example.org")
+    done = init(tmp_path, "--viewer", name, "--viewer-address", address)
+    assert done.exit_code == 0, done.output
+    url = written(tmp_path).web.viewer_url
+    assert f"the page of a study will have a link to {url}" in done.output
+    docs = Path(__file__).parents[2] / "docs" / "dashboard.md"
+    (row,) = (line for line in docs.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}` |"))
+    assert f"| `{url}` |" in row
+    assert f'"{url}"' in shipped("config.toml").read_text(encoding="utf-8")
 
 
 def test_comments_of_the_shipped_file_stay(tmp_path: Path):
@@ -129,6 +148,11 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path):
         (("--title", "MUCH TOO LONG A TITLE"), "ae.title"),
         (("--pipelines", "nodul"), "pipelines nodul: not shipped; choose from nodule, tumor, denoise, brain"),
         (("--web-user", "admin"), "--web-password-file is needed"),
+        (("--viewer", "ohif"), "--viewer-address is needed with --yes and --viewer"),
+        (("--viewer-address", "https://ohif.example"), "name it with --viewer"),
+        (("--viewer", "ohif", "--viewer-address", "javascript:alert(1)"), "must begin with https:// or http://"),
+        (("--viewer", "ohif", "--viewer-address", "https://a/?x={y}"), "have neither ? nor #"),
+        (("--viewer", "horos"), "'horos' is not one of 'ohif', 'orthanc-ohif', 'orthanc-stone', 'weasis'"),
     ],
 )
 def test_an_answer_that_will_not_do_writes_nothing(tmp_path: Path, more: tuple[str, ...], words: str):

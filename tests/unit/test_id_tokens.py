@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -66,10 +67,11 @@ def test_a_token_that_others_have_signed_is_not_valid():
 
 
 def test_a_begun_login_comes_back_from_its_cookie_whole_or_not_at_all():
-    begun = BegunLogin.new()
+    begun = BegunLogin.new("/study/1.2.3?window=-600")
     assert BegunLogin.from_cookie(begun.to_cookie()) == begun
-    assert BegunLogin.new() != begun
-    for cookie in ("", "..", "a.b", "a.b.c.d", "a..c"):
+    assert BegunLogin.new(begun.following) != begun
+    assert re.fullmatch(r"[\w.%-]+", begun.to_cookie()), "no letter that a cookie quotes"
+    for cookie in ("", "...", "a.b", "a.b.c", "a..c.d"):
         assert BegunLogin.from_cookie(cookie) is None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -22,7 +23,8 @@ def test_without_a_login_every_page_leads_to_the_login_and_nothing_is_told(stand
     browser = standing.browser()
     for path in paths_of(standing, "GET"):
         answer = browser.get(path)
-        assert (answer.status_code, answer.headers["location"], answer.content) == (303, "/login", b""), path
+        login = "/login" if path == "/" else f"/login?next={quote(path, safe='')}"
+        assert (answer.status_code, answer.headers["location"], answer.content) == (303, login, b""), path
     for path in paths_of(standing, "POST"):
         assert browser.post(path, data={"csrf": token(browser, "/login")}).headers["location"] == "/login", path
 
