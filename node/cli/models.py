@@ -26,21 +26,37 @@ def models() -> None:
 def add(*, config_path: Path, as_json: bool, sha256: str | None, name: str | None, source: str) -> None:
     """Add a bundle or model file.
 
-    Copies or downloads it and prints its tables for config.toml.
+    Copies or downloads it, loads it once and prints its tables for config.toml.
 
     SOURCE is a folder, a file or an http(s) URL; container:IMAGE@sha256:DIGEST checks that the engine has the image.
     """
     from node.config import CONTAINER
+    from node.inference.model_store import Model
     from node.inference.model_store import add as bring
+    from node.inference.model_trial import ModelTrial, model_trial
+    from node.inference.pipeline_description import needs_text
 
     if source.startswith(CONTAINER):
         _add_container(source, name or "container")
         return
-    model = bring(source, load(config_path).storage.folder, sha256=sha256, name=name)
+    config = load(config_path)
+    loaded: list[ModelTrial] = []
+
+    def examine(model: Model) -> None:
+        loaded.append(model_trial(model, config))
+
+    model = bring(source, config.storage.folder, sha256=sha256, name=name, examine=examine)
+    (result,) = loaded
     if as_json:
-        print_json(asdict(model))
+        print_json(asdict(model) | asdict(result))
         return
-    echo(f"{model.path}\n\nAdd this to config.toml, name the pipeline in a rule, then run `ainode check`:\n")
+    echo(f"{model.path}\n")
+    if (of := result.description) is not None:
+        echo(f"It loads: {of.algorithm} {of.version}, for series with {needs_text(of.needs)}.\n")
+    else:
+        echo(f"It does not load yet: {result.fault}.\n")
+    lacks = " with what it lacks" if result.fault else ""
+    echo(f"Add this to config.toml{lacks}, name the pipeline in a rule, then run `ainode check`:\n")
     echo(f"[pipelines.{model.name}]\nfactory = {json.dumps(model.factory)}\nweights = {json.dumps(str(model.path))}")
     echo(f"\n[pipelines.{model.name}.options]\nsha256 = {json.dumps(model.sha256)}")
 

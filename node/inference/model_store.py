@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,8 +48,17 @@ class Model:
     factory: str
 
 
-def add(source: str, storage: Path, *, sha256: str | None, name: str | None) -> Model:
+def add(
+    source: str,
+    storage: Path,
+    *,
+    sha256: str | None,
+    name: str | None,
+    examine: Callable[[Model], None] = lambda _: None,
+) -> Model:
     """Copy or download a model into the models folder; complete there or not at all.
+
+    ``examine`` gets the model while it is still a draft; a model for which it raises ``WeightsError`` is not added.
 
     Raises ``InputError`` for what is no model, ``WeightsError`` when the digest is another or the content is beyond the
     limits of ``node.pipeline.model_content``, ``ConfigError`` for a name that is taken or cannot be a pipeline's, and
@@ -78,6 +87,11 @@ def add(source: str, storage: Path, *, sha256: str | None, name: str | None) -> 
         if sha256 and digest != sha256.lower():
             raise WeightsError(f"{source} has SHA-256 {digest}, --sha256 says {sha256}; nothing was added")
         model = Model(name=called, path=place, sha256=digest, factory=_factory(part, source))
+        try:
+            examine(replace(model, path=part))
+        except WeightsError as error:
+            reason = str(error).replace(str(part), source)
+            raise WeightsError(f"{source} was not added: {reason}") from error
         part.rename(place)
     finally:
         remove_tree(folder)

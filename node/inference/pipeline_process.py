@@ -23,12 +23,14 @@ LOADING_SECONDS = 300.0
 """Longest time in which a pipeline may load here."""
 
 
-def describe(name: str, config: Config) -> PipelineDescription:
+def describe(name: str, config: Config, table: PipelineTable | None = None) -> PipelineDescription:
     """Load pipeline ``name`` on the first configured device in a process of its own, and describe it.
 
-    Raises what loading raises, and ``PipelineError`` when the process ends or takes too long.
+    ``table``: that of a pipeline which is not configured. Raises what loading raises, and ``PipelineError`` when the
+    process ends or takes too long.
     """
-    table, seconds = config.pipelines[name], min(LOADING_SECONDS, config.jobs.run_timeout_seconds)
+    table = config.pipelines[name] if table is None else table
+    seconds = min(LOADING_SECONDS, config.jobs.run_timeout_seconds)
     device, threads = device_names(config.devices)[0], thread_count(config.devices)
     with pipeline_process(table, device, threads=threads, seconds=seconds, level=logging.DEBUG) as worker:
         reply = worker.run(loading(name, table), lambda: True)

@@ -11,6 +11,7 @@
     # structures = { "spleen" = ["78961009", "SCT", "Spleen"] }     # other codes for the bundle's classes
     # looked_for = ["tumor"]                # classes that are findings; without any outlined: *no findings*
     # inputs = ["t1c", "t1", "t2", "this"]  # for each input channel the companion of the rule, or this series
+    # classes = ["liver", "spleen"]         # promptable models (VISTA-3D): left out, all that the bundle asks for
     # modality = "MR"                       # left out: as the metadata say
     # min_score = 0.5                       # detection: boxes with a lower score are left out
     # unpickle = false                      # true: also weights that only run as code; never for strangers' files

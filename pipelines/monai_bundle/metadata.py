@@ -19,13 +19,23 @@ class _Part(BaseModel):
 class InputFormat(_Part):
     """An image that the network takes."""
 
+    type: Text = ""
+    format: Text = ""
     modality: Text = "CT"
     num_channels: int = 1
     channel_def: dict[str, Text] | None = None
     spatial_shape: tuple[Any, ...] | None = None
 
+    @property
+    def channel_names(self) -> list[str]:
+        """Names of the channels, where they have any."""
+        return [*(self.channel_def or {}).values()]
+
 
 class _Output(_Part):
+    type: Text = ""
+    format: Text = ""
+    spatial_shape: tuple[Any, ...] | None = None
     channel_def: dict[int, Text] | None = None
     label_def: dict[int, Text] | None = None
 
@@ -45,7 +55,10 @@ class Metadata(_Part):
     name: Text = ""
     version: Text = ""
     task: Text = ""
+    monai_version: Text = ""
     network_data_format: _NetworkFormat = _NetworkFormat()
+    generator_data_format: _NetworkFormat = _NetworkFormat()
+    """Of a network that makes images, where a bundle has several networks."""
 
     @classmethod
     def read(cls, file: Path) -> Self:
@@ -60,6 +73,21 @@ class Metadata(_Part):
         """Names of the classes of the answer."""
         output = self.network_data_format.outputs.pred
         return output.label_def or output.channel_def or {}
+
+    @property
+    def answer(self) -> _Output:
+        """Format of the answer."""
+        return self.network_data_format.outputs.pred
+
+    @property
+    def makes_images(self) -> str:
+        """The input that shows that the bundle makes images from noise, as ``latent.type = noise``; else empty."""
+        inputs = self.generator_data_format.inputs | self.network_data_format.inputs
+        for name, about in inputs.items():
+            for field, value in (("type", "noise"), ("format", "latent")):
+                if about.get(field) == value:
+                    return f"{name}.{field} = {value}"
+        return ""
 
     @property
     def keys(self) -> tuple[str, ...]:

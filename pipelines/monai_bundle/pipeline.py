@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor, decollate_batch
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, reset_ops_id
 from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 from pydantic import Field
@@ -31,7 +31,6 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REVERSED = [2, 1, 0, 3]
 """Column, row, slice: the order in which MONAI's readers give a volume."""
 _LABEL_LENGTH = 64
-_DIMENSIONS = 3
 _MODALITIES = {"CT": "CT", "MRI": "MR", "MR": "MR", "PET": "PT", "PT": "PT", "SPECT": "NM", "NM": "NM", "US": "US"}
 """What metadata say -> Modality (0008,0060)."""
 
@@ -41,6 +40,7 @@ class Options(ModelOptions):
 
     config: str = "inference"
     overrides: dict[str, Any] = Field(default_factory=dict)
+    classes: list[str] = Field(default_factory=list)
     min_score: float = Field(default=0.5, ge=0, le=1)
     modality: str = ""
 
@@ -50,8 +50,20 @@ def _modality(stated: object) -> str:
     word = re.split(r"[^A-Z0-9]", str(stated).strip().upper())[0]
     modality = _MODALITIES.get(word, word)
     if modality not in _MODALITIES.values():
-        raise ValueError(f"option modality is missing: the bundle's metadata say {stated!r}; give CT, MR, ...")
+        raise ValueError(
+            f"option modality is missing: the bundle's metadata say {stated!r}; give CT, MR or another Modality"
+        )
     return modality
+
+
+def _check_added_channels(inputs: list[str], name: str, count: int) -> None:
+    """Raise ``ValueError`` unless ``inputs`` says where the channels of the network come from that have no name."""
+    if len(inputs) not in (1, count):
+        raise ValueError(
+            f"option inputs = {inputs!r}: the network takes {count} channels, and metadata.json names one of them "
+            f'({name}); give inputs = ["this"] if the bundle adds the others itself, as for clicks that a reader may '
+            f"make, or name the companion of the rule for each of the {count}"
+        )
 
 
 class BundlePipeline:
@@ -61,18 +73,18 @@ class BundlePipeline:
         self._bundle = bundle
         self._options = options
         metadata = bundle.metadata
-        self._key = str(bundle.setting("image_key") or next(iter(metadata.keys), "image"))
+        self._key = bundle.key
         self._input = metadata.input_format(self._key)
-        self._classes = metadata.classes
-        named = [*(self._input.channel_def or {}).values()]
+        self._classes = {n: name for n, name in metadata.classes.items() if not bundle.asked or n in bundle.asked}
+        named = self._input.channel_names
         count = self._input.num_channels
         self._portions = Portions(str(bundle.device), bundle.batches)
         self._modality = options.modality or _modality(self._input.modality)
-        shape = self._input.spatial_shape
-        if shape and len(shape) != _DIMENSIONS:
-            raise ValueError(f"the bundle takes images of {len(shape)} dimensions; use one of {_DIMENSIONS}")
         check_looked_for(options.looked_for, [*self._classes.values()])
-        check_inputs(options.inputs, named if len(named) == count else ["unnamed"] * count)
+        if len(named) == 1 < count:
+            _check_added_channels(options.inputs, named[0], count)
+        else:
+            check_inputs(options.inputs, named if len(named) == count else ["unnamed"] * count)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -114,12 +126,17 @@ class BundlePipeline:
         return bool(self._bundle.setting("amp", self._bundle.setting("evaluator#amp", default=False)))
 
     def _masks(self, volume: Volume, prepared: MetaTensor) -> Findings:
-        raw = self._bundle.inferer(prepared[None], self._bundle.network)
+        if self._bundle.asked:
+            prepared = reset_ops_id(prepared)  # as their evaluator does: they invert a copy of the preprocessing
+        raw = self._bundle.infer(prepared[None])
         raw = raw[0] if isinstance(raw, tuple | list) else raw
         prediction = decollate_batch(raw)[0]
         if not isinstance(prediction, MetaTensor):
             prediction = MetaTensor(prediction, meta=prepared.meta, applied_operations=prepared.applied_operations)
-        answer = self._bundle.post({self._key: prepared, "pred": prediction})["pred"]
+        record = {self._key: prepared, "pred": prediction}
+        if self._bundle.asked:
+            record["label_prompt"] = torch.tensor(self._bundle.asked)[:, None]
+        answer = self._bundle.post(record)["pred"]
         labels = np.asarray(answer.cpu()).transpose(0, 3, 2, 1)
         if labels.shape[1:] != volume.array.shape:
             raise WeightsError(
@@ -223,6 +240,8 @@ def create_pipeline(*, weights: Path | None, device: str, options: Mapping[str, 
         device=device,
         config=read.config,
         overrides=read.overrides,
+        modality=read.modality,
+        classes=read.classes,
         unpickle=read.unpickle,
     )
     return BundlePipeline(bundle, read)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import pickle
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 import torch
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from node.errors import WeightsError
 from pipelines.nnunet.postprocessing import read_postprocessing
 from pipelines.pinned import pinned_folders
+from pipelines.tensor_files import numpy_content
 
 _NETWORKS = "dynamic_network_architectures."
 _LAYERS = "torch.nn."
@@ -170,21 +168,11 @@ def _read(path: Path, *, unpickle: bool) -> dict[str, Any]:
     if not path.is_file():
         raise WeightsError(f"weights: {path} does not exist; correct the option folds or checkpoint")
     try:
-        with _numpy_numbers():
+        with numpy_content():
             checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=not unpickle)
     except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"weights: {path} is more than tensors and numbers and runs code when it is read; "
-            "set the option unpickle = true only if you trust its author as you trust a program"
+        raise ValueError(
+            f"option unpickle = false: {path} is more than tensors and numbers and runs code when it is read; "
+            "set unpickle = true only if you trust its author as you trust a program"
         ) from error
     return checkpoint
-
-
-@contextmanager
-def _numpy_numbers() -> Iterator[None]:
-    """Within it, a file of tensors may also hold numpy's numbers: nnU-Net keeps its losses so."""
-    scalar: Any = np.float64(0).__reduce__()[0]
-    kinds = {type(np.dtype(name)) for name in ("bool", "int32", "int64", "float32", "float64")}
-    names = [(scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")]
-    with torch.serialization.safe_globals([*names, np.dtype, codecs.encode, *kinds]):
-        yield

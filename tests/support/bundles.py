@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +141,13 @@ def write_bundle(
     (folder / "configs" / "inference.json").write_text(json.dumps(config))
     (folder / "configs" / "metadata.json").write_text(json.dumps(_metadata(task, names, inputs)))
     return folder
+
+
+def rewritten(folder: Path, name: str, change: Callable[[dict[str, Any]], object], **settings: Any) -> Path:
+    """A bundle under ``folder`` whose file ``configs/NAME.json`` was changed."""
+    path = write_bundle(folder / "bundle", **settings)
+    file = path / "configs" / f"{name}.json"
+    document = json.loads(file.read_text())
+    change(document)
+    file.write_text(json.dumps(document))
+    return path

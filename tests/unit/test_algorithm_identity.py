@@ -77,6 +77,10 @@ def of_model_file(folder: Path, table: dict[str, Any]) -> Algorithm:
 def of_bundle(folder: Path, table: dict[str, Any]) -> Algorithm:
     path = write_bundle(folder / "bundle", inputs=len(table.get("inputs", "1")))
     shutil.copy(path / "configs" / "inference.json", path / "configs" / "other.json")
+    if "classes" in table:  # which only a promptable bundle has
+        script = "class Prompted:\n    def __call__(self, images, network, point_coords, point_labels, class_vector): 0"
+        (path / "scripts" / "prompted.py").write_text(script)
+        table = {**table, "overrides": {"inferer": {"_target_": "scripts.prompted.Prompted"}}}
     options = {"sha256": content_digest(path), **table}
     return pipelines.monai_bundle.create(weights=path, device="cpu", options=options).algorithm
 
@@ -122,7 +126,7 @@ SUBJECTS = {
         others={
             "config": "other", "overrides": {"preprocessing#transforms#4#a_max": 201}, "min_score": 0.6,
             "inputs": ["t1", "this"], "structures": {"spleen": ["1", "99TEST", "My spleen"]}, "unpickle": True,
-            "looked_for": ["spleen"], "modality": "MR",
+            "looked_for": ["spleen"], "modality": "MR", "classes": ["spleen"],
         },
         elsewhere=("sha256",),
     ),

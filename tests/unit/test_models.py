@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from bundles import write_bundle
+from bundles import rewritten, write_bundle
 from click.testing import CliRunner
 from nnunet_models import write_results
 
@@ -46,6 +46,45 @@ def test_what_add_prints_is_a_configuration_that_loads_the_bundle(bundle, tmp_pa
     tables = parse(lines).pipelines
     assert load_pipeline("spleen_ct", tables["spleen_ct"], "cpu").algorithm.version == "1.2.3"
     assert tomllib.loads(lines)["pipelines"]["spleen_ct"]["weights"] == str(tmp_path / "node" / "models" / "spleen_ct")
+
+
+def added(source: Path, tmp_path: Path, *options: str):
+    """What `ainode models add` answers in a configuration whose storage is ``tmp_path / "node"``."""
+    config = tmp_path / "config.toml"
+    config.write_text(f'[storage]\nfolder = "{tmp_path / "node"}"\n')
+    return CliRunner().invoke(main, ["models", "add", str(source), "--config", str(config), *options])
+
+
+def test_add_loads_the_model_and_says_for_which_series_it_is(bundle, tmp_path):
+    assert "It loads: organ segmentation of the tests 1.2.3, for series with Modality CT; at least 2 slices." in (
+        added(bundle, tmp_path).output
+    )
+
+
+def test_a_model_that_cannot_be_run_is_refused_and_not_kept(tmp_path):
+    def generative(metadata):
+        metadata["network_data_format"]["inputs"] = {"latent": {"type": "noise"}}
+
+    answer = added(rewritten(tmp_path, "metadata", generative), tmp_path)
+    assert answer.exit_code == WeightsError.exit_code
+    assert "was not added: bundle bundle: metadata.json says inputs.latent.type = noise" in answer.output
+    assert not [one for one in tmp_path.glob("node/models/**/*") if one.name != ".drafts"]
+    absent = rewritten(tmp_path / "absent", "metadata", lambda _: None)
+    (absent / "models" / "model.pt").unlink()
+    assert f"weights: {absent}/models/model.pt does not exist" in added(absent, tmp_path).output
+
+
+def test_a_model_that_lacks_an_option_is_added_with_what_it_lacks(tmp_path):
+    def without_modality(metadata):
+        metadata["network_data_format"]["inputs"]["image"]["modality"] = "none"
+
+    path = rewritten(tmp_path, "metadata", without_modality)
+    answer = added(path, tmp_path)
+    assert answer.exit_code == 0
+    assert "It does not load yet: option modality is missing" in answer.output
+    document = json.loads(added(path, tmp_path, "--json", "--name", "other").stdout)
+    assert (document["description"], document["fault"][:26]) == (None, "option modality is missing")
+    assert Path(document["path"]).is_dir()
 
 
 def test_a_download_is_kept_only_with_the_digest_that_was_asked_for(bundle, site, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from bundles import write_bundle
+from bundles import rewritten, write_bundle
 from monai.bundle import ConfigParser
 from monai.data import decollate_batch
 from scipy.spatial.transform import Rotation
@@ -204,7 +203,7 @@ def test_weights_that_are_code_are_refused_unless_the_operator_says_so(tmp_path,
     path = write_bundle(tmp_path / "b")
     good = torch.load(path / "models" / "model.pt", weights_only=True)
     torch.save({**good, "extra": Sly()}, path / "models" / "model.pt")
-    with pytest.raises(WeightsError, match="unpickle = true"):
+    with pytest.raises(ValueError, match="unpickle = true"):
         load(path)
     assert "code ran" not in capsys.readouterr().out
     assert load(path, unpickle=True).run(VolumeSeries(ball_volume())).segments
@@ -267,16 +266,6 @@ def test_a_bad_option_is_refused_with_a_remedy(bundle, options, message):
         load(bundle, **options)
 
 
-def rewritten(tmp_path: Path, name: str, change, **settings) -> Path:
-    """A bundle whose file ``configs/NAME.json`` was changed."""
-    path = write_bundle(tmp_path / "bundle", **settings)
-    file = path / "configs" / f"{name}.json"
-    document = json.loads(file.read_text())
-    change(document)
-    file.write_text(json.dumps(document))
-    return path
-
-
 def labels(findings) -> list[str]:
     return [segment.label for segment in findings.all_segments]
 
@@ -333,20 +322,3 @@ def test_transforms_that_are_an_expression_lose_their_loader(tmp_path):
     path = rewritten(tmp_path, "inference", change)
     assert labels(load(path).run(VolumeSeries(ball_volume()))) == ["spleen"]
     assert not (path / "eval").exists()
-
-
-def test_models_of_colour_images_and_of_flat_ones_are_refused_in_words(tmp_path):
-    def colour(metadata):
-        metadata["network_data_format"]["inputs"]["image"] |= {
-            "num_channels": 3,
-            "channel_def": {"0": "R", "1": "G", "2": "B"},
-        }
-
-    with pytest.raises(ValueError, match=r"takes colour images \(R, G, B\)"):
-        load(rewritten(tmp_path / "colour", "metadata", colour))
-
-    def flat(metadata):
-        metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] = [256, 256]
-
-    with pytest.raises(ValueError, match="images of 2 dimensions"):
-        load(rewritten(tmp_path / "flat", "metadata", flat))
