@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.tag import BaseTag
 
 from node.errors import InputError
 from node.studies.bounded_file import BoundedFile
-from node.studies.pydicom_errors import NOT_DICOM
+from node.studies.pydicom_errors import NOT_DICOM, UNREADABLE
 
 
 def read_header(path: Path) -> Dataset:
     """Read one file without its pixel data.
 
-    Raises ``InputError`` naming the file when it is no DICOM, or when an attribute is a sequence that must not be one:
-    the text of a sequence may take minutes to make.
+    Raises ``InputError`` naming the file when it is no DICOM, or when an attribute, also of an item, is a sequence that
+    must not be one: the text of a sequence may take minutes and gigabytes to make.
     The processes of the node call it on received files in confined processes only: a small file can take any memory.
     """
     try:
@@ -24,9 +26,20 @@ def read_header(path: Path) -> Dataset:
             header = dcmread(file, stop_before_pixels=True)
     except NOT_DICOM as error:
         raise InputError(f"{path.name}: cannot be read as DICOM ({error}); ask the sender for it again") from error
-    for element in header.values():
-        if element.VR == "SQ" and dictionary_has_tag(element.tag) and dictionary_VR(element.tag) != "SQ":
-            raise InputError(
-                f"{path.name}: {element.tag} is a sequence, which PS3.6 does not allow; correct it at the sender"
-            )
+    if (tag := _misplaced_sequence(header)) is not None:
+        raise InputError(f"{path.name}: {tag} is a sequence, which PS3.6 does not allow; correct it at the sender")
     return header
+
+
+def _misplaced_sequence(dataset: Dataset) -> BaseTag | None:
+    """Return the first attribute, also of items, that is a sequence and must not be one."""
+    for element in dataset.values():
+        if element.VR != "SQ":
+            continue
+        if dictionary_has_tag(element.tag) and dictionary_VR(element.tag) != "SQ":
+            return element.tag
+        with suppress(*UNREADABLE):  # a damaged sequence that nobody reads is no fault of the header
+            for item in dataset[element.tag].value:
+                if (tag := _misplaced_sequence(item)) is not None:
+                    return tag
+    return None
