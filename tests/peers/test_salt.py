@@ -66,6 +66,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "images": {"images": (("1.2.3", None),)},
     "images of other frames": {"images": (("1.2.3", 2),)},
     "languages": {"languages": ("de", "fr")},
+    "link": {"link": "https://ai.example.org/study/1.2.3"},
     "salt": {"salt": "another"},
 }
 NOT_IN_UIDS = {"findings", "analysed_at", "timings", "replaces", "of_volumes"}
