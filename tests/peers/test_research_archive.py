@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,10 +53,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     )
 
 
+@pytest.fixture
+def research_site(tmp_path: Path) -> Iterator[real_peers.Orthanc]:
+    """An Orthanc of its own: the index of one that other tests have used keeps bytes of what they have deleted."""
+    with real_peers.orthanc(tmp_path / "site") as running:
+        yield running
+
+
 @pytest.mark.parametrize("options", [(), ALL])
 def test_a_research_site_gets_images_seg_and_sr_without_anything_that_identifies(
-    options: tuple[str, ...], study: Study, tmp_path: Path, pacs: real_peers.Orthanc
+    options: tuple[str, ...], study: Study, tmp_path: Path, research_site: real_peers.Orthanc
 ) -> None:
+    pacs = research_site
     everything = [*study.images, *study.results]
     assert identified.remains(b"".join(_bytes(one) for one in everything)), "the source has nothing to find"
     table = jobs.destination(pacs, deidentify="basic", deidentify_options=options, find=True)
