@@ -6,8 +6,8 @@ MPPS         COMPLETED and every image it lists is here: complete at once. Some 
              not: waits for them. IN PROGRESS: waits
 Commitment   a request that names every image of the series, two at least, all here     the sender thinks it is done
              and nobody else sending: complete at once. Some are not here: waits
-Availability an Instance Availability Notification that names every image of the series,   an archive says so of what it
-             all here and nobody sending: complete at once. Some are not here: waits    has, and may still get more
+Availability a notification (IAN) that names every image of the series, all here and    an archive's own list; it may
+             nobody sending: complete at once. Some are not here: waits                 still get more
 Count        NumberOfSeriesRelatedInstances, alike in all images, reached: complete     means the series, as its name
              at once. Not reached: waits                                                says
 Parts        a concatenation lacks parts of InConcatenationTotalNumber: waits           C.7.6.16.2.2.4: all or none

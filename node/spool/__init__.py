@@ -17,7 +17,7 @@ file under a final name. Limit: hard links on one file system are needed (ext4, 
 
 from node.spool.digest import digest_of
 from node.spool.drafts import LARGEST_OBJECT, Draft
-from node.spool.files import dataset_offset, sync_folder, write_once
+from node.spool.files import META_BEGINS, dataset_offset, stated_offset, sync_folder, write_once
 from node.spool.spool import CACHE, DATA_FOLDERS, Spool, StoredFile
 from node.spool.uid import is_uid
 
@@ -25,12 +25,14 @@ __all__ = [
     "CACHE",
     "DATA_FOLDERS",
     "LARGEST_OBJECT",
+    "META_BEGINS",
     "Draft",
     "Spool",
     "StoredFile",
     "dataset_offset",
     "digest_of",
     "is_uid",
+    "stated_offset",
     "sync_folder",
     "write_once",
 ]

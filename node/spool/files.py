@@ -13,6 +13,8 @@ from pathlib import Path
 
 from node.errors import InputError
 
+META_BEGINS = 144
+"""Bytes before the File Meta Information: preamble, prefix and group length (PS3.10 7.1)."""
 _BLOCK = 1 << 20
 
 
@@ -65,10 +67,17 @@ def dataset_offset(path: Path) -> int:
     Raises ``InputError`` when the file has no File Meta Information Group Length, which this node always writes.
     """
     with path.open("rb") as file:
-        head = file.read(144)
-    if len(head) < 144 or head[128:132] != b"DICM" or head[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
+        offset = stated_offset(file.read(META_BEGINS))
+    if offset is None:
         raise InputError(f"{path}: not a DICOM file written by this node (File Meta Information expected)")
-    return 144 + int.from_bytes(head[140:144], "little")
+    return offset
+
+
+def stated_offset(beginning: bytes) -> int | None:
+    """Return where the data set begins, as the first ``META_BEGINS`` bytes of a file state; ``None``: they do not."""
+    if len(beginning) < META_BEGINS or beginning[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
+        return None
+    return META_BEGINS + int.from_bytes(beginning[140:META_BEGINS], "little")
 
 
 def same_dataset(path: Path, other_path: Path) -> bool:

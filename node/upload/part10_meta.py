@@ -9,15 +9,12 @@ from pydicom.filereader import data_element_generator
 from pydicom.tag import Tag
 
 from node.errors import InputError
-from node.spool import is_uid
+from node.spool import META_BEGINS, is_uid, stated_offset
 from node.studies.pydicom_errors import UNREADABLE
 
 LARGEST_META = 1 << 16
 """Bytes."""
 _PREFIX = slice(128, 132)
-_META_BEGINS = 144
-"""After preamble, prefix and File Meta Information Group Length."""
-_LENGTH_ELEMENT = b"\x02\x00\x00\x00UL\x04\x00"
 _WANTED = tuple(Tag(one) for one in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID"))
 
 
@@ -38,12 +35,12 @@ def part10_meta(beginning: bytes) -> Part10Meta | None:
     """
     if beginning[_PREFIX] != b"DICM":
         return None
-    end = _META_BEGINS + int.from_bytes(beginning[140:_META_BEGINS], "little")
-    if beginning[132:140] != _LENGTH_ELEMENT or end + 2 > len(beginning) or beginning[end : end + 2] == b"\x02\x00":
+    end = stated_offset(beginning)
+    if end is None or end + 2 > len(beginning) or beginning[end : end + 2] == b"\x02\x00":
         raise InputError("File Meta Information is damaged; export the file again")
     try:
         elements = data_element_generator(
-            io.BytesIO(beginning[_META_BEGINS:end]), is_implicit_VR=False, is_little_endian=True
+            io.BytesIO(beginning[META_BEGINS:end]), is_implicit_VR=False, is_little_endian=True
         )
         values = {element.tag: element.value for element in elements}
         uids = [bytes(values[tag]).decode("ascii").strip(" \0") for tag in _WANTED]  # type: ignore[arg-type]

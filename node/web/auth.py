@@ -102,11 +102,7 @@ class Authenticator:
         user = await run_in_threadpool(self.user_of, request)
         if user is None:
             raise HTTPException(401, gettext("Your session has ended. Log in and try again."))
-        csrf = csrf_of(request.state.token)
-        if not hmac.compare_digest(request.headers.get("x-csrf-token", "").encode(), csrf.encode()):
-            raise HTTPException(
-                403, gettext("This form is not of your session. Go back, reload the page and try again.")
-            )
+        csrf = _checked_csrf(request, request.headers.get("x-csrf-token", ""))
         require(user, role)
         return UserRequest(request=request, user=user, csrf=csrf)
 
@@ -176,6 +172,13 @@ async def checked_form(request: Request) -> dict[str, str]:
     ):
         raise HTTPException(413, gettext("The form is too large."))
     form = {key: value for key, value in (await request.form(max_files=0)).items() if isinstance(value, str)}
-    if not hmac.compare_digest(form.get("csrf", "").encode(), csrf_of(request.state.token).encode()):
-        raise HTTPException(403, gettext("This form is not of your session. Go back, reload the page and try again."))
+    _checked_csrf(request, form.get("csrf", ""))
     return form
+
+
+def _checked_csrf(request: Request, given: str) -> str:
+    """Return the token of the session. Raises ``HTTPException`` if a request was ``given`` another one."""
+    csrf = csrf_of(request.state.token)
+    if not hmac.compare_digest(given.encode(), csrf.encode()):
+        raise HTTPException(403, gettext("This form is not of your session. Go back, reload the page and try again."))
+    return csrf

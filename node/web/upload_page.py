@@ -22,6 +22,9 @@ from node.web.auth import Authenticator, UserRequest, require
 _RESULTS = 50
 """Files of an archive after which the browser hears how far its upload is."""
 
+_LOOK_BYTES = 64 << 20
+"""Of a file, after which the free space is looked at again."""
+
 
 def upload(context: AppContext, user_request: UserRequest) -> Response:
     """Show the page."""
@@ -51,8 +54,8 @@ def upload_routes(context: AppContext, authenticator: Authenticator) -> list[Rou
 
 
 def _append(context: AppContext, draft: Draft, block: bytes) -> None:
-    before, after = draft.size >> 26, (draft.size + len(block)) >> 26
-    if (not draft.size or before != after) and context.spool.space().is_below(context.config.storage.min_free_gib):
+    looked_at, now_at = draft.size // _LOOK_BYTES, (draft.size + len(block)) // _LOOK_BYTES
+    if (not draft.size or looked_at != now_at) and context.spool.space().is_below(context.config.storage.min_free_gib):
         raise HTTPException(507, gettext("There is too little free space; images are refused."))
     if block:
         draft.write([block])

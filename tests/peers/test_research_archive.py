@@ -64,17 +64,16 @@ def research_site(tmp_path: Path) -> Iterator[real_peers.Orthanc]:
 def test_a_research_site_gets_images_seg_and_sr_without_anything_that_identifies(
     options: tuple[str, ...], study: Study, tmp_path: Path, research_site: real_peers.Orthanc
 ) -> None:
-    pacs = research_site
     everything = [*study.images, *study.results]
     assert identified.remains(b"".join(_bytes(one) for one in everything)), "the source has nothing to find"
-    table = jobs.destination(pacs, deidentify="basic", deidentify_options=options, find=True)
+    table = jobs.destination(research_site, deidentify="basic", deidentify_options=options, find=True)
     job = jobs.FinishedJob(tmp_path / "node", everything, {"research": table}, kinds=study.kinds)
     job.deliver("research")
     assert job.status("research").state == "CONFIRMED"
 
-    received = [pacs.download(uid) for uid in pacs.instances()]
+    received = [research_site.download(uid) for uid in research_site.instances()]
     assert sorted(one.Modality for one in received) == sorted(one.Modality for one in everything)
-    stored = b"".join(path.read_bytes() for path in (tmp_path_of(pacs)).rglob("*") if path.is_file())
+    stored = b"".join(path.read_bytes() for path in (tmp_path_of(research_site)).rglob("*") if path.is_file())
     assert len(stored) > 10_000
     searched = [text for text in identified.remains(stored) if text not in _retained(options)]
     assert searched == []
