@@ -21,6 +21,7 @@ NAVIGATION = {
             "connect",
             "rules",
             "orders",
+            "dicomweb",
             "deliver",
             "deidentify",
             "operate",

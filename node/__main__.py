@@ -106,7 +106,9 @@ def main() -> None:
 @main.command()
 @config_option
 @click.option(
-    "--only", metavar="ROLE", help="Run one role only: receiver, router, worker, sender, web, files or orders."
+    "--only",
+    metavar="ROLE",
+    help="Run one role only: receiver, router, worker, sender, web, files, orders or dicomweb.",
 )
 def run(config_path: Path, only: str | None) -> None:
     """Run the node in the foreground until SIGTERM or Ctrl-C.

@@ -9,7 +9,7 @@ import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackagePath, distribution
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from node import __version__, compat
-from node.config import Config, Destination
+from node.check_ports import port_check, service_checks
+from node.check_result import Check
+from node.config import Config
 from node.config.secret_files import secret_files
 from node.deliver import echo
 from node.errors import NodeError
@@ -26,35 +28,14 @@ from node.inference.pipeline_description import PipelineDescription
 from node.inference.pipeline_process import describe
 from node.inference.tested_version import acceptance_refusal
 from node.ledger.holdings import file_services
-from node.process.port_lock import bind_error, is_own_port
 from node.pytorch_build import build_advice, has_nvidia_gpu
 from node.reasons import reason_text
-from node.receive.policy import Policy
 from node.service import open_storage
 from node.spool.free_space import space_of
 from node.tls import path_of, server_context
-from node.translation import marked
 
 SLOW_SYNC_SECONDS = 0.05
 """A disk slower than this to sync one small file limits the ingest rate to under 20 images/s per association."""
-
-WORDS = (marked("FAIL"), marked("note"), marked("ok"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """The result of one check."""
-
-    name: str
-    good: bool
-    found: str
-    remedy: str = ""
-
-    @property
-    def word(self) -> str:
-        """How the result is shown: a note has passed but has a recommendation."""
-        failed, note, passed = WORDS
-        return failed if not self.good else note if self.remedy else passed
 
 
 def check(config: Config, pipelines: Iterable[dict[str, Any]] | None = None) -> Iterator[Check]:
@@ -70,13 +51,10 @@ def check(config: Config, pipelines: Iterable[dict[str, Any]] | None = None) -> 
     yield secrets_check(config)
     if config.ae.tls.enabled:
         yield _guarded("tls", lambda: _tls(config))
-    yield _port(config)
+    yield port_check(config)
     if config.fleet.host:
         yield from _file_services(config)
-    if config.web.enabled:
-        yield _own_port(config, "web", config.web.address, config.web.port, "the dashboard")
-    if config.orders.enabled:
-        yield _guarded("orders", lambda: _orders(config))
+    yield from (_guarded(name, look) for name, look in service_checks(config))
     yield _device(config)
     for entry in describe_pipelines(config) if pipelines is None else pipelines:
         yield _pipeline(entry)
@@ -191,46 +169,6 @@ def _file_services(config: Config) -> Iterator[Check]:
     if not faults:
         remedy = "start the node, and check again"
         yield Check(name="fleet", good=True, found="no file service is running", remedy=remedy)
-
-
-def _port(config: Config) -> Check:
-    title, where = config.ae.title.strip(), f"{config.ae.address}:{config.ae.port}"
-    error = bind_error(config.ae.address, config.ae.port)
-    if error is None:
-        return Check(name="port", good=True, found=f"{where} is free")
-    us, is_ours = Destination.of_node(config.ae), is_own_port(config.storage.folder, config.ae.port)
-    if is_ours and Policy.of(config.ae).is_proxy(us.host):
-        found = f"{where}: this node; C-ECHO is not tried, because only a proxy may connect from {us.host}"
-        return Check(name="port", good=True, found=found)
-    answer = echo("this node", us, config.ae.title)
-    is_dicom = answer.ok or answer.rejected  # [ae] callers need not list the node itself
-    if not is_ours:
-        who = "another DICOM node answers there" if is_dicom else error.strerror
-        remedy = "stop what uses the port, or change [ae] address and port"
-        return Check(name="port", good=False, found=f"{where}: {who}", remedy=remedy)
-    if not is_dicom:
-        remedy = "its receivers do not answer; their log says why"
-        return Check(name="port", good=False, found=f"{where}: {answer.reason}", remedy=remedy)
-    how = "answers C-ECHO" if answer.ok else f"answers; [ae] callers does not list {title}"
-    return Check(name="port", good=True, found=f"{where}: this node {how}")
-
-
-def _own_port(config: Config, table: str, address: str, port: int, service: str) -> Check:
-    """Check that ``service`` of this node, configured in ``table``, can listen or does."""
-    where = f"{address}:{port}"
-    error = bind_error(address, port)
-    if error is None:
-        return Check(name=f"{table} port", good=True, found=f"{where} is free")
-    if is_own_port(config.storage.folder, port):
-        return Check(name=f"{table} port", good=True, found=f"{where}: {service} of this node")
-    remedy = f"stop what uses the port, or change [{table}] address and port: {service} cannot start"
-    return Check(name=f"{table} port", good=False, found=f"{where}: {error.strerror}", remedy=remedy)
-
-
-def _orders(config: Config) -> Check:
-    if config.orders.tls.enabled:
-        server_context(config.orders.tls, "[orders.tls]")
-    return _own_port(config, "orders", config.orders.address, config.orders.port, "the listener for orders")
 
 
 def _device(config: Config) -> Check:

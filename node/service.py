@@ -77,8 +77,13 @@ def run_node(config_path: Path, only: str | None = None) -> None:
     config = load(config_path)
     warnings = WarningLog(config.storage.folder / FOLDER)
     logging.getLogger().addHandler(warnings)
-    left_out = {"web": not config.web.enabled, "files": not config.fleet.host, "orders": not config.orders.enabled}
-    wanted = [only] if only else [role for role in ROLES if not left_out.get(role)]
+    is_enabled = {
+        "web": config.web.enabled,
+        "files": bool(config.fleet.host),
+        "orders": config.orders.enabled,
+        "dicomweb": config.dicomweb.enabled,
+    }
+    wanted = [only] if only else [role for role in ROLES if is_enabled.get(role, True)]
     prepare_delegated_group()
     os.environ[CONFIG_FILE] = str(config_path.absolute())
     for role in wanted:

@@ -15,7 +15,7 @@ from node.translation import gettext
 from node.translation.cells import cells, padded
 
 if TYPE_CHECKING:
-    from node.check import Check
+    from node.check_result import Check
 
 
 @click.command()
@@ -51,7 +51,7 @@ def doctor(*, config_path: Path, as_json: bool) -> None:
 
 def _print_checks(checks: Iterable[Check], *, as_json: bool) -> None:
     """Print each result as soon as it is known; exit with status 1 if any check failed."""
-    from node.check import WORDS
+    from node.check_result import WORDS
 
     results = []
     width = max(cells(gettext(word)) for word in WORDS)

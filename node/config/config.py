@@ -14,6 +14,7 @@ from node.config.audit import Audit
 from node.config.deidentify import Deidentify
 from node.config.destination import DEFAULT_OBJECTS, Destination, Language
 from node.config.devices import Devices
+from node.config.dicomweb import Dicomweb
 from node.config.feedback import Feedback
 from node.config.fleet import Fleet
 from node.config.jobs import JobsTable
@@ -47,6 +48,7 @@ class Config(Table):
     feedback: Feedback = Feedback()
     deidentify: Deidentify = Deidentify()
     orders: Orders = Orders()
+    dicomweb: Dicomweb = Dicomweb()
     series: SeriesTable = SeriesTable()
     jobs: JobsTable = JobsTable()
     devices: Devices = Devices()

@@ -23,6 +23,7 @@ def secret_files(config: Config) -> Iterator[tuple[str, Path]]:
         ("[orders.tls] key", config.orders.tls.key),
         ("[fleet] key", config.fleet.key),
         ("[web] key", web.key),
+        ("[dicomweb] key", config.dicomweb.key),
         ("[web] proxy_secret_file", web.proxy_secret_file),
         ("[web.oidc] client_secret_file", web.oidc.client_secret_file),
         ("[notify] smtp_password_file", config.notify.smtp_password_file),
@@ -31,6 +32,8 @@ def secret_files(config: Config) -> Iterator[tuple[str, Path]]:
         keys.append((f"[destinations.{name}] token_file", destination.token_file))
         keys.append((f"[destinations.{name}] client_secret_file", destination.client_secret_file))
         keys.append((f"[destinations.{name}.tls] key", destination.tls.key))
+    for name, client in config.dicomweb.clients.items():
+        keys.append((f"[dicomweb.clients.{name}] token_file", client.token_file))
     for key, path in keys:
         if path and "/" in str(path):
             yield key, Path(path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from node.check import Check, check, describe_pipelines
+from node.check import check, describe_pipelines
+from node.check_result import Check
 from node.config import Config
 from node.doctor.certificates import certificates
 from node.doctor.isolation import isolation

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from node.check import Check
+from node.check_result import Check
 from node.config import Config
 from node.tls import path_of
 

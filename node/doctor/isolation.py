@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from node.check import Check
+from node.check_result import Check
 from node.isolation import SIGNALS_ABI
 
 _TRY = "from node.confined.sandbox import report; report()"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from node.check import Check
+from node.check_result import Check
 from node.config import Config, Rule, parse_condition
 from node.config.order_values import PREFIX
 from node.spool.free_space import space_of

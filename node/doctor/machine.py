@@ -8,7 +8,7 @@ import time
 import uuid
 from pathlib import Path
 
-from node.check import Check
+from node.check_result import Check
 from node.config import Config
 from node.errors import NodeError
 from node.ledger.engine import integrity_answer

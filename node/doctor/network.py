@@ -18,7 +18,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from node.check import Check
+from node.check_result import Check
 from node.config import Config, Destination, DestinationTls
 from node.deliver import echo
 from node.deliver.association import Peer, Timeouts, associate

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from node.check import Check
+from node.check_result import Check
 from node.config import Config
 from node.demo.images import Truth
 from node.demo.phantom import write_brain_flair, write_chest_ct

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "AINODE_CONFIG"
 """Environment variable that names the configuration file to the processes of roles: one of them edits it."""
-ROLES = ("receiver", "router", "worker", "sender", "web", "files", "orders")
+ROLES = ("receiver", "router", "worker", "sender", "web", "files", "orders", "dicomweb")
 """By the name for ``ainode run --only``, in the order in which they are started and stopped."""
 
 

@@ -27,12 +27,16 @@ class FileResult:
     name: str
     """Path below the folder or in the archive; it may hold the name of a patient."""
     kind: FileKind
+    sop_class_uid: str = ""
+    """Empty if it is not known."""
     sop_instance_uid: str = ""
     """Empty if it is not known."""
     named: tuple[str, ...] = ()
     """SOP Instance UIDs that a DICOMDIR names."""
     reason: str = ""
     """Why it was refused."""
+    status: int | None = None
+    """Status (0000,0900) of the receiver; ``None``: it was not asked, or did not answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

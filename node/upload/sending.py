@@ -108,6 +108,8 @@ def _result(instance: _Instance, answer: Answer) -> FileResult:
     return FileResult(
         name=instance.file.name,
         kind=FileKind.STORED if stored else FileKind.REFUSED,
+        sop_class_uid=instance.meta.sop_class_uid,
         sop_instance_uid=instance.meta.sop_instance_uid,
         reason="" if stored else refusal,
+        status=answer.status,
     )

@@ -22,6 +22,7 @@ PIECE_BYTES = 1 << 20
 """Of a body for which there is more time: a file that somebody uploads may take minutes."""
 RESPONSE_SECONDS = 300.0
 """From the end of a request until the browser has taken the response."""
+_CHUNKED = re.compile(rb"(?i:transfer-encoding):[ \t]*(?i:chunked)[ \t]*")
 LARGEST_HEAD = 32 * 1024
 """Bytes."""
 _END = b"\r\n\r\n"
@@ -38,6 +39,11 @@ class StrictHttp(H11Protocol):
     """Of the request that is being received, until it is complete."""
     _of_piece = 0
     """Bytes since the time was last extended."""
+    takes_chunks = False
+    """Whether a request may have Transfer-Encoding: chunked, in place of Content-Length."""
+    body_seconds = REQUEST_SECONDS
+    """From one piece of a body to the next one that the page waits for."""
+    response_seconds = RESPONSE_SECONDS
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -60,7 +66,7 @@ class StrictHttp(H11Protocol):
             if end < 0 or self.transport.is_closing():
                 return
             data, self._head = self._head, b""
-            if not _is_unambiguous(data[:end]):
+            if not _is_unambiguous(data[:end], takes_chunks=self.takes_chunks):
                 self._refuse()
                 return
         elif self._is_received():
@@ -68,7 +74,7 @@ class StrictHttp(H11Protocol):
             return
         super().data_received(data)
         if self._is_received():
-            self._limit(RESPONSE_SECONDS)
+            self._limit(self.response_seconds)
             if self.conn.trailing_data[0]:
                 self._end_after_response()
         elif self.conn.their_state is h11.IDLE:
@@ -96,7 +102,7 @@ class StrictHttp(H11Protocol):
         self._of_piece += received
         if self._of_piece >= PIECE_BYTES:
             self._of_piece = 0
-            self._limit(REQUEST_SECONDS)
+            self._limit(self.body_seconds)
 
     def _refuse(self) -> None:
         self.send_400_response("Invalid HTTP request received.")
@@ -107,8 +113,9 @@ class StrictHttp(H11Protocol):
         self._timer = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
 
 
-def _is_unambiguous(head: bytes) -> bool:
+def _is_unambiguous(head: bytes, *, takes_chunks: bool) -> bool:
     request, *lines = head.split(b"\r\n")
+    chunked = [line for line in lines if _CHUNKED.fullmatch(line)]
     fields = [_FIELD.fullmatch(line) for line in lines]
     if not _REQUEST_LINE.fullmatch(request) or not all(fields):
         return False
@@ -116,7 +123,7 @@ def _is_unambiguous(head: bytes) -> bool:
     lengths = [field[2] for field in fields if field and field[1].lower() == b"content-length"]
     return (
         names[b"host"] == 1
-        and names[b"transfer-encoding"] == 0
-        and len(lengths) <= 1
+        and names[b"transfer-encoding"] == (len(chunked) if takes_chunks and request.endswith(b"1.1") else 0)
+        and len(lengths) + len(chunked) <= 1
         and all(_LENGTH.fullmatch(length) for length in lengths)
     )

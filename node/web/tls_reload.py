@@ -1,4 +1,4 @@
-"""TLS of the dashboard, which reloads a renewed certificate without a restart."""
+"""TLS of the dashboard and of DICOMweb, which reload a renewed certificate without a restart."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ LOOK_SECONDS = 5.0
 class ReloadingTls:
     """The context of the server, and the files that it was made of."""
 
-    def __init__(self, certificate: Path, key: Path | None) -> None:
-        """Raises ``ConfigError`` when the files cannot be used."""
+    def __init__(self, certificate: Path, key: Path | None, table: str = "[web]") -> None:
+        """``table``: of the configuration. Raises ``ConfigError`` when the files cannot be used."""
+        self._table = table
         self._certificate, self._key = certificate, key
         self._seen = self._refused = self._stamps()
         self.current = self.context = self._read()
@@ -54,7 +55,8 @@ class ReloadingTls:
             context.load_cert_chain(self._certificate, self._key)
         except OSError as error:
             words = getattr(error, "reason", None) or error.strerror
-            raise ConfigError(f"[web] certificate {self._certificate}: {words}; give PEM files of one pair") from error
+            fault = f"{self._table} certificate {self._certificate}: {words}"
+            raise ConfigError(f"{fault}; give PEM files of one pair") from error
         return context
 
     def _stamps(self) -> list[tuple[int, int]]:

@@ -1,0 +1,60 @@
+"""``[dicomweb]``: the DICOMweb service of the node, and the clients that may use it."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from node.config.table import AeTitle, Name, OptionalPath, Port, Table
+
+Service = Literal["store", "retrieve"]
+
+
+class DicomwebClient(Table):
+    """One client, by its token."""
+
+    token_file: Annotated[str, Field(min_length=1)]
+    """File with the token (32 characters or more): bearer token, or password of HTTP Basic with the client's name."""
+    services: Annotated[tuple[Service, ...], Field(min_length=1)] = ("store",)
+    """``store``: STOW-RS. ``retrieve``: QIDO-RS and WADO-RS, for every study that the node holds."""
+    title: AeTitle | Literal[""] = ""
+    """AE title as which its images arrive, for rules and ``[ae] callers``; empty: that of the node."""
+
+
+class Dicomweb(Table):
+    """The listener for DICOMweb (PS3.18)."""
+
+    enabled: bool = False
+    """Listen for requests."""
+    address: str = "127.0.0.1"
+    """Address to listen on; other addresses than loopback require a certificate."""
+    port: Port = 8042
+    """TCP port."""
+    certificate: OptionalPath = None
+    """TLS certificate chain, PEM; empty: plain HTTP."""
+    key: OptionalPath = None
+    """Private key of the certificate, PEM."""
+    max_request_gib: Annotated[float, Field(gt=0)] = 16.0
+    """Largest request of STOW-RS."""
+    clients: dict[Name, DicomwebClient] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Dicomweb:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together; give both or none")
+        if self.enabled and not self.clients:
+            raise ValueError("no client may use it; add [dicomweb.clients.NAME] with token_file")
+        if self.enabled and self.certificate is None and not _is_loopback(self.address):
+            raise ValueError(
+                f"address {self.address} needs certificate and key: tokens and images would be sent in clear text"
+            )
+        return self
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"

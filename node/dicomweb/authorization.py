@@ -1,0 +1,105 @@
+"""Which client a request is from, by its token, and what this client may do."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from node.config.dicomweb import DicomwebClient, Service
+from node.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+_SHORTEST = 32
+_QUIET_SECONDS = 60.0
+"""Between two log lines on requests without a right token."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """The client that sent a request."""
+
+    name: str
+    settings: DicomwebClient
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+ClientEndpoint = Callable[[Request, Client], Awaitable[Response]]
+
+
+class Authorization:
+    """Lets requests of the configured clients through."""
+
+    def __init__(self, clients: Mapping[str, DicomwebClient]) -> None:
+        self._clients = [Client(name, settings) for name, settings in clients.items()]
+        self._logged_at = -_QUIET_SECONDS
+
+    def for_service(self, service: Service, endpoint: ClientEndpoint) -> Endpoint:
+        """Return an endpoint that only clients with ``service`` reach."""
+
+        async def authorized(request: Request) -> Response:
+            client = await run_in_threadpool(self._client_of, request)
+            if client is None:
+                self._log_refusal(request)
+                challenges = [("www-authenticate", "Bearer"), ("www-authenticate", 'Basic realm="DICOMweb"')]
+                refused = Response("This needs the token of a client.\n", 401, media_type="text/plain")
+                refused.raw_headers.extend((name.encode(), value.encode()) for name, value in challenges)
+                return refused
+            if service not in client.settings.services:
+                raise HTTPException(403, f'services of [dicomweb.clients.{client.name}] does not list "{service}".')
+            return await endpoint(request, client)
+
+        return authorized
+
+    def _client_of(self, request: Request) -> Client | None:
+        name, token = _credentials(request.headers.get("authorization", ""))
+        found = None
+        for client in self._clients:
+            is_right = hmac.compare_digest(token_of(client.settings.token_file, client.name).encode(), token.encode())
+            if is_right and name in ("", client.name):
+                found = client
+        return found
+
+    def _log_refusal(self, request: Request) -> None:
+        at = time.monotonic()
+        if at - self._logged_at >= _QUIET_SECONDS:
+            self._logged_at = at
+            origin = request.client.host if request.client else "?"
+            logger.warning("DICOMweb: a request without a right token, from %s", origin)
+
+
+def token_of(file: str, client: str) -> str:
+    """Read the token of a client, at each use: a renewed one counts at once. Raises ``ConfigError``."""
+    where = f"[dicomweb.clients.{client}] token_file {file}"
+    try:
+        token = Path(file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: cannot be read ({error})") from error
+    if len(token) < _SHORTEST:
+        remedy = "for example of `openssl rand -hex 32`"
+        raise ConfigError(f"{where}: {len(token)} characters; use at least {_SHORTEST}, {remedy}")
+    return token
+
+
+def _credentials(header: str) -> tuple[str, str]:
+    """Name and token of an Authorization field; the name is empty for a bearer token."""
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return "", value.strip()
+    if scheme.lower() != "basic":
+        return "", ""
+    try:
+        name, _, password = base64.b64decode(value.strip(), validate=True).decode("utf-8").partition(":")
+    except ValueError:
+        return "", ""
+    return name or "-", password

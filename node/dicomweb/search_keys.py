@@ -1,0 +1,88 @@
+"""The query of a QIDO-RS request (PS3.18 8.3.4), and whether an object matches it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+
+from node.config.condition import folded
+from node.errors import InputError
+
+MOST_RESULTS = 1000
+_USUAL_RESULTS = 100
+_PAGING = ("limit", "offset")
+_IGNORED = ("includefield", "fuzzymatching")
+Values = Mapping[str, Any]
+"""An object of DICOM JSON: tag -> vr and Value."""
+
+
+@dataclass(frozen=True)
+class SearchKeys:
+    """What is searched, and which part of the results is wanted."""
+
+    wanted: Mapping[str, tuple[str, ...]]
+    """Keyword -> texts of which one must match; wildcards and ranges of dates as in PS3.4 C.2.2.2."""
+    limit: int
+    offset: int
+
+    @classmethod
+    def of(cls, query: Sequence[tuple[str, str]], known: Sequence[str]) -> SearchKeys:
+        """Read a query. ``known``: keywords that may be searched.
+
+        Raises ``InputError`` for others: without a condition, objects would be found that were not asked for.
+        """
+        wanted: dict[str, tuple[str, ...]] = {}
+        numbers = {"limit": _USUAL_RESULTS, "offset": 0}
+        for name, value in query:
+            if name in _IGNORED:
+                continue
+            if name in _PAGING:
+                if not re.fullmatch(r"[0-9]{1,9}", value):
+                    raise InputError(f"{name} must be a number, 0 or more")
+                numbers[name] = int(value)
+                continue
+            keyword = keyword_for_tag(int(name, 16)) if re.fullmatch(r"[0-9A-Fa-f]{8}", name) else name
+            if keyword not in known:
+                raise InputError(f"{name[:64]!a} cannot be searched here; possible are {', '.join(known)}")
+            if value:
+                texts = value.replace("\\", ",").split(",") if _is_list(keyword) else [value]
+                wanted[keyword] = tuple(text.strip() for text in texts)
+        return cls(wanted, min(numbers["limit"], MOST_RESULTS), numbers["offset"])
+
+    def matches(self, values: Values) -> bool:
+        """Return whether an object with these attributes is wanted."""
+        return all(
+            any(_matches(keyword, text, value) for text in texts for value in texts_of(values, keyword) or [""])
+            for keyword, texts in self.wanted.items()
+        )
+
+
+def texts_of(values: Values, keyword: str) -> list[str]:
+    """Return the values of an attribute as texts; of a name its alphabetic, ideographic and phonetic groups."""
+    tag = tag_for_keyword(keyword)
+    found = values.get(f"{tag:08X}", {}).get("Value", ()) if tag is not None else ()
+    texts: list[str] = []
+    for value in found:
+        texts += map(str, value.values()) if isinstance(value, dict) else [str(value)]
+    return texts
+
+
+def _is_list(keyword: str) -> bool:
+    return keyword == "ModalitiesInStudy" or dictionary_VR(keyword) == "UI"
+
+
+def _matches(keyword: str, text: str, value: str) -> bool:
+    vr = dictionary_VR(keyword)
+    if vr in ("DA", "TM") and "-" in text:
+        first, _, last = text.partition("-")
+        return bool(value) and (not first or value[: len(first)] >= first) and (not last or value[: len(last)] <= last)
+    if vr == "UI":
+        return value == text
+    if vr == "PN":
+        text, value = folded(text), folded(value)
+    return fnmatchcase(value, text.replace("[", "[[]"))

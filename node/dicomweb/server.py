@@ -1,0 +1,110 @@
+"""The HTTP server of the DICOMweb service."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from node.actor import look_every
+from node.config import Config
+from node.dicomweb.accesses import Accesses
+from node.dicomweb.authorization import Authorization, ClientEndpoint
+from node.dicomweb.object_reader import ObjectReader
+from node.dicomweb.retrieve import RetrieveService
+from node.dicomweb.search import SearchService
+from node.dicomweb.store import StoreService
+from node.errors import ConfigError, NodeError
+from node.spool import Spool
+from node.web.http_connections import listen, served
+from node.web.strict_http import StrictHttp
+from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
+
+logger = logging.getLogger(__name__)
+
+
+_PLACES = (
+    "/studies/{study}",
+    "/studies/{study}/series/{series}",
+    "/studies/{study}/series/{series}/instances/{instance}",
+)
+
+
+class _DicomwebHttp(StrictHttp):
+    """Senders of many images do not know the length of a request before they send it, and wait for the receiver."""
+
+    takes_chunks = True
+    body_seconds = 300.0
+    response_seconds = 3600.0
+
+
+def make_app(config: Config, engine: sa.Engine, spool: Spool) -> Starlette:
+    """Make the application; every request needs the token of a client."""
+    authorization = Authorization(config.dicomweb.clients)
+    store = authorization.for_service("store", StoreService(config, spool).store)
+    reader = ObjectReader(spool)
+    search, retrieve = SearchService(engine, reader), RetrieveService(engine, reader, Accesses(engine))
+
+    def get(path: str, endpoint: ClientEndpoint) -> Route:
+        return Route(path, authorization.for_service("retrieve", endpoint), methods=["GET"])
+
+    async def failed(_request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            return PlainTextResponse(f"{error.detail}\n", error.status_code, error.headers)
+        return PlainTextResponse(f"{error}\n", 500)
+
+    async def gone_away(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=400)
+
+    app = Starlette(
+        routes=[
+            Route("/studies", store, methods=["POST"]),
+            Route("/studies/{study}", store, methods=["POST"]),
+            get("/studies", search.studies),
+            get("/studies/{study}/series", search.series),
+            get("/studies/{study}/instances", search.objects),
+            get("/studies/{study}/series/{series}/instances", search.objects),
+            *(get(place, retrieve.objects) for place in _PLACES),
+            *(get(f"{place}/metadata", retrieve.metadata) for place in _PLACES),
+            get(f"{_PLACES[-1]}/frames/{{frames}}", retrieve.frames),
+            get(f"{_PLACES[-1]}/document", retrieve.document),
+        ],
+        exception_handlers={NodeError: failed, HTTPException: failed, ClientDisconnect: gone_away},
+    )
+    app.router.redirect_slashes = False  # it would redirect to whatever Host says
+    return app
+
+
+@contextmanager
+def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
+    """Serve until the end of the ``with`` block.
+
+    Raises ``ConfigError`` when it is not enabled, or files of TLS cannot be used, ``PlatformError`` when the address
+    is not available.
+    """
+    settings, ended = config.dicomweb, threading.Event()
+    if not settings.enabled:
+        raise ConfigError("[dicomweb] enabled is false; enable it before this role is started")
+    reloading = None
+    if settings.certificate is not None:
+        reloading = ReloadingTls(settings.certificate, settings.key, "[dicomweb]")
+        watch = (LOOK_SECONDS, ended, "certificate of DICOMweb", reloading.look)
+        threading.Thread(target=look_every, args=watch, name="certificate", daemon=True).start()
+    context_of = None if reloading is None else lambda _config, _default: reloading.context
+    listener = listen(settings.address, settings.port, config.storage.folder, "[dicomweb]")
+    app = make_app(config, engine, spool)
+    with served(app, listener, "dicomweb", http=_DicomwebHttp, ssl_context_factory=context_of):
+        scheme = "https" if settings.certificate else "http"
+        logger.info("DICOMweb at %s://%s:%d", scheme, settings.address, settings.port)
+        try:
+            yield
+        finally:
+            ended.set()
