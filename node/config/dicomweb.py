@@ -36,6 +36,8 @@ class Dicomweb(Table):
     """TLS certificate chain, PEM; empty: plain HTTP."""
     key: OptionalPath = None
     """Private key of the certificate, PEM."""
+    link_base: str = ""
+    """Address under which clients reach it, for addresses in responses; empty: the one of the request."""
     max_request_gib: Annotated[float, Field(gt=0)] = 16.0
     """Largest request of STOW-RS."""
     clients: dict[Name, DicomwebClient] = Field(default_factory=dict)

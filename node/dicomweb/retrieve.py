@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from node.dicomweb.accesses import Accesses
+from node.dicomweb.addresses import Addresses
 from node.dicomweb.authorization import Client
 from node.dicomweb.object_reader import ObjectReader
 from node.errors import InputError, NotFoundError, PlatformError
@@ -46,10 +47,11 @@ _OCTETS = "application/octet-stream"
 class RetrieveService:
     """Answers retrievals."""
 
-    def __init__(self, engine: sa.Engine, reader: ObjectReader, accesses: Accesses) -> None:
+    def __init__(self, engine: sa.Engine, reader: ObjectReader, accesses: Accesses, link_base: str) -> None:
         self._engine = engine
         self._reader = reader
         self._accesses = accesses
+        self._link_base = link_base
 
     async def objects(self, request: Request, client: Client) -> Response:
         """Return the files of a study, a series or one object, each in the transfer syntax in which it is stored."""
@@ -68,8 +70,8 @@ class RetrieveService:
         if not _accepted(request) & {"*/*", "application/*", "application/json", "application/dicom+json"}:
             raise HTTPException(406, "Metadata are sent as application/dicom+json.")
         objects = await run_in_threadpool(self._objects, request, client)
-        url = f"{request.base_url}studies"
-        return StreamingResponse(self._metadata(objects, url), media_type="application/dicom+json")
+        addresses = Addresses.of(request, self._link_base)
+        return StreamingResponse(self._metadata(objects, addresses), media_type="application/dicom+json")
 
     async def frames(self, request: Request, client: Client) -> Response:
         """Return frames: compressed as they are stored, or as samples where the client takes those only."""
@@ -123,14 +125,14 @@ class RetrieveService:
                 yield b"\r\n"
         yield f"--{boundary}--\r\n".encode()
 
-    def _metadata(self, objects: Sequence[HeldObject], url: str) -> Iterator[str]:
+    def _metadata(self, objects: Sequence[HeldObject], addresses: Addresses) -> Iterator[str]:
         yield "["
         for start in range(0, len(objects), _METADATA_AT_ONCE):
             some = objects[start : start + _METADATA_AT_ONCE]
             for number, (of, values) in enumerate(zip(some, self._reader.metadata(some), strict=True), start):
                 if not values:
                     raise PlatformError(f"{of.sop_instance_uid} cannot be read; send it again")
-                place = f"{url}/{of.study_instance_uid}/series/{of.series_instance_uid}/instances/{of.sop_instance_uid}"
+                place = addresses.instance(of.study_instance_uid, of.series_instance_uid, of.sop_instance_uid)
                 document = {"00420011": {"vr": "OB", "BulkDataURI": f"{place}/document"}}
                 is_document = of.sop_class_uid.startswith(_ENCAPSULATED)
                 yield (", " if number else "") + json.dumps({**values, **(document if is_document else {})})

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from node.dicomweb.addresses import Addresses
 from node.dicomweb.authorization import Client
 from node.dicomweb.object_reader import ObjectReader
 from node.dicomweb.search_keys import SearchKeys
@@ -46,9 +47,10 @@ Values = Mapping[str, Any]
 class SearchService:
     """Answers searches."""
 
-    def __init__(self, engine: sa.Engine, reader: ObjectReader) -> None:
+    def __init__(self, engine: sa.Engine, reader: ObjectReader, link_base: str) -> None:
         self._engine = engine
         self._reader = reader
+        self._link_base = link_base
 
     async def studies(self, request: Request, _client: Client) -> Response:
         """Search studies, the one with the latest image first."""
@@ -70,7 +72,8 @@ class SearchService:
             else:
                 candidates = latest_studies(connection, MOST_STUDIES + 1)
                 is_all = len(candidates) <= MOST_STUDIES
-            found = self._matching(connection, candidates[:MOST_STUDIES], keys, f"{request.base_url}studies")
+            addresses = Addresses.of(request, self._link_base)
+            found = self._matching(connection, candidates[:MOST_STUDIES], keys, addresses)
             page = list(islice(found, keys.offset, keys.offset + keys.limit + 1))
         warnings = []
         if not is_all and len(page) <= keys.limit:
@@ -78,7 +81,7 @@ class SearchService:
         return _answer(request, page, keys, warnings)
 
     def _matching(
-        self, connection: sa.Connection, candidates: Sequence[str], keys: SearchKeys, url: str
+        self, connection: sa.Connection, candidates: Sequence[str], keys: SearchKeys, addresses: Addresses
     ) -> Iterator[Values]:
         for start in range(0, len(candidates), _AT_ONCE):
             objects = objects_of_studies(connection, candidates[start : start + _AT_ONCE])
@@ -88,7 +91,7 @@ class SearchService:
             for study, of_study in firsts.items():
                 values = [next(read) for _ in of_study]
                 if values:
-                    result = _study(study, values, objects[study], url)
+                    result = _study(study, values, objects[study], addresses)
                     if keys.matches(result):
                         yield result
 
@@ -97,6 +100,7 @@ class SearchService:
         with self._engine.connect() as connection:
             objects = objects_of_study(connection, study)
         _refuse_unknown(objects)
+        addresses = Addresses.of(request, self._link_base)
         firsts, counts = _first_of_series(objects), Counter(one.series_instance_uid for one in objects)
         results = []
         for first, read in zip(firsts, self._reader.chosen(firsts, _READ), strict=True):
@@ -105,7 +109,7 @@ class SearchService:
                 **_only(read, _OF_SERIES),
                 **_values(StudyInstanceUID=study, SeriesInstanceUID=uid),
                 **_values(NumberOfSeriesRelatedInstances=counts[uid]),
-                **_values(RetrieveURL=f"{request.base_url}studies/{study}/series/{uid}"),
+                **_values(RetrieveURL=addresses.series(study, uid)),
             }
             if keys.matches(result):
                 results.append(result)
@@ -116,21 +120,21 @@ class SearchService:
         with self._engine.connect() as connection:
             objects = objects_of_study(connection, path["study"], path.get("series", ""))
         _refuse_unknown(objects)
-        results = []
+        addresses, results = Addresses.of(request, self._link_base), []
         for one, read in zip(objects, self._reader.chosen(objects, _OF_OBJECT), strict=True):
-            url = f"{request.base_url}studies/{one.study_instance_uid}/series/{one.series_instance_uid}"
+            url = addresses.instance(one.study_instance_uid, one.series_instance_uid, one.sop_instance_uid)
             result = {
                 **_only(read, _OF_OBJECT),
                 **_values(StudyInstanceUID=one.study_instance_uid, SeriesInstanceUID=one.series_instance_uid),
                 **_values(SOPClassUID=one.sop_class_uid, SOPInstanceUID=one.sop_instance_uid),
-                **_values(RetrieveURL=f"{url}/instances/{one.sop_instance_uid}", InstanceAvailability="ONLINE"),
+                **_values(RetrieveURL=url, InstanceAvailability="ONLINE"),
             }
             if keys.matches(result):
                 results.append(result)
         return _answer(request, results[keys.offset :], keys)
 
 
-def _study(study: str, series: Sequence[Values], objects: Sequence[HeldObject], url: str) -> Values:
+def _study(study: str, series: Sequence[Values], objects: Sequence[HeldObject], addresses: Addresses) -> Values:
     modalities = sorted({value for read in series for value in read.get("00080060", {}).get("Value", ())})
     numbers = {
         "NumberOfStudyRelatedSeries": len({one.series_instance_uid for one in objects}),
@@ -138,7 +142,7 @@ def _study(study: str, series: Sequence[Values], objects: Sequence[HeldObject], 
     }
     return {
         **_only(series[0], _OF_STUDY),
-        **_values(StudyInstanceUID=study, RetrieveURL=f"{url}/{study}", InstanceAvailability="ONLINE", **numbers),
+        **_values(StudyInstanceUID=study, RetrieveURL=addresses.study(study), InstanceAvailability="ONLINE", **numbers),
         f"{tag_for_keyword('ModalitiesInStudy'):08X}": {"vr": "CS", "Value": modalities},
     }
 

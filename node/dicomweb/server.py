@@ -51,7 +51,9 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool) -> Starlette:
     authorization = Authorization(config.dicomweb.clients)
     store = authorization.for_service("store", StoreService(config, spool).store)
     reader = ObjectReader(spool)
-    search, retrieve = SearchService(engine, reader), RetrieveService(engine, reader, Accesses(engine))
+    link_base = config.dicomweb.link_base
+    search = SearchService(engine, reader, link_base)
+    retrieve = RetrieveService(engine, reader, Accesses(engine), link_base)
 
     def get(path: str, endpoint: ClientEndpoint) -> Route:
         return Route(path, authorization.for_service("retrieve", endpoint), methods=["GET"])

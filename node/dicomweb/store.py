@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from node.config import Config
+from node.dicomweb.addresses import Addresses
 from node.dicomweb.authorization import Client
 from node.dicomweb.received_part import ReceivedPart
 from node.dicomweb.related_parts import Beginning, Content, Ending, RelatedParts
@@ -71,9 +72,8 @@ class StoreService:
         except InputError as error:
             raise HTTPException(415, f"{error}.") from error
         _check_type(parts.root_type or "application/dicom")
-        transaction = _Transaction(
-            client, request.path_params.get("study", ""), StoreResponse(f"{request.base_url}studies")
-        )
+        addresses = Addresses.of(request, self._config.dicomweb.link_base)
+        transaction = _Transaction(client, request.path_params.get("study", ""), StoreResponse(addresses))
         try:
             async for piece in request.stream():
                 await self._take(transaction, parts, piece)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydicom import Dataset
 from starlette.responses import Response
 
+from node.dicomweb.addresses import Addresses
 from node.receive.dataset_identity import DatasetIdentity
 from node.upload import FileKind, FileResult
 
@@ -19,9 +20,8 @@ _LONGEST_COMMENT = 64
 class StoreResponse:
     """What became of the parts of a request."""
 
-    def __init__(self, studies_url: str) -> None:
-        """``studies_url``: address below which the studies of this node are."""
-        self._url = studies_url
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
         self._stored: list[Dataset] = []
         self._failed: list[Dataset] = []
         self._other: list[Dataset] = []
@@ -48,8 +48,8 @@ class StoreResponse:
             (self._failed if result.sop_instance_uid else self._other).append(item)
             return
         if identity is not None:
-            study, series = identity.study_instance_uid, identity.series_instance_uid
-            item.RetrieveURL = f"{self._url}/{study}/series/{series}/instances/{identity.sop_instance_uid}"
+            uids = identity.study_instance_uid, identity.series_instance_uid, identity.sop_instance_uid
+            item.RetrieveURL = self._addresses.instance(*uids)
         self._stored.append(item)
 
     def as_http(self) -> Response:

@@ -135,6 +135,35 @@ def test_a_compressed_body_is_refused(service: Service):
     assert answer.status_code == 415
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "1.1|Content-Length: 9|Transfer-Encoding: chunked",
+        "1.1|Transfer-Encoding: chunked|Transfer-Encoding: chunked",
+        "1.1|Transfer-Encoding: gzip, chunked",
+        "1.1|Transfer-Encoding: xchunked",
+        "1.0|Transfer-Encoding: chunked",
+    ],
+)
+def test_a_request_whose_length_can_be_read_in_two_ways_is_refused(service: Service, fields: str):
+    version, *rest = fields.split("|")
+    head = [f"POST /studies HTTP/{version}", "Host: x", f"Authorization: Bearer {TOKENS['vna']}", *rest]
+    smuggled = "POST /studies HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.http.base_url.port or 0)) as opened:
+        opened.sendall(("\r\n".join(head) + "\r\n\r\n0\r\n\r\n" + smuggled).encode())
+        opened.settimeout(30.0)
+        answer = b"".join(iter(lambda: opened.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_addresses_in_responses_are_those_of_the_proxy(tmp_path: Path):
+    extra = 'link_base = "https://viewer.example/dicom-web/"'
+    with receiving(tmp_path / "node") as node, serving_beside(node, tmp_path, extra) as service:
+        (item,) = Dataset.from_json(service.store(encoded(ct_series(1))).text).ReferencedSOPSequence
+    assert item.RetrieveURL.startswith("https://viewer.example/dicom-web/studies/")
+
+
 def test_a_client_that_goes_away_leaves_nothing(service: Service):
     port = service.http.base_url.port
     assert port is not None

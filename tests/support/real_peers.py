@@ -198,6 +198,10 @@ class Orthanc:
         """The instance as it is stored there, with its File Meta Information."""
         return pydicom.dcmread(BytesIO(self._open(f"/instances/{self._identifier(sop_instance_uid)}/file")))
 
+    def upload(self, content: bytes) -> None:
+        """Take a file over its own interface."""
+        self._open("/instances", content)
+
     def delete(self, sop_instance_uid: str) -> None:
         """Lose the instance."""
         self._open(f"/instances/{self._identifier(sop_instance_uid)}", method="DELETE")
