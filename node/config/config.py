@@ -118,6 +118,11 @@ class Config(Table):
                 if self.destinations[name].takes_reports_only:
                     kind = "HL7 messages" if self.destinations[name].hl7 else "FHIR resources"
                     raise ValueError(f"rule {rule.name!r}: send names {name!r}, which takes {kind} and no images")
+            if rule.escalate and not any(self.gets_report(name) for name in rule.destinations):
+                raise ValueError(
+                    f"rule {rule.name!r}: escalate reads the report, and no destination of the rule takes it; "
+                    'add "sr" to objects of one'
+                )
             if rule.prior is not None and not self.destinations[rule.prior.source].host:
                 raise ValueError(
                     f"rule {rule.name!r}: prior.source names {rule.prior.source!r}, which has no host; "
@@ -218,6 +223,10 @@ class Config(Table):
         """Return the kinds of objects for a destination; the default kinds if it is no longer configured."""
         table = self.destinations.get(destination)
         return frozenset(DEFAULT_OBJECTS) if table is None else table.kinds
+
+    def gets_report(self, destination: str) -> bool:
+        """Return whether a destination takes reports, also such as are made for it alone."""
+        return any(kind.startswith("sr") for kind in self.kinds(destination))
 
     def languages(self, destinations: Collection[str]) -> tuple[Language, ...]:
         """Return the languages of destinations, each once; English when none is configured."""

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from node.config.characteristics import CHARACTERISTICS
 from node.config.condition import Option, parse_condition, parse_hours
+from node.config.escalation import parse_limit
 from node.config.table import AeTitle, KeepDays, Name, Table, suggest
 
 FORWARD = "(originals)"
@@ -106,6 +107,8 @@ class Rule(Selection):
     priority: Literal["low", "medium", "high"] | None = None
     """Order in the queues; a STAT request (0074,1200 HIGH or 0040,1003 STAT) counts as high. Absent: medium, or high
     where an order of the RIS is STAT or HIGH."""
+    escalate: tuple[str, ...] = ()
+    """Limits of measurements, such as ``Volume > 30 ml``, beyond which a result is urgent."""
     quiet_seconds: Annotated[float, Field(gt=0)] | None = None
     """``[series] quiet_seconds`` for series that match this rule; the longest of several rules applies."""
     prefer_seconds: Annotated[float, Field(ge=0)] | None = None
@@ -127,6 +130,13 @@ class Rule(Selection):
         if self.send and (self.prefer or self.companions):
             raise ValueError(f"rule {self.name!r}: send takes every series that matches; give prefer its own rule")
         return self
+
+    @field_validator("escalate")
+    @classmethod
+    def _limits(cls, limits: tuple[str, ...]) -> tuple[str, ...]:
+        for limit in limits:
+            parse_limit(limit)
+        return limits
 
     @field_validator("senders")
     @classmethod

@@ -32,7 +32,7 @@ from node.ledger import DeliveryState, deliveries, destination_circuits
 from node.ledger.clock import ledger_clock
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate
-from node.ledger.jobs import REJECTION, Retries
+from node.ledger.jobs import REJECTION, Retries, get_job
 from node.ledger.pending_deliveries import PendingObject, instances_to_store, is_held, is_stored
 from node.ledger.replaced_results import note_kind
 from node.reasons import Reason, ReasonCode, reason
@@ -166,13 +166,14 @@ class Deliverer:
     ) -> None:
         with self._engine.connect() as connection:
             pending = [o for o in instances_to_store(connection, claim.job_id, claim.destination) if which(o)]
+            urgent = get_job(connection, claim.job_id).urgent is not None
         if not pending:
             return
         self._spool.all_readable(instance.path for instance in pending)  # fetched before the destination waits for them
         refused: list[Answer] = []
         stored = 0
         profile = profile_of(self._config, self._engine, claim.destination, destination)
-        with self._open(claim.destination, destination, pending) as opened:
+        with self._open(claim.destination, destination, pending, urgent=urgent) as opened:
             store = opened if profile is None else deidentified_store(opened, self._spool, profile)
             for instance in pending:
                 answer = store(instance)
@@ -196,7 +197,9 @@ class Deliverer:
             )
         logger.info("job %s: %d objects stored at %s", claim.job_id, stored, where)
 
-    def _open(self, name: str, destination: Destination, pending: list[PendingObject]) -> AbstractContextManager[Store]:
+    def _open(
+        self, name: str, destination: Destination, pending: list[PendingObject], *, urgent: bool
+    ) -> AbstractContextManager[Store]:
         if destination.folder:
             return folder_store(name, Path(destination.folder), self._spool)
         if destination.hl7:
@@ -207,6 +210,7 @@ class Deliverer:
                 self._spool,
                 timeouts=self._timeouts,
                 is_held=partial(self._is_held, name),
+                urgent=urgent,
             )
         if destination.fhir:
             return fhir_store(name, destination, self._spool, self._timeouts, is_held=partial(self._is_held, name))

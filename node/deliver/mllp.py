@@ -64,17 +64,25 @@ def connected(name: str, destination: Destination, timeouts: Timeouts) -> Iterat
 
 @contextmanager
 def mllp_store(
-    name: str, destination: Destination, calling_title: str, spool: Spool, *, timeouts: Timeouts, is_held: IsHeld
+    name: str,
+    destination: Destination,
+    calling_title: str,
+    spool: Spool,
+    *,
+    timeouts: Timeouts,
+    is_held: IsHeld,
+    urgent: bool = False,
 ) -> Iterator[Store]:
     """Open one connection for the messages of a job when the first is encoded: receivers do not wait for long.
 
-    The store raises ``UnreachableError`` when that fails.
+    ``urgent``: whether the result of the job is. The store raises ``UnreachableError`` when that fails.
     """
     to = Addressee(
         sender=calling_title.strip(),
         application=destination.application,
         facility=destination.facility,
         language=destination.language,
+        urgent=urgent,
     )
     with ExitStack() as stack:
         connect = cache(lambda: stack.enter_context(connected(name, destination, timeouts)))

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydicom import dcmread
+
 from node.errors import EncodeError, InputError, error_code, not_analysed
 from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, Failure, NoteTask, PreviousFiles
 from node.inference.handover import Handover, load
@@ -21,6 +23,7 @@ from node.outcome import ANALYSED, Outcome
 from node.pipeline import Algorithm
 from node.results.analysis import OPTIONAL, Analysis, EncodedObject
 from node.results.encode import encode
+from node.results.escalation import UrgentMeasurement, urgent_measurement
 from node.results.failure_report import encode_failure_reports, identity_of, stated_identity
 from node.results.gate.check import check, check_rejection
 from node.results.header_repairs import drop_unreadable, repairs_of
@@ -69,8 +72,15 @@ def encode_analysis(task: EncodeTask) -> Encoding:
         outcome=analysis.outcome,
         refused=None if refused is None else _fault(refused),
         withheld=tuple((kinds, _fault(why)) for kinds, why in withheld),
+        urgent=_urgent(task, files) if task.limits and analysis.outcome in ANALYSED else None,
         repairs=repairs,
     )
+
+
+def _urgent(task: EncodeTask, files: Sequence[EncodedFile]) -> UrgentMeasurement | None:
+    """Look for a measurement beyond a limit in the reports as they are sent."""
+    reports = (dcmread(task.out / one.name) for one in files if one.kind.startswith("sr") and one.quarantine is None)
+    return next(filter(None, (urgent_measurement(report, task.limits) for report in reports)), None)
 
 
 def encode_failure(task: EncodeTask) -> Encoding:

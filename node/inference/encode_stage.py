@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import DEFAULT_OBJECTS, Config
+from node.config.escalation import MeasurementLimit, parse_limit
 from node.errors import AbsentFileError, IdentityError, NotFoundError
 from node.inference.encode_process import EncodeProcess, Row
 from node.inference.encode_task import EncodeTask, Encoding, ImageFile, PreviousFiles
@@ -32,7 +34,7 @@ from node.ledger.jobs import Job, PreviousResult, get_job, previous_results, sou
 from node.ledger.missing_copies import record_results_held
 from node.ledger.replaced_results import to_withdraw
 from node.ledger.shadow import stays_in_shadow
-from node.ledger.transitions import record_outcome, record_results, schedule_results
+from node.ledger.transitions import escalate, record_outcome, record_results, schedule_results
 from node.outcome import Outcome
 from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.spool import Spool
@@ -129,11 +131,17 @@ class Encode:
             kinds=self._wanted(job),
             profiles=tuple(kinds.values()),
             languages=self._config.languages(job.destinations),
+            limits=self._limits(job),
             link=self._config.web.study_link(job.study_instance_uid),
             previous=tuple(map(self._previous, previous_results(connection, job))),
             handover=self._spool.work(job.id),
             out=self._spool.work(job.id),
         )
+
+    def _limits(self, job: Job) -> tuple[MeasurementLimit, ...]:
+        """Limits of the rule by which the job was made, as it is configured now."""
+        limits = next((rule.escalate for rule in self._config.rules if rule.name == job.rule), ())
+        return tuple(map(parse_limit, limits))
 
     def _previous(self, result: PreviousResult) -> PreviousFiles:
         files = dict(zip(result.paths, self._spool.all_readable(result.paths.values()), strict=True))
@@ -173,6 +181,8 @@ class Encode:
                 failure = reason(ReasonCode.NOT_ANALYSED, error_code=refused.code, job=job_id)
                 record_outcome(connection, job_id, encoding.outcome, failure)
             if not stays_in_shadow(connection, job, self._refusal(connection, job)):
+                urgent = encoding.urgent and reason(ReasonCode.URGENT, **asdict(encoding.urgent))
+                escalate(connection, job_id, urgent)
                 to = self._kinds_by_destination(connection, job, encoding.outcome, kinds)
                 schedule_results(connection, job_id, to)
 

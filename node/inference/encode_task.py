@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from node.config import Language
+from node.config.escalation import MeasurementLimit
+from node.results.escalation import UrgentMeasurement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,8 @@ class EncodeTask:
     """Kinds that each destination takes."""
     languages: tuple[Language, ...]
     """Languages of the destinations."""
+    limits: tuple[MeasurementLimit, ...] = ()
+    """Of measurements, beyond which the result is urgent."""
     link: str = ""
     """Address of the page of the study on the dashboard; empty: results do not show it."""
     previous: tuple[PreviousFiles, ...]
@@ -114,5 +118,7 @@ class Encoding:
     """Why the objects of the analysis were refused; the files then report a failure."""
     withheld: tuple[tuple[list[str], Failure | None], ...] = ()
     """Kinds that are missing, and why."""
+    urgent: UrgentMeasurement | None = None
+    """The first measurement beyond a limit."""
     repairs: tuple[str, ...] = ()
     """What was wrong with the headers of the series."""

@@ -38,6 +38,7 @@ class EventKind(StrEnum):
     OUTCOME = "outcome"
     RESULTS_REFUSED = "results refused"
     OBJECTS_WITHHELD = "objects withheld"
+    ESCALATED = "escalated"
     JOB_COMPLETED = "job completed"
     JOB_CANCELED = "job canceled"
     JOB_RETRIED = "job retried"

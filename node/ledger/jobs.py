@@ -122,6 +122,8 @@ class Job:
     """When retention purged its results."""
     after: str = ""
     """Pipeline whose result on the same generation it needs."""
+    urgent: Reason | None = None
+    """The measurement of its result that is beyond a limit of its rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +146,13 @@ def get_job(connection: sa.Connection, job_id: str) -> Job:
     if row is None:
         raise NotFoundError(f"job {job_id!r} is not in the ledger; `ainode status` lists the ids")
     return job_of_row(row)
+
+
+def urgent_jobs(connection: sa.Connection, since: float) -> list[Job]:
+    """Jobs with an urgent result that have changed since then and are not cancelled, the oldest first."""
+    is_urgent = (job.c.urgent.is_not(None), job.c.updated_at >= since, job.c.state != JobState.CANCELED)
+    rows = connection.execute(sa.select(job).where(*is_urgent).order_by(job.c.updated_at))
+    return [job_of_row(row) for row in rows]
 
 
 def update_job(connection: sa.Connection, job_id: str, **values: object) -> None:

@@ -197,6 +197,14 @@ def record_outcome(connection: sa.Connection, job_id: str, outcome: str, why: Re
     record_event(connection, job_id, EventKind.OUTCOME, outcome=outcome, reason=why)
 
 
+def escalate(connection: sa.Connection, job_id: str, why: Reason | None) -> None:
+    """Mark the result of a job as urgent: its deliveries go before others. ``None``: the result is not, or not now."""
+    update_job(connection, job_id, urgent=why)
+    if why is not None:
+        update_job(connection, job_id, priority=1)
+        record_event(connection, job_id, EventKind.ESCALATED, reason=why)
+
+
 def record_results(connection: sa.Connection, job_id: str, rows: Sequence[dict[str, object]]) -> None:
     """Replace the job's ``result`` rows: a repeated encoding makes the same instances again."""
     connection.execute(sa.delete(result).where(result.c.job_id == job_id))

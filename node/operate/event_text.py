@@ -183,6 +183,7 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     Kind.OUTCOME: (marked("outcome"), _outcome),
     Kind.RESULTS_REFUSED: (marked("{stage} failed"), marked("{error}")),
     Kind.OBJECTS_WITHHELD: (marked("objects withheld"), _withheld),
+    Kind.ESCALATED: (marked("urgent"), marked("{reason}")),
     Kind.JOB_COMPLETED: (marked("job completed"), ""),
     Kind.JOB_CANCELED: (marked("job canceled"), marked("{reason}")),
     Kind.JOB_RETRIED: (marked("job retried"), marked("from {stage}")),

@@ -125,7 +125,8 @@ def _decision(of: DecisionRecord) -> dict[str, Any]:
 
 
 def _reasons(of: DecisionRecord | Job) -> dict[str, str | None]:
-    return {name: reason_text(vars(of)[name]) or None for name in ("reason", "incomplete", "caveat")}
+    names = ("reason", "incomplete", "caveat", "urgent")
+    return {name: reason_text(vars(of)[name]) or None for name in names if name in vars(of)}
 
 
 def _signal(history: StudyHistory, uid: str) -> str:

@@ -187,6 +187,8 @@ def _describe_job(work: dict[str, Any]) -> list[str]:
         at += gettext(", priority {priority}", priority=gettext(priority))
     at += gettext(", outcome {outcome}", outcome=gettext(outcome)) if outcome else ""
     lines.append(f"    {work['state']}{at}" + (f": {work['reason']}" if work["reason"] else ""))
+    if work["urgent"]:
+        lines.append("    " + gettext("urgent: {why}", why=work["urgent"]))
     if work["error"]:
         lines.append("    " + gettext("last error: {error}", error=work["error"]))
     if work["next_at"]:

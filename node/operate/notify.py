@@ -7,17 +7,12 @@ same storage folder what only they can see.
 
 from __future__ import annotations
 
-import json
 import logging
-import smtplib
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from email.message import EmailMessage
 
-import httpx
 import sqlalchemy as sa
 
 from node.actor import look_every
@@ -29,6 +24,7 @@ from node.ledger.leadership import Leadership
 from node.operate.account.report import account
 from node.operate.account.rows import RECORD_SECONDS, read
 from node.operate.alerts import ledger_alerts, machine_alerts
+from node.operate.notification_channels import UNSENT, post_to_webhook, send_mail
 from node.operate.weekly_report import due_at, weekly_report
 from node.peer_text import escaped
 from node.process.presence import host_name
@@ -40,7 +36,6 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 30.0
 ACCOUNT_SECONDS = 3600.0
 """How often everything received is balanced against what became of it."""
-_TIMEOUT_SECONDS = 30.0
 _WEEKLY = "weekly report"
 """The channel whose one alert in the ledger names the latest report of a week."""
 Alerts = Mapping[str, str]
@@ -96,7 +91,7 @@ class Notifier:
                 continue
             try:
                 send(begun, over)
-            except (OSError, smtplib.SMTPException, httpx.HTTPError) as error:
+            except UNSENT as error:
                 logger.warning("notifications by %s failed (%s); trying again", name, error)
                 continue
             with begin_immediate(self._engine) as connection:
@@ -145,7 +140,7 @@ class Notifier:
         if known:
             try:
                 self._send(f"Report of the week until {name}", text)
-            except (OSError, smtplib.SMTPException) as error:
+            except UNSENT as error:
                 logger.warning("the report of the week was not mailed (%s); trying again", error)
                 return
         with begin_immediate(self._engine) as connection:
@@ -162,23 +157,10 @@ class Notifier:
         )
 
     def _send(self, subject: str, text: str) -> None:
-        wanted = self._config.notify
-        message = EmailMessage()
-        message["From"], message["To"] = wanted.mail_from, ", ".join(wanted.mail_to)
-        message["Subject"] = f"[{self._config.ae.title}] {subject}"
-        message.set_content(text + "\n")
-        with smtplib.SMTP(wanted.smtp_host, wanted.smtp_port, timeout=_TIMEOUT_SECONDS) as server:
-            if wanted.smtp_starttls:
-                server.starttls(context=ssl.create_default_context())
-            if wanted.smtp_password_file is not None:
-                server.login(wanted.smtp_user, wanted.smtp_password_file.read_text(encoding="utf-8").strip())
-            server.send_message(message)
+        send_mail(self._config, subject, text)
 
     def _post(self, begun: Alerts, over: Alerts) -> None:
-        body = {"node": self._config.ae.title, "problems": dict(begun), "over": dict(over)}
-        answer = httpx.post(self._config.notify.webhook, content=json.dumps(body), timeout=_TIMEOUT_SECONDS,
-                            headers={"content-type": "application/json"})  # fmt: skip
-        answer.raise_for_status()
+        post_to_webhook(self._config, {"problems": dict(begun), "over": dict(over)})
 
 
 def _log(begun: Alerts, over: Alerts) -> None:

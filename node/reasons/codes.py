@@ -82,6 +82,7 @@ class ReasonCode(StrEnum):
     STUDY_QUIET = "study quiet"
 
     # ends of jobs
+    URGENT = "urgent"
     NOT_ANALYSED = "not analysed"
     NO_STATEMENT = "no statement"
     NO_REPORT = "no report"

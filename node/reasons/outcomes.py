@@ -45,7 +45,21 @@ def _prerequisite(values: Mapping[str, Any]) -> str:
     )
 
 
+def _urgent(values: Mapping[str, Any]) -> str:
+    name = str(values["measurement"])
+    measured = {"measurement": gettext(name), "value": values["value"], "unit": values["unit"]}
+    if not values["finding"]:
+        return gettext("{measurement} {value} {unit} (limit {limit})", limit=values["limit"], **measured)
+    return gettext(
+        "{measurement} of {finding} {value} {unit} (limit {limit})",
+        finding=values["finding"],
+        limit=values["limit"],
+        **measured,
+    )
+
+
 TEXTS: Mapping[ReasonCode, Text] = {
+    ReasonCode.URGENT: _urgent,
     ReasonCode.NOT_ANALYSED: _not_analysed,
     ReasonCode.NO_STATEMENT: marked(
         "NOT ANALYSED: the analysis ended without a result and does not say what it looked for."

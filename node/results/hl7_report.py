@@ -36,6 +36,7 @@ _TECHNICAL = {"111000", "111002", "111065", "122405", "112040", _IMPRESSION, *_A
 """Of an algorithm, UIDs, and the impression in other languages: in the SR only."""
 _OBSERVED = {"NUM": "NM", "CODE": "CWE", "TEXT": "TX"}
 _PROCEDURE, _ANY_PROCEDURE = "121058", "18748-4^Diagnostic imaging study^LN"
+_STAT = "TQ1|1||||||||S^Stat^HL70485"
 _STUDY = "113014^DICOM Study^DCM"
 
 
@@ -49,6 +50,8 @@ class Addressee:
     facility: str = ""
     language: Language = "en"
     """Of the impression."""
+    urgent: bool = False
+    """Whether the result is urgent (TQ1-9)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,8 @@ def report_message(report: Dataset, to: Addressee) -> bytes:
     """Encode a report as ORU^R01 in UTF-8, segments ended by carriage returns."""
     body = [_study(report), *_impression(report, to.language), *_observations(report)]
     segments = [_head(report, to), _patient(report), _request(report, report.SOPInstanceUID, _PRELIMINARY, to)]
+    if to.urgent:
+        segments.append(_STAT)
     return _encoded([*segments, *(_result(n, one, _PRELIMINARY) for n, one in enumerate(body, 1))])
 
 

@@ -14,6 +14,7 @@ from node.operate.notify import Notifier
 from node.operate.records.recorder import Recorder
 from node.operate.retention import Retention
 from node.operate.traces import Tracer
+from node.operate.urgent_messages import UrgentMessages
 from node.roles.context import RoleContext
 from node.routing.conflicts import Conflicts
 from node.routing.router import Router
@@ -33,6 +34,7 @@ def run(context: RoleContext) -> Iterator[None]:
         Retention(config, engine, spool).run,
         Auditor(config, engine, spool).run,
         Notifier(config, engine, spool).run,
+        UrgentMessages(config, engine).run,
         Tracer(config, engine).run,
     ]
     with running(loops, context.shutdown.requested):

@@ -15,9 +15,9 @@ from analyses import analysis, source_of, two_lesions
 from certificates import Authority
 from delivery_jobs import PATIENT, FinishedJob
 from dicom_files import ct_series
-from hl7apy.mllp import AbstractHandler, MLLPRequestHandler, MLLPServer
 from hl7apy.parser import parse_message
 from pydicom import FileDataset
+from ris_receiver import ris
 
 from node.config import Config, parse
 from node.deliver.echo import echo
@@ -29,47 +29,6 @@ from node.results.encode import encode
 from node.results.rejection import encode_rejection
 
 QUICK = replace(PATIENT, answer_seconds=1.0)
-
-
-class Ris:
-    """A receiver that keeps messages by control ID and answers with the codes in ``answers``, at last with AA."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.messages: list[str] = []
-        self.answers: list[str] = []
-
-    @property
-    def distinct(self) -> set[str]:
-        return {parse_message(message).msh.msh_10.value for message in self.messages}
-
-    def answer(self, message: str) -> str:
-        self.messages.append(message)
-        code = self.answers.pop(0) if self.answers else "AA"
-        received = parse_message(message)
-        text = "" if code == "AA" else "unknown patient"
-        head = r"MSH|^~\&|RIS||AINODE||20260101||ACK^R01|1|P|2.5.1"
-        return f"\x0b{head}\rMSA|{code}|{received.msh.msh_10.value}|{text}\r\x1c\r"
-
-
-@contextmanager
-def ris(secured: ssl.SSLContext | None = None) -> Iterator[Ris]:
-    class Handler(AbstractHandler):
-        def reply(self) -> str:
-            return receiver.answer(self.incoming_message)
-
-    server = MLLPServer("127.0.0.1", 0, {"ORU^R01^ORU_R01": (Handler,)}, request_handler_class=MLLPRequestHandler)
-    if secured is not None:
-        server.socket = secured.wrap_socket(server.socket, server_side=True)
-    receiver = Ris(server.server_address[1])
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield receiver
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from node.ledger.tables.columns import json, metadata, number, reason, text, time
 
+_URGENT = sa.text("urgent IS NOT NULL")
 _QUARANTINED = sa.text("quarantine IS NOT NULL")
 
 decision = sa.Table(  # one per generation of a series: what was decided and the trace that explains it
@@ -73,9 +74,11 @@ job = sa.Table(  # one per pipeline and generation of a series
     text("shadow", null=True),  # ShadowCause: why its results are sent nowhere; null: they are sent
     time("results_purged_at", null=True),  # when retention purged its results; null: they are here, or it has none
     text("after", null=True),  # pipeline whose result on the same generation it needs; null: none
+    reason("urgent", null=True),  # the measurement beyond a limit of its rule; null: there is none
     sa.Index("job_study", "study_instance_uid"),
     sa.Index("job_state", "state", "updated_at"),
     sa.Index("job_outcome", "outcome", "updated_at"),
+    sa.Index("job_urgent", "updated_at", sqlite_where=_URGENT, postgresql_where=_URGENT),
 )
 
 job_fact = sa.Table(  # what an analysis was like; names nobody and outlives its study, so that drift can be seen

@@ -1,0 +1,41 @@
+"""The ways by which people hear of something at once: mail and a webhook (``[notify]``)."""
+
+from __future__ import annotations
+
+import json
+import smtplib
+import ssl
+from collections.abc import Mapping
+from email.message import EmailMessage
+from typing import Any
+
+import httpx
+
+from node.config import Config
+
+_TIMEOUT_SECONDS = 30.0
+UNSENT = (OSError, smtplib.SMTPException, httpx.HTTPError)
+"""Raised when a message was not taken."""
+
+
+def send_mail(config: Config, subject: str, text: str) -> None:
+    """Send a mail to ``mail_to``. Raises one of ``UNSENT``."""
+    wanted = config.notify
+    message = EmailMessage()
+    message["From"], message["To"] = wanted.mail_from, ", ".join(wanted.mail_to)
+    message["Subject"] = f"[{config.ae.title}] {subject}"
+    message.set_content(text + "\n")
+    with smtplib.SMTP(wanted.smtp_host, wanted.smtp_port, timeout=_TIMEOUT_SECONDS) as server:
+        if wanted.smtp_starttls:
+            server.starttls(context=ssl.create_default_context())
+        if wanted.smtp_password_file is not None:
+            server.login(wanted.smtp_user, wanted.smtp_password_file.read_text(encoding="utf-8").strip())
+        server.send_message(message)
+
+
+def post_to_webhook(config: Config, body: Mapping[str, Any]) -> None:
+    """Post ``body`` as JSON, with the title of the node. Raises one of ``UNSENT``."""
+    content = json.dumps({"node": config.ae.title, **body})
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(config.notify.webhook, content=content, headers=headers, timeout=_TIMEOUT_SECONDS)
+    answer.raise_for_status()
