@@ -181,7 +181,8 @@ class Encode:
                 failure = reason(ReasonCode.NOT_ANALYSED, error_code=refused.code, job=job_id)
                 record_outcome(connection, job_id, encoding.outcome, failure)
             if not stays_in_shadow(connection, job, self._refusal(connection, job)):
-                urgent = encoding.urgent and reason(ReasonCode.URGENT, **asdict(encoding.urgent))
+                found = encoding.urgent
+                urgent = None if found is None else reason(ReasonCode.URGENT, **asdict(found))
                 escalate(connection, job_id, urgent)
                 to = self._kinds_by_destination(connection, job, encoding.outcome, kinds)
                 schedule_results(connection, job_id, to)
