@@ -36,9 +36,9 @@ _OF_SERIES = (
     "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
 )  # fmt: skip
 _OF_OBJECT = ("InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames")
-_READ = (*_OF_STUDY, *_OF_SERIES)
+READ = (*_OF_STUDY, *_OF_SERIES)
 """Attributes that are read of one object of each series."""
-_STUDY_KEYS = ("StudyInstanceUID", "ModalitiesInStudy", *_OF_STUDY)
+STUDY_KEYS = ("StudyInstanceUID", "ModalitiesInStudy", *_OF_STUDY)
 _SERIES_KEYS = ("StudyInstanceUID", "SeriesInstanceUID", *_OF_SERIES)
 _OBJECT_KEYS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", *_OF_OBJECT)
 Values = Mapping[str, Any]
@@ -65,7 +65,7 @@ class SearchService:
         return await run_in_threadpool(self._objects, request)
 
     def _studies(self, request: Request) -> Response:
-        keys = _keys(request, _STUDY_KEYS)
+        keys = _keys(request, STUDY_KEYS)
         with self._engine.connect() as connection:
             if uids := keys.wanted.get("StudyInstanceUID"):
                 candidates, is_all = list(dict.fromkeys(uids)), True
@@ -87,7 +87,7 @@ class SearchService:
             objects = objects_of_studies(connection, candidates[start : start + _AT_ONCE])
             firsts = {study: _first_of_series(of_study) for study, of_study in objects.items()}
             # The reader gets all series of these studies at once; a study has the attributes of its first one.
-            read = iter(self._reader.chosen([one for of_study in firsts.values() for one in of_study], _READ))
+            read = iter(self._reader.chosen([one for of_study in firsts.values() for one in of_study], READ))
             for study, of_study in firsts.items():
                 values = [next(read) for _ in of_study]
                 if values:
@@ -103,7 +103,7 @@ class SearchService:
         addresses = Addresses.of(request, self._link_base)
         firsts, counts = _first_of_series(objects), Counter(one.series_instance_uid for one in objects)
         results = []
-        for first, read in zip(firsts, self._reader.chosen(firsts, _READ), strict=True):
+        for first, read in zip(firsts, self._reader.chosen(firsts, READ), strict=True):
             uid = first.series_instance_uid
             result = {
                 **_only(read, _OF_SERIES),

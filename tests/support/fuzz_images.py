@@ -55,7 +55,7 @@ ImageType = ["ORIGINAL", "*"]
 SliceThickness = "0-3.0"
 "RequestAttributesSequence.RequestedProcedureID" = "P*"
 """
-_DECODED_HERE = {
+DECODED_HERE = {
     ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless,
 }  # fmt: skip
 """Decoders of other syntaxes are compiled: they are confined (``test_image_bombs.py``), and no fuzzer of Python sees
@@ -100,7 +100,7 @@ def frames(folder: Path) -> Iterator[Reader]:
         path.write_bytes(data)
         with suppress(NodeError, Unsuitable):
             series = SourceSeries.read([path])
-            if str(series.datasets[0].file_meta.get("TransferSyntaxUID")) in _DECODED_HERE:
+            if str(series.datasets[0].file_meta.get("TransferSyntaxUID")) in DECODED_HERE:
                 assert series.levels is not None
                 series.volume()
 

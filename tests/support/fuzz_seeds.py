@@ -131,11 +131,16 @@ def main(corpus: Path) -> None:
     """Write every example that is not there yet."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        made = [(target, name, data) for name, data in images() for target in ("header", "frames")]
+        made = [(target, name, data) for name, data in images() for target in ("header", "frames", "objects")]
         made += results(folder / "results")
         made += [("handover", name, data) for name, data in handovers(folder / "handover")]
         made += models(folder / "models")
         made.append(("config", "small.toml", CONFIG.encode()))
+        made += [("objects", name, data) for target, name, data in made if target in ("report", "masks")]
+        body = b"".join(b"\r\n--b\r\nContent-Type: application/dicom\r\n\r\n" + data for _, data in list(images())[:2])
+        kind = b'multipart/related; type="application/dicom"; boundary=b'
+        query = b"PatientName=A*&StudyDate=20250101-&limit=5&00100020=1"
+        made.append(("requests", "two.http", b"\n".join((kind, query, body + b"\r\n--b--\r\n"))))
     for number, path in enumerate(sorted((corpus / "forms").glob("*.form"))):
         made.append(("pages", path.name, bytes([number, 0]) + b"q=CT\n" + path.read_bytes()))
     for number, kind in enumerate(("explicit", "implicit", "big", "deflated")):

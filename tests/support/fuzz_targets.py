@@ -19,6 +19,8 @@ TARGETS = {
     "bundle": ("fuzz_models:bundle", "tree"),
     "nnunet": ("fuzz_models:nnunet", "tree"),
     "model-options": ("fuzz_models:model_options", "tree"),
+    "objects": ("fuzz_dicomweb:objects", "dicom"),
+    "requests": ("fuzz_dicomweb:requests", ""),
     "walk": ("fuzz_images:walk", ""),
     "pdu": ("fuzz_images:pdu", ""),
 }
