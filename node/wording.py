@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from math import floor, log10
 from typing import Literal, NamedTuple
 
-from node.translation import Sentence, decimal, gettext, in_every_language, marked, sentence
+from node.translation import Sentence, current_language, decimal, gettext, in_every_language, marked, sentence
 
 NOTICE = marked("Research use only. Not for diagnosis.")
 """Stands in every object that the node makes and on every page that it shows."""
@@ -107,15 +107,22 @@ def quantity(value: float, unit: str, *, signed: bool = False) -> str:
     """
     if signed:
         text, shown = digits(round(value) if unit in _WHOLE else value, unit), unit_text(unit)
-        return decimal(f"{'' if text == '0' or value < 0 else '+'}{text} {shown}".rstrip())
+        return decimal(f"{'' if text == '0' or value < 0 else '+'}{text}{_space_before(shown)}{shown}".rstrip())
     bound, text, code = rounded(value, unit)
     shown = gettext("day") if code == "d" and text == "1" else gettext(unit_text(code))
-    return f"{gettext(bound)} {decimal(text)} {shown}".strip()
+    return f"{gettext(bound)} {decimal(text)}{_space_before(shown)}{shown}".strip()
 
 
 def in_words(name: str, value: float, unit: str) -> str:
     """Return a measurement as text, for example ``"Long axis 7 mm"``; ``unit``: UCUM code."""
-    return f"{name} {quantity(value, unit)}".strip()
+    shown = quantity(value, unit)
+    return f"{name}{_space_before(shown)}{shown}".strip()
+
+
+def _space_before(text: str) -> str:
+    """Return what separates a number, or its unit, from what is before it."""
+    is_close = current_language() == "zh" and text.startswith(("%", gettext("over"), gettext("under")))
+    return "" if is_close else " "
 
 
 def written(value: float) -> str:

@@ -120,7 +120,7 @@ class Finding:
         name = gettext("Mean") if mean.unit != codes.UCUM.NoUnits else gettext("Mean signal")
         deviation, low, high = (decimal(digits(m.value, m.unit.value)) for m in others)
         spread = gettext("SD {deviation}, {low} to {high}", deviation=deviation, low=low, high=high)
-        return (f"{in_words(name, mean.value, mean.unit.value)} ({spread})",)
+        return (gettext("{value} ({spread})", value=in_words(name, mean.value, mean.unit.value), spread=spread),)
 
 
 def image_name(source: Source, index: int) -> str:

@@ -233,7 +233,7 @@ def _lines(
         (gettext("{number} of {all}", number=finding.number, all=of), FAINT),
         *((caption(line), INK) for line in (*finding.described(), *finding.measured())),
         ("", INK),
-        (f"{finding.image}, {window_text(window)}", FAINT),
+        (gettext(", ").join((f"{finding.image}", window_text(window))), FAINT),
         *closing_lines(analysis),
     ]
     return lines

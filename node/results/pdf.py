@@ -22,6 +22,7 @@ from pydicom.uid import EncapsulatedPDFStorage
 from reportlab import rl_config
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
+from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.platypus import Flowable, Spacer, Table
 from reportlab.platypus import Image as Drawing
 from reportlab.platypus.flowables import KeepInFrame
@@ -45,7 +46,7 @@ from node.results.report_text import (
     supersession_of,
 )
 from node.results.study_link import pdf_link
-from node.results.terms import evaluation_lines
+from node.results.terms import evaluation_lines, title_in_words
 from node.results.uids import derive_uid
 from node.translation import gettext, in_language, marked
 from node.wording import NOTICE, person
@@ -139,7 +140,7 @@ def draw_page(
     rl_config.useA85 = 0  # pictures as they are: written as text they take a fifth more, and most of the time
     algorithm = analysis.algorithm
     identity = {gettext(title): _stated(source.datasets[0], keyword) for title, keyword in _IDENTITY}
-    notice, title = gettext(NOTICE), gettext("AI report: {title}", title=analysis.title)
+    notice, title = gettext(NOTICE), gettext("AI report: {title}", title=title_in_words(analysis.title))
     texts = (
         notice,
         *identity.values(),
@@ -227,7 +228,9 @@ def _findings(findings: Sequence[Finding | PlacedRegion]) -> Table:
         rows.append(["", *(pdf_text(text, 8) for text in cells)])
     if len(findings) > ROWS:
         rows.append(["", pdf_text(gettext("and {number} more", number=len(findings) - ROWS), 8), "", ""])
-    table = Table(rows, colWidths=[6, 84, 190, 225], style=[*lines, *_TIGHT])
+    longest = max(stringWidth(finding.label_in_words, typeface.FACE, 8) for finding in findings[:ROWS])
+    names = min(max(longest + 14, 84.0), 130.0)
+    table = Table(rows, colWidths=[6, names, 232 - names / 2, 267 - names / 2], style=[*lines, *_TIGHT])
     table.hAlign = "LEFT"
     return table
 

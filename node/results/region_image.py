@@ -16,6 +16,7 @@ from node.results.picture_text import caption, typeface
 from node.results.placed_region import Floats
 from node.results.rendering import FAINT, INK, Colour, directions_of, draw_letters, render, size_of, window_of
 from node.studies.source_image import laterality_of, view_of
+from node.translation import gettext
 
 _TEXT = 15
 _CROSS = 9
@@ -50,8 +51,8 @@ def _draw(analysis: Analysis, source: Source, place: int, graphics: Sequence[Gra
     if (directions := directions_of(original)) is not None:
         draw_letters(picture, *directions)
     side_and_view = " ".join(filter(None, (laterality_of(original), view_of(original))))
-    name = ", ".join(filter(None, (f"{image_name(source, place)}", side_and_view)))
-    lines += [("", INK), (f"{name}, {shown_as}" if shown_as else name, FAINT), *closing_lines(analysis)]
+    name = gettext(", ").join(filter(None, (f"{image_name(source, place)}", side_and_view, shown_as)))
+    lines += [("", INK), (name, FAINT), *closing_lines(analysis)]
     return compose(picture, (), lines)
 
 

@@ -196,5 +196,10 @@ def draw_lines(picture: Image.Image, at: tuple[int, int], lines: Iterable[tuple[
     """Lines of text below one another, 1.4 times as far apart as ``size``."""
     draw = ImageDraw.Draw(picture)
     for number, (text, colour) in enumerate(lines):
-        shown = unicodedata.normalize("NFKC", text)  # the typeface has no raised 3
+        shown = "".join(map(_drawn, text))
         draw.text((at[0], at[1] + round(1.4 * size) * number), shown, fill=colour, font=typeface(size))
+
+
+def _drawn(letter: str) -> str:
+    """Return a letter that the typeface has: not all have a raised 3. Wide punctuation of Chinese stays wide."""
+    return letter if unicodedata.east_asian_width(letter) == "F" else unicodedata.normalize("NFKC", letter)

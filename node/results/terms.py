@@ -21,8 +21,12 @@ _MEASURED = (
     *(marked("Position in lung, by height"), marked("Position in head, front to back"), marked("Quality Assessment")),
     *(marked("Usable - Does not meet the quality control standard"), marked("Saliency")),
     *(marked("Probability of FLAIR abnormality"), marked("Probability of nodule")),
+    *(marked("Lower zone of lung"), marked("Middle zone of lung"), marked("Upper zone of lung")),
+    *(marked("anterior third"), marked("middle third"), marked("posterior third")),
 )
 """Meanings of what is measured and judged, and names of maps."""
+_TITLES = marked("nodule"), marked("FLAIR abnormality"), marked("denoise"), marked("brain")
+"""Titles of the built-in pipelines: the translations say no more than the words, which may name another pipeline."""
 
 
 def term(meaning: str) -> str:
@@ -31,6 +35,11 @@ def term(meaning: str) -> str:
     if words is None:
         return meaning
     return words.of(meaning) if words.has(meaning) else gettext(meaning)
+
+
+def title_in_words(title: str) -> str:
+    """Return the title of a pipeline; one that a site or a third party chose stays as it is."""
+    return gettext(title) if title in _TITLES else title
 
 
 def label_in_words(label: str, meaning: str, laterality: Code | None = None) -> str:
@@ -59,7 +68,9 @@ def place_in_words(site: Code | None, laterality: Code | None) -> str:
     words, phrase = _words(), " ".join(places)
     if words is None or words.has(phrase):
         return words.of(phrase) if words else phrase
-    return " ".join([*([term(site.meaning)] if site else []), *([term(places[0])] if laterality else [])])
+    if site is not None and laterality is not None:
+        return gettext("{side} {structure}", side=term(places[0]), structure=term(site.meaning))
+    return term(site.meaning) if site is not None else "".join(map(term, places))
 
 
 def in_text(finding: Code, site: Code | None, laterality: Code | None) -> str:
@@ -71,7 +82,8 @@ def in_text(finding: Code, site: Code | None, laterality: Code | None) -> str:
 
 def evaluation_lines(evaluations: Mapping[Code, Code]) -> tuple[str, ...]:
     """Return what was judged, one line for each evaluation."""
-    return tuple(f"{term(name.meaning)}: {term(value.meaning)}" for name, value in evaluations.items())
+    colon = gettext(": ")
+    return tuple(f"{term(name.meaning)}{colon}{term(value.meaning)}" for name, value in evaluations.items())
 
 
 def _words() -> Translation | None:

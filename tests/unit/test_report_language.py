@@ -15,8 +15,10 @@ import catalogs
 import pytest
 from analyses import ALGORITHM, analysis, source_of
 from every_object import SYNTHETIC, everything
+from PIL import Image, ImageDraw
 
 from node.config import Language
+from node.config.pipelines import PipelineTable
 from node.inference.findings_document import read_algorithm, read_findings, write_algorithm, write_findings
 from node.inference.infer_stage import _reason
 from node.inference.task import Reply
@@ -25,10 +27,14 @@ from node.pipeline import Findings, Sentence, codes, joined, sentence
 from node.reasons import reason_text
 from node.results import picture_text
 from node.results.encode import encode
-from node.results.terms import in_text, label_in_words
-from node.translation import in_language
+from node.results.rendering import INK, draw_lines
+from node.results.terms import evaluation_lines, in_text, label_in_words, place_in_words, term, title_in_words
+from node.translation import InterfaceLanguage, in_language
 from node.wording import in_words, together
-from pipelines.tumor.pipeline import REMARKS
+from pipelines.brain.anatomy import STRUCTURES
+from pipelines.brain.pipeline import ASYMMETRY
+from pipelines.nodule import appearance
+from pipelines.tumor.pipeline import ABNORMALITY, MAP, POSITION, REMARKS, _position
 
 CUT_OFF = sentence("The lungs are cut off at the lower end: the lowest image still shows {area} cm2.", area="42.5")
 THICK = sentence("Slices lie {step} mm apart: small nodules may not be visible to it.", step="3.5")
@@ -37,6 +43,13 @@ SAME = {
     *("patient", "ct", "flair", "id", "accession", "in", "was", "ai"),
 }
 """Words of the page that are the same in German: names, units, values of the header."""
+STATED = (
+    *(appearance.TEXTURE, appearance.SOLID, appearance.PART_SOLID, appearance.NON_SOLID, appearance.POSITION),
+    *(appearance.MALIGNANCY, *appearance.SCORES, *appearance.THIRDS, ABNORMALITY, POSITION, ASYMMETRY),
+    *(_position(third, midline=near) for third in ("anterior", "middle", "posterior") for near in (True, False)),
+    *(structure.code for structure in STRUCTURES),
+)
+"""Codes that the built-in pipelines state."""
 FOREIGN = {"upper", "lobe", "of", "lung", "good", "image", "quality"}
 """Codes of a third-party pipeline."""
 
@@ -67,6 +80,59 @@ def test_no_word_of_an_english_page_is_on_a_german_or_chinese_one(tmp_path: Path
     assert "42,5 cm2" in pages["de"], "the decimal symbol"
     for language in ("de", "zh"):
         assert words(pages["en"]) & words(pages[language]) - SAME - FOREIGN == set(), language
+
+
+@pytest.mark.parametrize("language", catalogs.LANGUAGES)
+def test_every_title_and_term_of_the_built_in_pipelines_is_translated(language: InterfaceLanguage):
+    titles = [PipelineTable().title_of(name) for name in ("nodule", "tumor", "denoise", "brain")]
+    with in_language(language):
+        assert [title for title in titles if title_in_words(title) == title] == []
+        english = {text for text in (MAP, *(code.meaning for code in STATED)) if term(text) == text}
+    assert english == ({"Amygdala", "Thalamus", "Putamen"} if language == "de" else set())
+
+
+def test_a_title_that_a_site_chose_stays_as_it_is():
+    with in_language("de"):
+        assert title_in_words("Studies") == "Studies", "a word that the dashboard translates"
+        assert title_in_words("FLAIR abnormality") == "FLAIR-Signalveränderung"
+    assert title_in_words("nodule") == "nodule"
+
+
+def test_the_name_of_a_finding_is_not_broken_within_a_word(tmp_path: Path):
+    source = source_of(tmp_path, SYNTHETIC["axial"]())
+    found = everything(source)
+    lesion = replace(found.lesions[0], finding=ABNORMALITY)
+    lesion = replace(lesion, segment=replace(lesion.segment, label="FLAIR abnormality 10"))
+    of = analysis(replace(found, lesions=(lesion,)), languages=("de",), title="FLAIR abnormality")
+    (made,) = encode(of, source, ["pdf"])
+    text = page(made.dataset.EncapsulatedDocument)
+    assert "KI-Bericht: FLAIR-Signalveränderung" in text
+    assert "FLAIR-Signalveränderung 10" in text
+
+
+def test_chinese_has_its_own_punctuation_and_no_space_before_a_word_or_a_per_cent_sign():
+    with in_language("zh"):
+        assert evaluation_lines({appearance.TEXTURE: appearance.SOLID}) == ("质地：实性肺结节",)  # noqa: RUF001
+        assert in_words("可信度", 99.7, "%") == "可信度大于 99%"
+        assert in_words("变化", -5.0, "%") == "变化 -5%"
+        assert in_words("长径", 7.0, "mm") == "长径 7 mm"
+        assert in_words("倍增时间", 180.0, "d") == "倍增时间 180 天"
+
+
+def test_a_side_is_written_before_or_after_the_place_as_the_language_does():
+    with in_language("de"):
+        assert place_in_words(codes.SCT.Brain, codes.SCT.Left) == "Gehirn links"
+    with in_language("zh"):
+        assert place_in_words(codes.SCT.Brain, codes.SCT.Left) == "左侧脑"
+        assert place_in_words(None, codes.SCT.Left) == "左侧"
+        assert place_in_words(codes.SCT.Brain, None) == "脑"
+
+
+def test_punctuation_of_chinese_captions_stays_wide(monkeypatch):
+    drawn: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda _self, _at, text, **_of: drawn.append(text))
+    draw_lines(Image.new("RGB", (9, 9)), (0, 0), [("质地：实性，494 mm³", INK)], 15)  # noqa: RUF001
+    assert drawn == ["质地：实性，494 mm3"]  # noqa: RUF001
 
 
 def test_captions_are_in_the_language_of_the_destination_where_a_typeface_has_its_letters(monkeypatch, tmp_path: Path):
