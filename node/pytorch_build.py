@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from node.translation import gettext
+
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA, _DISPLAY = "0x10de", "0x03"
@@ -25,10 +27,15 @@ def build_advice(version: str, cuda: str | None, *, has_gpu: bool) -> str:
     """
     release = version.partition("+")[0]
     if has_gpu and cuda is None:
-        return f"this machine has an NVIDIA GPU: pip install --force-reinstall torch=={release}"
+        return gettext(
+            "this machine has an NVIDIA GPU: {command}", command=f"pip install --force-reinstall torch=={release}"
+        )
     if not has_gpu and cuda is not None:
         line = f"pip install torch=={release} --index-url {CPU_INDEX}"
-        return f"without a GPU the build for CPUs saves 4 GB: in a new virtual environment, before ainode: {line}"
+        return gettext(
+            "without a GPU the build for CPUs saves 4 GB: in a new virtual environment, before ainode: {command}",
+            command=line,
+        )
     return ""
 
 

@@ -15,7 +15,7 @@ from node.translation import gettext
 from node.translation.cells import cells, padded
 
 if TYPE_CHECKING:
-    from node.check_result import Check
+    from node.check import Check
 
 
 @click.command()
@@ -51,14 +51,14 @@ def doctor(*, config_path: Path, as_json: bool) -> None:
 
 def _print_checks(checks: Iterable[Check], *, as_json: bool) -> None:
     """Print each result as soon as it is known; exit with status 1 if any check failed."""
-    from node.check_result import WORDS
+    from node.check import WORDS
 
     results = []
     width = max(cells(gettext(word)) for word in WORDS)
     for result in checks:
         results.append(result)
         if not as_json:
-            echo(f"{padded(gettext(result.word), width)} {result.name}: {result.found}")
+            echo(f"{padded(gettext(result.word), width)} {gettext(result.name)}: {result.found}")
             if result.remedy:
                 echo(f"{'':{width}}   -> {result.remedy}")
     if as_json:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from node.check import check, describe_pipelines
-from node.check_result import Check
+from node.check import Check, check, describe_pipelines
 from node.config import Config
 from node.doctor.certificates import certificates
+from node.doctor.fonts import fonts
 from node.doctor.isolation import isolation
 from node.doctor.lint import lint
 from node.doctor.machine import disk_speed, integrity, our_clock
@@ -27,6 +27,7 @@ def examine(config: Config, config_path: Path) -> Iterator[Check]:
     yield from isolation()
     yield disk_speed(config.storage.folder)
     yield integrity(config)
+    yield from fonts(config)
     yield from reports(config)
     yield from callers(config)
     yield from habits(config)

@@ -7,9 +7,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from node.check_result import Check
+from node.check import Check
 from node.config import Config
 from node.tls import path_of
+from node.translation import gettext
 
 _SOON_DAYS = 30
 
@@ -30,18 +31,27 @@ def certificates(config: Config) -> Iterator[Check]:
 
 
 def _expiry(file: str, where: str) -> Check:
-    name = f"certificate {file}"
+    name = gettext("certificate {file}", file=file)
     command = ["openssl", "x509", "-noout", "-enddate", "-in", str(path_of(file))]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        return Check(name=name, good=True, found="expiry date not known", remedy="install openssl")
+        return Check(name=name, good=True, found=gettext("expiry date not known"), remedy=gettext("install openssl"))
     if result.returncode:
         why = (result.stderr.strip().splitlines() or ["not a certificate"])[0]
-        return Check(name=name, good=False, found=f"cannot be read ({why})", remedy=f"use a PEM file in {where}")
+        found, remedy = (
+            gettext("cannot be read ({reason})", reason=why),
+            gettext("use a PEM file in {place}", place=where),
+        )
+        return Check(name=name, good=False, found=found, remedy=remedy)
     end = result.stdout.strip().partition("=")[2]
     days = (ssl.cert_time_to_seconds(end) - time.time()) / 86400
+    of = {"end": end, "days": f"{days:.0f}", "place": where}
     if days > _SOON_DAYS:
-        return Check(name=name, good=True, found=f"valid until {end}, {days:.0f} days ({where})")
-    found = f"expires in {days:.0f} days, {end}" if days > 0 else f"expired {end}: associations fail"
-    return Check(name=name, good=days > 0, found=f"{found} ({where})", remedy="renew it; no restart is needed")
+        return Check(name=name, good=True, found=gettext("valid until {end}, {days} days ({place})", **of))
+    found = (
+        gettext("expires in {days} days, {end} ({place})", **of)
+        if days > 0
+        else gettext("expired {end}: associations fail ({place})", **of)
+    )
+    return Check(name=name, good=days > 0, found=found, remedy=gettext("renew it; no restart is needed"))

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from node.check_result import Check
+from node.check import Check
 from node.config import Config, Rule, parse_condition
 from node.config.order_values import PREFIX
 from node.spool.free_space import space_of
+from node.translation import gettext
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _NAME = "configuration"
@@ -26,28 +27,38 @@ def lint(config: Config, pipelines: Sequence[dict[str, Any]]) -> Iterator[Check]
     checks += [*_keep_days(config), *_quotas(config)]
     yield from checks
     if not checks:
-        yield Check(name=_NAME, good=True, found="every rule can match, every pipeline and destination is used")
+        yield Check(
+            name=_NAME, good=True, found=gettext("every rule can match, every pipeline and destination is used")
+        )
 
 
 def _rules(config: Config, needs: dict[str, list[str]]) -> Iterator[Check]:
     if not config.rules:
-        yield _note("there are no rules: nothing is analysed", "add [[rules]]; the shipped config.toml has examples")
+        remedy = gettext("add [[rules]]; the shipped config.toml has examples")
+        yield _note(gettext("there are no rules: nothing is analysed"), remedy)
     for rule in config.rules:
         if fault := _never_matches(rule) or _senders_rejected(rule, config):
-            yield Check(name=f"rule {rule.name!r}", good=False, found=f"can never match: {fault[0]}", remedy=fault[1])
+            found = gettext("can never match: {reason}", reason=fault[0])
+            yield Check(name=gettext("rule {rule}", rule=repr(rule.name)), good=False, found=found, remedy=fault[1])
         if rule.pipelines and not rule.destinations:
-            yield _note(f"rule {rule.name!r} has no destinations", "add destinations, unless the rule is a trial")
+            found = gettext("rule {rule} has no destinations", rule=repr(rule.name))
+            yield _note(found, gettext("add destinations, unless the rule is a trial"))
         if not config.orders.enabled and any(path.startswith(PREFIX) for path in (*rule.match, *rule.unless)):
-            remedy = "enable [orders] here, unless another machine of this ledger takes the messages"
-            yield _note(f"rule {rule.name!r} asks for orders, and [orders] is not enabled", remedy)
+            found = gettext("rule {rule} asks for orders, and [orders] is not enabled", rule=repr(rule.name))
+            remedy = gettext("enable [orders] here, unless another machine of this ledger takes the messages")
+            yield _note(found, remedy)
         for name in (*rule.pipelines, *rule.shadow):
             modalities = [m for m in needs.get(name, []) if _can_match(rule, m)]
             if needs.get(name) and not modalities:
                 yield Check(
-                    name=f"rule {rule.name!r}",
+                    name=gettext("rule {rule}", rule=repr(rule.name)),
                     good=False,
-                    found=f"pipeline {name} needs Modality {' or '.join(needs[name])}, which the rule does not match",
-                    remedy="correct Modality in [rules.match], or remove the pipeline from the rule",
+                    found=gettext(
+                        "pipeline {name} needs Modality {modalities}, which the rule does not match",
+                        name=name,
+                        modalities=gettext(" or ").join(needs[name]),
+                    ),
+                    remedy=gettext("correct Modality in [rules.match], or remove the pipeline from the rule"),
                 )
 
 
@@ -69,7 +80,10 @@ def _never_matches(rule: Rule) -> tuple[str, str] | None:
         if "*" in {str(o) for o in refused.wanted} or (
             options and (same or (literal and all(refused.matches([option]) for option in options)))
         ):
-            return f"[rules.unless] {path} excludes everything in match", f"remove {path} from match or from unless"
+            return (
+                gettext("[rules.unless] {path} excludes everything in match", path=path),
+                gettext("remove {path} from match or from unless", path=path),
+            )
     return None
 
 
@@ -84,7 +98,10 @@ def _senders_rejected(rule: Rule, config: Config) -> tuple[str, str] | None:
         return None
     if any(fnmatchcase(title.strip(), sender.strip()) for title in titles for sender in rule.senders):
         return None
-    return f"none of its senders ({', '.join(rule.senders)}) is in [ae] callers", "add the AE title to callers"
+    listed = ", ".join(rule.senders)
+    return gettext("none of its senders ({senders}) is in [ae] callers", senders=listed), gettext(
+        "add the AE title to callers"
+    )
 
 
 def _is_address(sender: str) -> bool:
@@ -106,7 +123,8 @@ def _unused(config: Config) -> Iterator[Check]:
     ):
         for name in defined:
             if name not in used:
-                yield _note(f"no rule uses [{kind}.{name}]", f"name it in {kind} of a rule, or remove it")
+                found = gettext("no rule uses [{table}]", table=f"{kind}.{name}")
+                yield _note(found, gettext("name it in {key} of a rule, or remove it", key=kind))
 
 
 def _titles(config: Config) -> Iterator[Check]:
@@ -114,24 +132,34 @@ def _titles(config: Config) -> Iterator[Check]:
     for name, to in config.destinations.items():
         if to.host and to.title.strip() == ours:
             yield Check(
-                name=f"destination {name}",
+                name=gettext("destination {name}", name=name),
                 good=False,
-                found=f"has the same AE title as this node, {ours!r}",
-                remedy=f"AE titles must be unique: change [ae] title, or title in [destinations.{name}]",
+                found=gettext("has the same AE title as this node, {title}", title=repr(ours)),
+                remedy=gettext(
+                    "AE titles must be unique: change [ae] title, or title in [destinations.{name}]", name=name
+                ),
             )
 
 
 def _open_access(config: Config) -> Iterator[Check]:
     if not config.ae.callers and config.ae.address not in _LOOPBACK:
         yield _note(
-            f"[ae] callers is empty and address is {config.ae.address}: any system in the network may send images",
-            'list the accepted callers: callers = [{ title = "CT1", address = "10.1.2.0/24" }]',
+            gettext(
+                "[ae] callers is empty and address is {address}: any system in the network may send images",
+                address=config.ae.address,
+            ),
+            gettext(
+                "list the accepted callers: {example}", example='callers = [{ title = "CT1", address = "10.1.2.0/24" }]'
+            ),
         )
     web = config.web
     if web.enabled and web.address not in _LOOPBACK and web.certificate is None:
         yield _note(
-            f"[web] address is {web.address} without a certificate: passwords cross the network unencrypted",
-            "set certificate and key, or listen on 127.0.0.1 behind a reverse proxy",
+            gettext(
+                "[web] address is {address} without a certificate: passwords cross the network unencrypted",
+                address=web.address,
+            ),
+            gettext("set certificate and key, or listen on 127.0.0.1 behind a reverse proxy"),
         )
 
 
@@ -141,8 +169,12 @@ def _disk(config: Config) -> Iterator[Check]:
         yield Check(
             name="storage",
             good=False,
-            found=f"min_free_gib is {config.storage.min_free_gib:g}, the whole disk has {total:.0f} GiB",
-            remedy="every image is refused: lower [storage] min_free_gib, or use a larger disk",
+            found=gettext(
+                "min_free_gib is {limit}, the whole disk has {total} GiB",
+                limit=f"{config.storage.min_free_gib:g}",
+                total=f"{total:.0f}",
+            ),
+            remedy=gettext("every image is refused: lower [storage] min_free_gib, or use a larger disk"),
         )
 
 
@@ -155,16 +187,23 @@ def _keep_days(config: Config) -> Iterator[Check]:
         key = f"[destinations.{name}] keep_days = {to.keep_days:g}"
         sending = [rule for rule in config.rules if name in rule.destinations and rule.pipelines]
         if not sending:
-            yield _note(
-                f"{key} is about results, and no rule sends any there", "remove it, or use keep_days of the rule"
-            )
+            found = gettext("{key} is about results, and no rule sends any there", key=key)
+            yield _note(found, gettext("remove it, or use keep_days of the rule"))
             continue
         images = {rule.name: default if rule.keep_days == "default" else rule.keep_days for rule in sending}
         if (shortest := min(images.values())) > to.keep_days:
             rule = next(rule for rule, days in images.items() if days == shortest)
             yield _note(
-                f"{key} has no effect: rule {rule!r} keeps images for {shortest:g} days, and results stay with them",
-                f"set keep_days of the rule to {to.keep_days:g} or less, or remove that of the destination",
+                gettext(
+                    "{key} has no effect: rule {rule} keeps images for {days} days, and results stay with them",
+                    key=key,
+                    rule=repr(rule),
+                    days=f"{shortest:g}",
+                ),
+                gettext(
+                    "set keep_days of the rule to {days} or less, or remove that of the destination",
+                    days=f"{to.keep_days:g}",
+                ),
             )
 
 
@@ -173,8 +212,11 @@ def _quotas(config: Config) -> Iterator[Check]:
     for name, table in config.pipelines.items():
         if table.quota_gib and not any(name in rule.pipelines and rule.destinations for rule in config.rules):
             yield _note(
-                f"[pipelines.{name}] quota_gib = {table.quota_gib:g} deletes nothing: no rule sends its results",
-                "name a destination in the rule, or remove the quota",
+                gettext(
+                    "{key} deletes nothing: no rule sends its results",
+                    key=f"[pipelines.{name}] quota_gib = {table.quota_gib:g}",
+                ),
+                gettext("name a destination in the rule, or remove the quota"),
             )
 
 

@@ -8,11 +8,12 @@ import time
 import uuid
 from pathlib import Path
 
-from node.check_result import Check
+from node.check import Check
 from node.config import Config
 from node.errors import NodeError
 from node.ledger.engine import integrity_answer
 from node.service import open_storage
+from node.translation import gettext
 
 _PROBE_MIB = 64
 _SLOW_MIB_PER_SECOND = 50.0
@@ -25,15 +26,16 @@ def our_clock() -> Check:
     """Check that the kernel's clock is synchronised, by NTP, PTP or the host of a virtual machine."""
     state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))  # struct timex, modes = 0
     if state < 0:
-        return Check(name="clock", good=True, found=f"state not known ({os.strerror(ctypes.get_errno())})")
+        found = gettext("state not known ({reason})", reason=os.strerror(ctypes.get_errno()))
+        return Check(name="clock", good=True, found=found)
     if state == _TIME_ERROR:
         return Check(
             name="clock",
             good=True,
-            found="not synchronised, according to the kernel",
-            remedy="start chrony or systemd-timesyncd (on the host of a container); results carry these times",
+            found=gettext("not synchronised, according to the kernel"),
+            remedy=gettext("start chrony or systemd-timesyncd (on the host of a container); results carry these times"),
         )
-    return Check(name="clock", good=True, found="synchronised")
+    return Check(name="clock", good=True, found=gettext("synchronised"))
 
 
 def disk_speed(folder: Path) -> Check:
@@ -48,7 +50,7 @@ def disk_speed(folder: Path) -> Check:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        remedy = "correct [storage] folder, its rights or its free space"
+        remedy = gettext("correct [storage] folder, its rights or its free space")
         return Check(name="disk speed", good=False, found=f"{folder}: {error.strerror}", remedy=remedy)
     finally:
         probe.unlink(missing_ok=True)
@@ -57,8 +59,8 @@ def disk_speed(folder: Path) -> Check:
     return Check(
         name="disk speed",
         good=True,
-        found=f"{rate:.0f} MiB/s for synced writes",
-        remedy="receiving will be slow: use a local disk or SSD" if slow else "",
+        found=gettext("{rate} MiB/s for synced writes", rate=f"{rate:.0f}"),
+        remedy=gettext("receiving will be slow: use a local disk or SSD") if slow else "",
     )
 
 
@@ -74,10 +76,9 @@ def integrity(config: Config) -> Check:
     finally:
         engine.dispose()
     if engine.dialect.name != "sqlite":
-        return Check(name=name, good=True, found=f"PostgreSQL {answer[0]} answers; it checks its own files")
-    return Check(
-        name=name,
-        good=answer == ["ok"],
-        found="; ".join(answer[:3]),
-        remedy="" if answer == ["ok"] else "stop the node and move ledger.sqlite* away: it is rebuilt from the files",
-    )
+        found = gettext("PostgreSQL {version} answers; it checks its own files", version=answer[0])
+        return Check(name=name, good=True, found=found)
+    if answer == ["ok"]:
+        return Check(name=name, good=True, found=gettext("ok"))
+    remedy = gettext("stop the node and move ledger.sqlite* away: it is rebuilt from the files")
+    return Check(name=name, good=False, found="; ".join(answer[:3]), remedy=remedy)

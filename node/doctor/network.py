@@ -18,7 +18,8 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from node.check_result import Check
+from node.check import Check
+from node.check.network import answers_in
 from node.config import Config, Destination, DestinationTls
 from node.deliver import echo
 from node.deliver.association import Peer, Timeouts, associate
@@ -29,12 +30,19 @@ from node.ledger.association_endings import always_breaking_off
 from node.ledger.associations import last_calls
 from node.results.gate.check import SOP_CLASSES
 from node.service import open_storage
+from node.translation import gettext, marked
 
 _CLOCK_SECONDS = 5.0
 _HABIT, _HABIT_SHARE = 5, 0.9
 """Number and share of associations without a release from which this is a caller's habit."""
-_REFUSED = {1: "user rejection", 2: "no reason", 3: "SOP Class not supported", 4: "transfer syntax not supported"}
+_REFUSED = {
+    1: marked("user rejection"),
+    2: marked("no reason"),
+    3: marked("SOP Class not supported"),
+    4: marked("transfer syntax not supported"),
+}
 """Result of a presentation context, PS3.8 table 9-18."""
+_SILENT = marked("no answer")
 
 
 def _host_of(to: Destination) -> str | None:
@@ -53,11 +61,13 @@ def host_names(config: Config) -> Iterator[Check]:
         try:
             addresses = {str(answer[4][0]) for answer in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
         except OSError as error:
-            remedy = f"correct the name in {where}, or the name server in /etc/resolv.conf"
-            yield Check(name=f"host {host}", good=False, found=f"has no address ({error.strerror})", remedy=remedy)
+            found = gettext("has no address ({reason})", reason=error.strerror)
+            remedy = gettext("correct the name in {place}, or the name server in /etc/resolv.conf", place=where)
+            yield Check(name=gettext("host {name}", name=host), good=False, found=found, remedy=remedy)
         else:
             if addresses != {host}:
-                yield Check(name=f"host {host}", good=True, found=f"resolves to {', '.join(sorted(addresses))}")
+                found = gettext("resolves to {addresses}", addresses=", ".join(sorted(addresses)))
+                yield Check(name=gettext("host {name}", name=host), good=True, found=found)
 
 
 def reports(config: Config) -> Iterator[Check]:
@@ -67,9 +77,12 @@ def reports(config: Config) -> Iterator[Check]:
         if caller.host:
             there = Destination(title=caller.title, host=caller.host, port=caller.port, tls=tls)
             answer = echo(f"caller {caller.title}", there, config.ae.title)
-            found = f"{there.place} answers in {answer.seconds * 1000:.0f} ms" if answer.ok else answer.reason
-            remedy = "" if answer.ok else "correct host and port in [ae] callers: commitment reports are sent there"
-            yield Check(name=f"reports to {caller.title}", good=answer.ok, found=found, remedy=remedy)
+            found = answers_in(there.place, answer.seconds) if answer.ok else answer.reason
+            remedy = gettext("correct host and port in [ae] callers: commitment reports are sent there")
+            remedy = "" if answer.ok else remedy
+            yield Check(
+                name=gettext("reports to {title}", title=caller.title), good=answer.ok, found=found, remedy=remedy
+            )
 
 
 def callers(config: Config) -> Iterator[Check]:
@@ -86,13 +99,18 @@ def callers(config: Config) -> Iterator[Check]:
     for title in titles:
         if (call := last.get(title)) is not None:
             at = datetime.fromtimestamp(call.opened_at).astimezone().isoformat(" ", "seconds")
-            yield Check(name=f"caller {title}", good=True, found=f"last sent images at {at}, from {call.peer_address}")
+            found = gettext("last sent images at {time}, from {address}", time=at, address=call.peer_address)
+            yield Check(name=gettext("caller {title}", title=title), good=True, found=found)
         elif title not in destinations or destinations[title].commitment:
             yield Check(
-                name=f"caller {title}",
+                name=gettext("caller {title}", title=title),
                 good=True,
-                found="has sent no images yet, so it is not known whether it can reach this node",
-                remedy=f"send a C-ECHO from there to {config.ae.title.strip()}, port {config.ae.port} of this machine",
+                found=gettext("has sent no images yet, so it is not known whether it can reach this node"),
+                remedy=gettext(
+                    "send a C-ECHO from there to {title}, port {port} of this machine",
+                    title=config.ae.title.strip(),
+                    port=config.ae.port,
+                ),
             )
 
 
@@ -107,11 +125,19 @@ def habits(config: Config) -> Iterator[Check]:
     engine.dispose()
     for title, broken, ended in habitual:
         yield Check(
-            name=f"endings {title}",
+            name=gettext("endings {title}", title=title),
             good=True,
-            found=f"{broken} of {ended} associations ended without a release; each of their series waits "
-            f"{config.series.gap_seconds:g} s, and its report says that images may be missing",
-            remedy=f"if it ends every transfer this way, set aborts_after_transfer = true for {title} in [ae] callers",
+            found=gettext(
+                "{broken} of {ended} associations ended without a release; each of their series waits {seconds} s, "
+                "and its report says that images may be missing",
+                broken=broken,
+                ended=ended,
+                seconds=f"{config.series.gap_seconds:g}",
+            ),
+            remedy=gettext(
+                "if it ends every transfer this way, set aborts_after_transfer = true for {title} in [ae] callers",
+                title=title,
+            ),
         )
 
 
@@ -150,20 +176,25 @@ def _used_classes(config: Config, name: str, to: Destination) -> dict[UID, str]:
 
 def _accepted(name: str, uid: UID, use: str, answered: list[PresentationContext]) -> Check:
     accepted = [UID(c.transfer_syntax[0]).name for c in answered if c.result == 0]
-    where = f"destination {name}, {uid.name} ({use})"
+    where = gettext("destination {name}, {sop_class} ({use})", name=name, sop_class=uid.name, use=use)
     if accepted:
-        return Check(name=where, good=True, found=f"accepted in {' and '.join(accepted)}")
-    reasons = dict.fromkeys(_REFUSED.get(c.result or 0, "no answer") for c in answered)
-    remedy = f"ask its administrator to allow this SOP Class, or remove {use!r} from [destinations.{name}]"
-    return Check(name=where, good=False, found=f"refused: {', '.join(reasons)}", remedy=remedy)
+        listed = gettext(" and ").join(accepted)
+        return Check(name=where, good=True, found=gettext("accepted in {syntaxes}", syntaxes=listed))
+    reasons = dict.fromkeys(gettext(_REFUSED.get(c.result or 0, _SILENT)) for c in answered)
+    remedy = gettext(
+        "ask its administrator to allow this SOP Class, or remove {use} from [destinations.{name}]",
+        use=repr(use),
+        name=name,
+    )
+    return Check(name=where, good=False, found=gettext("refused: {reasons}", reasons=", ".join(reasons)), remedy=remedy)
 
 
 def their_clock(config: Config, name: str) -> Check:
     """Compare the clock of a DICOMweb service with ours; DICOM does not report the time."""
-    to, line = config.destinations[name], f"clock of {name}"
+    to, line = config.destinations[name], gettext("clock of {name}", name=name)
     if not to.url:
         kind = "HL7" if to.hl7 else "FHIR" if to.fhir else "DICOM"
-        found = "a folder has none" if to.folder else f"{kind} does not report it"
+        found = gettext("a folder has none") if to.folder else gettext("{protocol} does not report it", protocol=kind)
         return Check(name=line, good=True, found=found)
     try:
         with service(name, to, Timeouts()) as client:
@@ -172,9 +203,10 @@ def their_clock(config: Config, name: str) -> Check:
             middle = (before + time.time()) / 2
         offset = parsedate_to_datetime(date).timestamp() + 0.5 - middle  # Date is truncated to seconds
     except DeliveryError:
-        return Check(name=line, good=True, found="not known: the service does not answer")
+        return Check(name=line, good=True, found=gettext("not known: the service does not answer"))
     except ValueError:
-        return Check(name=line, good=True, found="not known: its responses have no Date header")
+        return Check(name=line, good=True, found=gettext("not known: its responses have no Date header"))
     far = abs(offset) > _CLOCK_SECONDS
-    remedy = "synchronise both clocks with NTP; times in results and audit trail disagree" if far else ""
-    return Check(name=line, good=not far, found=f"{offset:+.0f} s from this machine", remedy=remedy)
+    remedy = gettext("synchronise both clocks with NTP; times in results and audit trail disagree") if far else ""
+    found = gettext("{seconds} s from this machine", seconds=f"{offset:+.0f}")
+    return Check(name=line, good=not far, found=found, remedy=remedy)

@@ -11,12 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from node.check_result import Check
+from node.check import Check
 from node.config import Config
 from node.demo.images import Truth
 from node.demo.phantom import write_brain_flair, write_chest_ct
 from node.errors import GateError, NodeError
 from node.inference.devices import device_names
+from node.translation import decimal, gettext
 
 _PHANTOMS: dict[str, Callable[[Path], Truth]] = {
     "CT": lambda folder: write_chest_ct(folder, matrix=288),
@@ -34,11 +35,12 @@ def try_pipelines(config: Config, config_path: Path, pipelines: Sequence[dict[st
 
 
 def _try(config: Config, config_path: Path, pipeline: dict[str, Any], below: Path) -> Check:
-    name, line = pipeline["name"], f"self-test of {pipeline['name']}"
+    name, line = pipeline["name"], gettext("self-test of {name}", name=pipeline["name"])
     wanted = pipeline["needs"]["modalities"]
     modality = next((m for m in _PHANTOMS if m in wanted), None)
     if modality is None:
-        return Check(name=line, good=True, found=f"not run: no synthetic series for {', '.join(wanted)}")
+        found = gettext("not run: no synthetic series for {modalities}", modalities=", ".join(wanted))
+        return Check(name=line, good=True, found=found)
     folder = below / modality
     if not folder.exists():
         _PHANTOMS[modality](folder)
@@ -54,18 +56,27 @@ def _try(config: Config, config_path: Path, pipeline: dict[str, Any], below: Pat
             [*command, name, str(folder)], capture_output=True, text=True, errors="replace", timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        remedy = "use a faster device, or raise [jobs] run_timeout_seconds"
-        return Check(name=line, good=False, found=f"took more than {limit:g} s on {device}", remedy=remedy)
+        found = gettext("took more than {seconds} s on {device}", seconds=f"{limit:g}", device=device)
+        remedy = gettext("use a faster device, or raise [jobs] run_timeout_seconds")
+        return Check(name=line, good=False, found=found, remedy=remedy)
     if result.returncode not in (0, GateError.exit_code) or not result.stdout:
         why = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
-        remedy = f"run `ainode try {name} FOLDER` with your own images; check the pipeline, its weights and memory"
+        remedy = gettext(
+            "run `ainode try {name} FOLDER` with your own images; check the pipeline, its weights and memory", name=name
+        )
         return Check(name=line, good=False, found=why, remedy=remedy)
     (series,) = json.loads(result.stdout)["series"]
-    found = (
-        f"{series['outcome']} on {modality} phantom, {series['lesions']} lesions, {series['seconds']:.1f} s on {device}"
-        f" ({time.monotonic() - started:.0f} s including loading)"
+    found = gettext(
+        "{outcome} on {modality} phantom, {lesions} lesions, {seconds} s on {device} ({whole} s including loading)",
+        outcome=gettext(series["outcome"]),
+        modality=modality,
+        lesions=series["lesions"],
+        seconds=decimal(f"{series['seconds']:.1f}"),
+        device=device,
+        whole=f"{time.monotonic() - started:.0f}",
     )
     if series["fault"]:
-        remedy = "the node would quarantine this result; report it to the author of the pipeline"
-        return Check(name=line, good=False, found=f"{found}; not valid: {series['fault']}", remedy=remedy)
+        found = gettext("{result}; not valid: {fault}", result=found, fault=series["fault"])
+        remedy = gettext("the node would quarantine this result; report it to the author of the pipeline")
+        return Check(name=line, good=False, found=found, remedy=remedy)
     return Check(name=line, good=True, found=f"{found} {series['reason']}".rstrip())

@@ -175,12 +175,18 @@ def draw_page(
         *([pdf_link(analysis.link, 8), Spacer(0, 4)] if analysis.link else []),
         pdf_text(gettext("Made by {made_with}, {node}, {at}.", **_origin(made_with, at)), 7),
         pdf_text(gettext("From {images} images of series {series}.", **of), 7),
-        *([] if all(map(typeface.embeds, texts)) else [pdf_text(gettext(_LETTERS), 7)]),
+        *([] if all(map(typeface.embeds, texts)) else [pdf_text(text, 7) for text in _letters()]),
         pdf_text(gettext(_REVIEW), 7),
     ]
     width, height = A4[0] - 2 * _MARGIN - 12, A4[1] - 2 * _MARGIN - 12
     page = KeepInFrame(width, height, story, mode="shrink")
     return pdf_file([page], title=title, margin=_MARGIN)
+
+
+def _letters() -> tuple[str, ...]:
+    """Return what letters this page lacks; in English as well where the sentence itself is in such letters."""
+    text = gettext(_LETTERS)
+    return (text,) if typeface.embeds(text) else (text, _LETTERS)
 
 
 def _origin(made_with: str, at: datetime) -> dict[str, str]:

@@ -18,7 +18,7 @@ from certificates import Authority
 from fleet_machines import SERIES, STUDY, FleetMachine, issue
 from receivers import until
 
-from node import check
+from node.check import network
 from node.errors import AbsentFileError, PlatformError
 from node.fleet import file_client
 from node.fleet.file_client import new_client
@@ -391,14 +391,14 @@ def test_a_renewed_certificate_is_used_without_a_restart(machines: list[FleetMac
 
 def test_check_asks_every_file_service_for_an_answer(machines: list[FleetMachine], tmp_path: Path) -> None:
     a, b = machines
-    [nobody] = check._file_services(b.config)
+    [nobody] = network.files_of_others(b.config)
     assert (nobody.good, nobody.found) == (True, "no file service is running")
     a.serve()
-    [served] = check._file_services(b.config)
+    [served] = network.files_of_others(b.config)
     assert (served.good, served.found) == (True, f"https://127.0.0.1:{a.fleet.port}: serves files to this machine")
     stranger = Authority(tmp_path / "stranger")
     issue(stranger, "eve")
     own = {"certificate": stranger.pem("eve"), "key": stranger.key("eve")}
-    [refused] = check._file_services(b.config.model_copy(update={"fleet": b.fleet.model_copy(update=own)}))
+    [refused] = network.files_of_others(b.config.model_copy(update={"fleet": b.fleet.model_copy(update=own)}))
     assert not refused.good
     assert "compare [fleet] host" in refused.remedy

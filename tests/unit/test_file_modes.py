@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from supervised import Supervised
 
 from node.__main__ import main
-from node.check import secrets_check
+from node.check.machine import secrets as secrets_check
 from node.config import parse
 from node.log import StudyLog, about
 from node.service import open_storage

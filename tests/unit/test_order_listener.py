@@ -17,7 +17,7 @@ from hl7.client import MLLPClient
 from hl7_orders import Listening, answer_of, listening, merge, order
 
 from node.__main__ import main
-from node.check import _orders
+from node.check.network import orders as _orders
 from node.config import parse
 from node.doctor.lint import lint
 from node.errors import ConfigError

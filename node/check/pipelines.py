@@ -1,0 +1,69 @@
+"""Checks of pipelines: whether they load, with which weights, and whether their version is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from node.check.result import Check
+from node.config import Config
+from node.errors import NodeError
+from node.inference.pipeline_description import PipelineDescription
+from node.inference.pipeline_process import describe
+from node.inference.tested_version import acceptance_refusal
+from node.reasons import reason_text
+from node.service import open_storage
+from node.translation import gettext
+
+
+def describe_pipelines(config: Config) -> Iterator[dict[str, Any]]:
+    """Name, algorithm, needs and weights digest of every pipeline, or the ``error`` of loading it; one by one."""
+    for name in config.pipelines:
+        try:
+            licence = {"license": of} if (of := config.pipelines[name].license) else {}
+            yield {"name": name, **asdict(describe(name, config)), **licence}
+        except NodeError as error:
+            yield {"name": name, "error": str(error)}
+
+
+def pipeline(entry: dict[str, Any]) -> Check:
+    """Check that a pipeline loads; ``entry``: one of ``describe_pipelines``."""
+    name = gettext("pipeline {name}", name=entry["name"])
+    if "error" in entry:
+        return Check(name=name, good=False, found=entry["error"])
+    algorithm = f"{entry['algorithm']} {entry['version']}"
+    if entry["weights_sha256"]:
+        digest = f"{entry['weights_sha256'][:12]}..."
+        found = gettext("{algorithm}, weights SHA-256 {digest}", algorithm=algorithm, digest=digest)
+    else:
+        found = gettext("{algorithm}, without weights", algorithm=algorithm)
+    found += gettext(", licence {licence}", licence=entry["license"]) if entry.get("license") else ""
+    return Check(name=name, good=True, found=found)
+
+
+def acceptance(config: Config, entry: dict[str, Any]) -> Iterator[Check]:
+    """Say whether the version of a pipeline that needs an acceptance report has one."""
+    name = entry["name"]
+    table = config.pipelines.get(name)
+    if table is None or not table.require_acceptance or "error" in entry:
+        return
+    description = PipelineDescription.received(entry)
+    try:
+        engine, _ = open_storage(config)
+        with engine.connect() as connection:
+            refusal = acceptance_refusal(connection, name, table, description)
+        engine.dispose()
+    except (NodeError, SQLAlchemyError) as error:
+        yield Check(name=gettext("acceptance {name}", name=name), good=False, found=str(error))
+        return
+    if refusal is None:
+        found = gettext("an approved report allows this version to send results")
+        yield Check(name=gettext("acceptance {name}", name=name), good=True, found=found)
+        return
+    remedy = gettext(
+        "its results are kept in shadow: ainode accept {name} FOLDER, then ainode acceptance approve REPORT", name=name
+    )
+    yield Check(name=gettext("acceptance {name}", name=name), good=True, found=reason_text(refusal), remedy=remedy)
