@@ -46,9 +46,9 @@ from node.cli import (
 )
 from node.cli import init as first_run
 from node.cli import web as dashboard
-from node.cli.options import config_option, echo, json_option, load, print_json, progress_bar
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json, progress_bar
 from node.errors import ConfigError, GateError, NodeError, PipelineError, PlatformError
-from node.translation import language_of_environment
+from node.translation import gettext, language_of_environment
 from node.wording import NOTICE
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def run(config_path: Path, only: str | None) -> None:
 @main.command()
 @config_option
 @json_option
+@in_language_of_user
 def pipelines(*, config_path: Path, as_json: bool) -> None:
     """List the pipelines with input requirements and weights."""
     from node.check import describe_pipelines
@@ -145,11 +146,11 @@ def pipelines(*, config_path: Path, as_json: bool) -> None:
     for entry in entries:
         echo(f"{entry['name']}: {entry.get('error') or entry['algorithm'] + ' ' + entry['version']}")
         if entry.get("needs"):
-            echo(f"  needs: {needs_text(entry['needs'])}")
+            echo(gettext("  needs: {needs}", needs=needs_text(entry["needs"])))
         if entry.get("license"):
-            echo(f"  licence: {entry['license']}")
+            echo(gettext("  licence: {licence}", licence=entry["license"]))
         if entry.get("weights_sha256"):
-            echo(f"  weights SHA-256: {entry['weights_sha256']}")
+            echo(gettext("  weights SHA-256: {digest}", digest=entry["weights_sha256"]))
 
 
 @main.command("try")

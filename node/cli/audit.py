@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
 from node.errors import LedgerError
+from node.translation import gettext
 
 
 @click.group()
@@ -19,6 +20,7 @@ def audit() -> None:
 @config_option
 @json_option
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@in_language_of_user
 def verify(*, config_path: Path, as_json: bool, file: Path | None) -> None:
     """Check that no line of the audit file was changed or removed.
 
@@ -38,4 +40,4 @@ def verify(*, config_path: Path, as_json: bool, file: Path | None) -> None:
             f"{path}: the hash chain is broken at {len(faults)} line(s); compare with the syslog server's copy"
         )
     if not as_json:
-        echo(f"{path}: the hash chain is intact")
+        echo(gettext("{path}: the hash chain is intact", path=path))

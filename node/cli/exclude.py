@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, echo, load, local_user
+from node.cli.options import config_option, echo, in_language_of_user, load, local_user
+from node.translation import gettext, ngettext
 
 
 @click.command()
@@ -14,6 +15,7 @@ from node.cli.options import config_option, echo, load, local_user
 @click.option("--reason", help="Why; it is kept in the audit trail. Needed unless --undo is given.")
 @click.option("--undo", is_flag=True, help="Put excluded images back into their series.")
 @click.argument("images", metavar="SOP_UID...", nargs=-1, required=True)
+@in_language_of_user
 def exclude(config_path: Path, *, reason: str | None, undo: bool, images: tuple[str, ...]) -> None:
     """Take images out of a held series.
 
@@ -33,7 +35,12 @@ def exclude(config_path: Path, *, reason: str | None, undo: bool, images: tuple[
                 study = include_image(connection, uid, who=local_user())
             else:
                 study = exclude_image(connection, uid, who=local_user(), why=str(reason))
-    echo(f"{len(images)} images {'included' if undo else 'excluded'}; `ainode explain {study}` shows the new decision")
+    done = (
+        ngettext("{number} image included", "{number} images included", len(images))
+        if undo
+        else ngettext("{number} image excluded", "{number} images excluded", len(images))
+    )
+    echo(gettext("{done}; `ainode explain {study}` shows the new decision", done=done, study=study))
 
 
 VERBS = (exclude,)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
 from node.errors import ConfigError, DeliveryError, NotFoundError
+from node.translation import gettext, ngettext
 
 
 @click.command()
@@ -25,6 +26,7 @@ from node.errors import ConfigError, DeliveryError, NotFoundError
 @click.option("--modality", multiple=True, help="Fetch these modalities. Repeatable.  [those that a rule matches]")
 @click.option("--dry-run", is_flag=True, help="Show what would be fetched.")
 @click.argument("destination")
+@in_language_of_user
 def fetch(
     *, config_path: Path, as_json: bool, listed: Path | None, days: int | None, modality: tuple[str, ...],
     dry_run: bool, destination: str, **named: tuple[str, ...],
@@ -60,12 +62,23 @@ def fetch(
                 fetched = FetchedSeries(series=series) if dry_run else archive.fetch(series)
                 results.append(fetched.series)
                 faults += filter(None, [fetched.error])
-                line = f"{series.modality} {series.series_instance_uid}: {fetched.series.here} of {series.there} images"
+                line = gettext(
+                    "{modality} {series}: {here} of {there} images",
+                    modality=series.modality,
+                    series=series.series_instance_uid,
+                    here=fetched.series.here,
+                    there=series.there,
+                )
                 echo("; ".join(filter(None, [line, fetched.error])), err=as_json)
     if as_json:
         print_json([asdict(series) for series in results])
     else:
-        echo(f"{len(results)} series {'to fetch' if dry_run else 'fetched'}")
+        number = len(results)
+        echo(
+            ngettext("{number} series to fetch", "{number} series to fetch", number)
+            if dry_run
+            else ngettext("{number} series fetched", "{number} series fetched", number)
+        )
     if faults:
         raise DeliveryError(f"{len(faults)} studies or series are missing; first: {faults[0]}")
 

@@ -7,14 +7,22 @@ from typing import Any
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
+from node.translation import gettext, marked, ngettext
+from node.translation.cells import padded
 
 _MACHINE = 8
 """Characters of a machine's id that are shown."""
 _REMEDY = {
-    "incoming": "send the series again",
-    "conflicts": "send the series again",
-    "results": "what was not delivered is made again",
+    "incoming": marked("send the series again"),
+    "conflicts": marked("send the series again"),
+    "results": marked("what was not delivered is made again"),
+}
+_REMADE = marked("it is made again")
+_BUSY = {
+    "receiver": marked("{number} open associations"),
+    "worker": marked("{number} running attempts"),
+    "sender": marked("{number} running attempts"),
 }
 
 
@@ -22,6 +30,7 @@ _REMEDY = {
 @config_option
 @json_option
 @click.option("--abandon", metavar="MACHINE", help="Treat this machine (name or id) as gone for good, with its disk.")
+@in_language_of_user
 def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
     """List the processes of all machines that share this ledger.
 
@@ -35,42 +44,66 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
     engine, _ = open_storage(load(config_path))
     if abandon is not None:
         abandoned = abandon_machine(engine, abandon)
-        lost = f"{abandoned.receivers} lost receivers of {abandon} are not waited for any more"
-        echo(f"{lost}; what its disk holds is not recorded, and files with a copy there get another one")
+        echo(
+            ngettext(
+                "{number} lost receiver of {machine} is not waited for any more; what its disk holds is not recorded, "
+                "and files with a copy there get another one",
+                "{number} lost receivers of {machine} are not waited for any more; what its disk holds is not "
+                "recorded, and files with a copy there get another one",
+                abandoned.receivers,
+                machine=abandon,
+            )
+        )
         for folder in abandoned.folders:
-            echo(f"no other machine has {folder}; {_REMEDY.get(folder.partition('/')[0], 'it is made again')}")
+            remedy = gettext(_REMEDY.get(folder.partition("/")[0], _REMADE))
+            echo(gettext("no other machine has {folder}; {remedy}", folder=folder, remedy=remedy))
         return
     members, missing = read(engine), missing_copies(engine)
     if as_json:
         print_json(members)
         return
     for member in members:
+        role, state = member["role"], member["state"]
+        of = member | {
+            "role": padded(gettext(role), 9),
+            "machine": member["machine"][:_MACHINE],
+            "state": gettext(state) + _busy(member),
+            "seconds": f"{member['beat_age_seconds']:.0f}",
+        }
         parts = (
-            f"{member['role']:9} {member['host']} ({member['machine'][:_MACHINE]}), process {member['pid']}",
-            f"version {member['version']}, tables {member['revision']}",
-            f"{member['state']}{_busy(member)}, beat {member['beat_age_seconds']:.0f} s ago",
+            gettext("{role} {host} ({machine}), process {pid}", **of),
+            gettext("version {version}, tables {revision}", **of),
+            gettext("{state}, beat {seconds} s ago", **of),
         )
         echo("; ".join(parts))
         if member["devices"]:
-            pipelines = ", ".join(member["pipelines"]) or "no pipeline"
-            echo(f"{'':9} {pipelines} on {', '.join(member['devices'])}")
+            pipelines = ", ".join(member["pipelines"]) or gettext("no pipeline")
+            devices = ", ".join(member["devices"])
+            echo(f"{'':9} " + gettext("{pipelines} on {devices}", pipelines=pipelines, devices=devices))
         if member["files_url"]:
-            echo(f"{'':9} serves its files at {member['files_url']}")
+            echo(f"{'':9} " + gettext("serves its files at {url}", url=member["files_url"]))
     if missing.files:
-        echo(f"{missing.files} files have one copy only; the second one is being made, or waits for another machine")
+        echo(
+            ngettext(
+                "{number} file has one copy only; the second one is being made, or waits for another machine",
+                "{number} files have one copy only; the second one is being made, or waits for another machine",
+                missing.files,
+            )
+        )
     if not members:
-        echo("no process is running")
+        echo(gettext("no process is running"))
 
 
 def _busy(member: dict[str, Any]) -> str:
-    what = {"receiver": "open associations", "worker": "running attempts", "sender": "running attempts"}
-    return f", {member['busy']} {what[member['role']]}" if member["role"] in what else ""
+    text = _BUSY.get(member["role"], "")
+    return ", " + gettext(text, number=member["busy"]) if text else ""
 
 
 @click.command()
 @config_option
 @click.argument("machine")
 @click.option("--undo", is_flag=True, help="Let the machine work again.")
+@in_language_of_user
 def drain(*, config_path: Path, machine: str, undo: bool) -> None:
     """Have a machine finish its work and begin nothing.
 
@@ -83,10 +116,10 @@ def drain(*, config_path: Path, machine: str, undo: bool) -> None:
 
     engine, _ = open_storage(load(config_path))
     if undo:
-        echo(f"{', '.join(machines.end_drain(engine, machine))}: works again")
+        echo(gettext("{machines}: works again", machines=", ".join(machines.end_drain(engine, machine))))
         return
     names = ", ".join(machines.drain(engine, machine))
-    echo(f"{names}: finishes its work and begins nothing; `ainode fleet` shows what is left")
+    echo(gettext("{machines}: finishes its work and begins nothing; `ainode fleet` shows what is left", machines=names))
 
 
 VERBS = (fleet, drain)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.options import echo
+from node.cli.new_settings import print_settings
+from node.cli.options import echo, in_language_of_user
 from node.errors import ConfigError, PlatformError
 from node.init.files import (
     SYSTEMD,
@@ -24,20 +25,21 @@ from node.init.files import (
 )
 from node.init.settings import Answers, filled_in, offered
 from node.init.viewers import VIEWERS, viewer_url
+from node.translation import gettext, marked
 
 if TYPE_CHECKING:
     from node.web.users import User
 
 _QUESTIONS: tuple[tuple[str, str, Any], ...] = (
-    ("title", "AE title of this node", "AINODE"),
-    ("port", "DICOM port of this node", 11112),
-    ("storage", "Folder for images, results and ledger", "/var/lib/ainode"),
-    ("pacs_title", "AE title of the PACS", None),
-    ("pacs_host", "Name or address of the PACS", None),
-    ("pacs_port", "DICOM port of the PACS", 104),
-    ("commitment", "Ask the PACS for Storage Commitment", False),
-    ("pipelines", "Pipelines, comma-separated", None),
-    ("web_user", "User of the dashboard (empty: no dashboard)", ""),
+    ("title", marked("AE title of this node"), "AINODE"),
+    ("port", marked("DICOM port of this node"), 11112),
+    ("storage", marked("Folder for images, results and ledger"), "/var/lib/ainode"),
+    ("pacs_title", marked("AE title of the PACS"), None),
+    ("pacs_host", marked("Name or address of the PACS"), None),
+    ("pacs_port", marked("DICOM port of the PACS"), 104),
+    ("commitment", marked("Ask the PACS for Storage Commitment"), False),
+    ("pipelines", marked("Pipelines, comma-separated"), None),
+    ("web_user", marked("User of the dashboard (empty: no dashboard)"), ""),
 )
 """Parameter, question, default."""
 _PLACEHOLDERS = {"pacs_title": "PACS", "pacs_host": "localhost"}
@@ -79,6 +81,7 @@ _PLACEHOLDERS = {"pacs_title": "PACS", "pacs_host": "localhost"}
 )
 @click.option("--yes", is_flag=True, help="Ask no questions; use defaults for options that are not given.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
+@in_language_of_user
 def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
     """Write config.toml for this site.
 
@@ -101,14 +104,25 @@ def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
         reachable_by_units(config_path, answers.folder)
     if certificate is not None and test_ca:
         authority = make_test_authority(certificate, host, force=force)
-        echo(f"created {authority} and {certificate}, for tests only")
-        echo(f"  move {authority.with_suffix('.key')} to another machine: it signs certificates that this node accepts")
+        echo(
+            gettext(
+                "created {authority} and {certificate}, for tests only", authority=authority, certificate=certificate
+            )
+        )
+        key = authority.with_suffix(".key")
+        echo("  " + gettext("move {key} to another machine: it signs certificates that this node accepts", key=key))
     elif certificate is not None:
         request = make_request(certificate, host, force=force)
-        echo(f"created {request}: have it signed, save the certificate as {certificate} and its authority")
-        echo("  as ca.pem in the same folder, then set [ae.tls] enabled = true")
+        echo(
+            gettext(
+                "created {request}: have it signed, save the certificate as {certificate} and its authority\n"
+                "  as ca.pem in the same folder, then set [ae.tls] enabled = true",
+                request=request,
+                certificate=certificate,
+            )
+        )
     write_config(config_path, config)
-    echo(f"wrote {config_path}")
+    echo(gettext("wrote {path}", path=config_path))
     if user is not None:
         _write_user(user, answers.folder)
     if answers.viewer_url:
@@ -116,7 +130,7 @@ def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
     if units:
         for done in install_units(options["unit_folder"] or SYSTEMD, config_path, answers.folder, answers.port):
             echo(done)
-    _print_settings(answers, config, config_path)
+    print_settings(answers, config, config_path)
 
 
 def _ask(options: dict[str, Any], shipped_text: str) -> None:
@@ -133,7 +147,7 @@ def _ask(options: dict[str, Any], shipped_text: str) -> None:
                 raise click.UsageError(f"--{name.replace('_', '-')} is needed with --yes")
             options[name] = usual
         elif options[name] is None and isinstance(usual, bool):
-            options[name] = click.confirm(question)
+            options[name] = click.confirm(gettext(question))
         elif options[name] is None:
 
             def parsed(typed: str, name: str = name, usual: Any = usual) -> Any:
@@ -142,7 +156,7 @@ def _ask(options: dict[str, Any], shipped_text: str) -> None:
                     _try(known | {name: value}, shipped_text)
                 return value
 
-            options[name] = click.prompt(question, default=usual, value_proc=parsed)
+            options[name] = click.prompt(gettext(question), default=usual, value_proc=parsed)
 
 
 def _try(known: dict[str, Any], shipped_text: str) -> None:
@@ -169,7 +183,7 @@ def _ask_for_viewer(options: dict[str, Any]) -> None:
     """Ask which viewer opens a study from the dashboard, where there is one, and for the address of the viewer."""
     if options["viewer"] is None and options["web_user"] and not options["yes"]:
         choice = click.prompt(
-            "Viewer in which the dashboard opens a study", "none", type=click.Choice(["none", *VIEWERS])
+            gettext("Viewer in which the dashboard opens a study"), "none", type=click.Choice(["none", *VIEWERS])
         )
         options["viewer"] = choice if choice in VIEWERS else None
     if options["viewer"] is None or options["viewer_address"] is not None:
@@ -183,13 +197,13 @@ def _ask_for_viewer(options: dict[str, Any]) -> None:
             viewer_url(viewer, typed)
         return typed
 
-    options["viewer_address"] = click.prompt(viewer.asked, value_proc=checked)
+    options["viewer_address"] = click.prompt(gettext(viewer.asked), value_proc=checked)
 
 
 def _print_viewer(url: str, remark: str) -> None:
-    echo(f"the page of a study will have a link to {url}")
+    echo(gettext("the page of a study will have a link to {url}", url=url))
     if remark:
-        echo(f"  {remark}")
+        echo(f"  {gettext(remark)}")
 
 
 def _ask_for_files(options: dict[str, Any]) -> tuple[bool, bool, bool]:
@@ -198,11 +212,11 @@ def _ask_for_files(options: dict[str, Any]) -> tuple[bool, bool, bool]:
         if options["csr"] is None and options["test_ca"] is None:
             kinds = click.Choice(["none", "request", "test"])
             kind = click.prompt(
-                "Certificate for DICOM TLS: create a request, or a test certificate", "none", type=kinds
+                gettext("Certificate for DICOM TLS: create a request, or a test certificate"), "none", type=kinds
             )
             options["csr"], options["test_ca"] = kind == "request", kind == "test"
         if options["units"] is None:
-            options["units"] = click.confirm("Install the systemd units (as root)")
+            options["units"] = click.confirm(gettext("Install the systemd units (as root)"))
     return bool(options["csr"]), bool(options["test_ca"]), bool(options["units"])
 
 
@@ -240,7 +254,7 @@ def _first_user(options: dict[str, Any]) -> User | None:
         with _retried():
             return make_user(name, "operate", typed)
 
-    return click.prompt("Password", hide_input=True, confirmation_prompt=True, value_proc=create)
+    return click.prompt(gettext("Password"), hide_input=True, confirmation_prompt=True, value_proc=create)
 
 
 def _write_user(user: User, folder: Path) -> None:
@@ -252,41 +266,5 @@ def _write_user(user: User, folder: Path) -> None:
         write_user(users_path(Web(), folder), user)
     except OSError as error:
         raise PlatformError(f"{folder}: {error.strerror}; run as root, or create the folder first") from error
-    echo(f"created dashboard user {user.name}; the dashboard will be at http://127.0.0.1:8080")
-
-
-def _address(towards: str) -> str:
-    """Return our address on the route to a host, or our name if there is no route; sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((towards, 9))
-        except OSError:
-            return socket.gethostname()
-        return str(probe.getsockname()[0])
-
-
-def _print_settings(answers: Answers, config: str, config_path: Path) -> None:
-    """Print the settings to enter on PACS and scanner."""
-    import torch
-    from pydicom.uid import UID
-
-    from node.config import parse
-    from node.pytorch_build import build_advice, has_nvidia_gpu
-    from node.results.gate.check import SOP_CLASSES
-
-    host = _address(answers.pacs_host)
-    kinds = sorted(parse(config).kinds("pacs") & SOP_CLASSES.keys())
-    classes = ", ".join(UID(SOP_CLASSES[kind]).name for kind in kinds)
-    transport = " over TLS" if answers.tls else ""
-    echo(f"\nEnter on the PACS ({answers.pacs_title} at {answers.pacs_host}:{answers.pacs_port}):")
-    echo(f"  DICOM node: AE title {answers.title}, host {host}, port {answers.port}{transport}")
-    echo(f"  allow it to store: {classes}, CT and MR Image Storage")
-    echo("  allow it to use: Verification" + (", Storage Commitment Push Model" if answers.commitment else ""))
-    if answers.commitment:
-        echo(f"  send Storage Commitment reports to {answers.title} at {host}:{answers.port}")
-    echo("\nEnter on the scanner, or as a forwarding rule of the PACS:")
-    echo(f"  store destination: AE title {answers.title}, host {host}, port {answers.port}{transport}")
-    echo("\nThen:")
-    if advice := build_advice(torch.__version__, torch.version.cuda, has_gpu=has_nvidia_gpu()):
-        echo(f"  {advice}")
-    echo(f"  ainode doctor --config {config_path}")
+    address = "http://127.0.0.1:8080"
+    echo(gettext("created dashboard user {name}; the dashboard will be at {address}", name=user.name, address=address))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
+from node.translation import gettext
 
 if TYPE_CHECKING:
     from node.ledger.order_messages import Receipt
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--rejected", is_flag=True, help="List the messages that were not accepted, and why.")
 @click.option("--content", is_flag=True, help="With --rejected, print what is kept of each; it names patients.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most lines.")
+@in_language_of_user
 def orders(*, config_path: Path, as_json: bool, of_messages: bool, rejected: bool, content: bool, limit: int) -> None:
     """List the latest orders of the information system.
 
@@ -51,9 +53,15 @@ def orders(*, config_path: Path, as_json: bool, of_messages: bool, rejected: boo
     for one in latest:
         _echo_order(one)
     for study in changed:
-        echo(f"study {study.study_instance_uid}: its patient had a {study.kind} that its images do not have")
+        echo(
+            gettext(
+                "study {study}: its patient had a {kind} that its images do not have",
+                study=study.study_instance_uid,
+                kind=study.kind,
+            )
+        )
     if not latest:
-        echo("no orders")
+        echo(gettext("no orders"))
 
 
 def _message(one: Receipt, *, content: bool) -> dict[str, object]:
@@ -66,15 +74,22 @@ def _echo_messages(messages: list[Receipt], *, content: bool) -> None:
     from node.operate.explain import clock
 
     for one in messages:
-        named = f"{one.kind or 'unreadable'} {one.control_id}".rstrip()
-        echo(f"{clock(one.received_at)}  {one.answer}  {named} of {one.sender or 'nobody'} at {one.peer_address}")
+        kind = one.kind or gettext("unreadable")
+        named = f"{kind} {one.control_id}".rstrip()
+        sender = gettext(
+            "{message} of {sender} at {address}",
+            message=named,
+            sender=one.sender or gettext("nobody"),
+            address=one.peer_address,
+        )
+        echo(f"{clock(one.received_at)}  {one.answer}  {sender}")
         if one.reason:
             echo(f"  {one.reason}")
         if content:
             for line in (one.content or b"").decode("latin-1").replace("\n", "\r").split("\r"):
                 echo(f"    {line}")
     if not messages:
-        echo("no messages")
+        echo(gettext("no messages"))
 
 
 def _echo_order(one: Order) -> None:
@@ -82,11 +97,17 @@ def _echo_order(one: Order) -> None:
 
     keys, values = one.keys, one.values
     what = " ".join(filter(None, (values.procedure_code, values.procedure and repr(values.procedure))))
-    echo(f"{clock(one.updated_at)}  {values.priority or 'no priority'}, {what or 'no procedure'}, {one.state}")
-    named = {"accession": keys.accession, "placer": keys.placer, "filler": keys.filler, "patient": keys.patient_id}
-    echo("  " + ", ".join(f"{name} {value}" for name, value in named.items() if value))
+    shown = (values.priority or gettext("no priority"), what or gettext("no procedure"), gettext(one.state))
+    echo(f"{clock(one.updated_at)}  {', '.join(shown)}")
+    named = {
+        gettext("accession {value}"): keys.accession,
+        gettext("placer {value}"): keys.placer,
+        gettext("filler {value}"): keys.filler,
+        gettext("patient {value}"): keys.patient_id,
+    }
+    echo("  " + ", ".join(name.format(value=value) for name, value in named.items() if value))
     if values.reason:
-        echo(f"  reason: {values.reason}")
+        echo(gettext("  reason: {reason}", reason=values.reason))
 
 
 VERBS = (orders,)

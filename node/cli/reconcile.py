@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
 from node.errors import DeliveryError
+from node.translation import ngettext
 
 
 @click.command()
@@ -19,6 +20,7 @@ from node.errors import DeliveryError
 @click.option("--days", default=7, show_default=True, help="Number of days to look back.")
 @click.option("--send-again", is_flag=True, help="Re-send objects that the destination no longer has.")
 @click.argument("destination")
+@in_language_of_user
 def reconcile(*, config_path: Path, as_json: bool, days: int, send_again: bool, destination: str) -> None:
     """Find series and results that only one side has.
 
@@ -44,7 +46,16 @@ def reconcile(*, config_path: Path, as_json: bool, days: int, send_again: bool, 
             sorted(reconciliation.lost, key=lambda item: item.job_id), lambda item: item.job_id
         ):
             jobs.send_again(job_id, destination, [item.sop_instance_uid for item in lost])
-        echo(f"{len(reconciliation.lost)} objects will be sent to {destination} again", err=as_json)
+        number = len(reconciliation.lost)
+        echo(
+            ngettext(
+                "{number} object will be sent to {destination} again",
+                "{number} objects will be sent to {destination} again",
+                number,
+                destination=destination,
+            ),
+            err=as_json,
+        )
     if reconciliation.never_received or (reconciliation.lost and not send_again):
         raise DeliveryError(
             f"{destination}: {len(reconciliation.never_received)} series never received, "

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, local_user, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, local_user, print_json
 from node.errors import LedgerError, NodeError
+from node.translation import gettext
 
 
 @click.group()
@@ -47,6 +48,7 @@ def export(*, config_path: Path, since: datetime | None) -> None:
 @json_option
 @click.option("--key", "keys", multiple=True, help="Public key that may have signed; several times for several keys.")
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@in_language_of_user
 def verify(*, config_path: Path, as_json: bool, keys: tuple[str, ...], file: Path | None) -> None:
     """Check that no decision record was changed, removed or reordered.
 
@@ -69,11 +71,18 @@ def verify(*, config_path: Path, as_json: bool, keys: tuple[str, ...], file: Pat
         for fault in verification.faults:
             echo(fault)
         if verification.last is None:
-            echo("there are no records")
+            echo(gettext("there are no records"))
         else:
-            echo(f"records {verification.first} to {verification.last}; SHA-256 of the last: {verification.digest}")
+            echo(
+                gettext(
+                    "records {first} to {last}; SHA-256 of the last: {digest}",
+                    first=verification.first,
+                    last=verification.last,
+                    digest=verification.digest,
+                )
+            )
         for key, number in verification.keys.items():
-            echo(f"{number} signed with key {key}")
+            echo(gettext("{number} signed with key {key}", number=number, key=key))
     if verification.faults:
         raise LedgerError(f"{len(verification.faults)} faults in the decision records; compare with an earlier export")
 
@@ -102,4 +111,4 @@ def anonymize(*, config_path: Path, reason: str) -> None:
             raise NodeError("there is no key of patients: no record was written since it was destroyed")
         text = f"destroyed the key of patients in decision records: {given}"
         add_notice(connection, NoticeKind.ACT, who=local_user(), detail=text)
-    echo("the key is destroyed; records from now on have a new one")
+    echo(gettext("the key is destroyed; records from now on have a new one"))

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
 
 
 @click.command()
 @config_option
 @json_option
 @click.option("--studies", default=20, show_default=True, help="Number of entries to list.")
+@in_language_of_user
 def retention(*, config_path: Path, as_json: bool, studies: int) -> None:
     """Show what will be purged when and why, and what is held back. Nothing is purged by this command."""
     from node.ledger.clock import ledger_clock

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json, progress_bar
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json, progress_bar
+from node.translation import gettext, ngettext
+from node.translation.cells import cells, padded
 
 if TYPE_CHECKING:
     from node.config import Config
@@ -42,6 +44,7 @@ def rules() -> None:
 @json_option
 @click.option("--sender", metavar="TITLE@ADDRESS", help="Assumed sender of the files, for rules with senders.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@in_language_of_user
 def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[Path, ...]) -> None:
     """Show which rules match series in files and folders, and why.
 
@@ -49,13 +52,12 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
 
     Each study is assumed to be complete and just received.
     """
-    from node.config import FORWARD
     from node.ledger.engine import now
     from node.operate.characteristics import characteristic_lines
     from node.operate.explain_text import describe_trace
     from node.reasons import reason_text, trace_in_words
     from node.routing.replay_decisions import SeriesFiles, characteristics_of_files, decide_files
-    from node.routing.rules import PRIORITIES, Origin
+    from node.routing.rules import Origin
     from node.studies.attributes import attributes
     from node.studies.folder import file_reader, series_below
 
@@ -92,24 +94,35 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     if as_json:
         print_json(answers)
         return
-    priorities = {number: word for word, number in PRIORITIES.items()}
     for answer in answers:
         header = headers[answer["study_instance_uid"], answer["series_instance_uid"]]
-        echo(f"series {answer['series_instance_uid']}, {answer['images']} images")
+        of = {"series": answer["series_instance_uid"], "images": answer["images"]}
+        echo(gettext("series {series}, {images} images", **of))
         echo(f"  {header['Modality']} {header['SeriesDescription']!r}")
         for line in characteristic_lines(answer["characteristics"]):
             echo(f"  {line}")
-        echo(f"  {answer['outcome']}: {answer['reason']}")
+        echo(f"  {gettext(answer['outcome'])}: {answer['reason']}")
         for route in answer["routes"]:
-            if route["shadow"]:
-                echo(f"  -> {route['pipeline']}, tried in shadow; results are sent to no destination")
-                continue
-            what = "images" if route["pipeline"] == FORWARD else f"{route['pipeline']}, results"
-            echo(f"  -> {what} to {_names(route['destinations'])} ({priorities[route['priority']]} priority)")
+            echo(f"  -> {_route(route)}")
         for line in describe_trace(answer["trace"]):
             echo(line)
     if skipped:
-        echo(f"{skipped} files are not DICOM")
+        echo(ngettext("{number} file is not DICOM", "{number} files are not DICOM", skipped))
+
+
+def _route(route: Mapping[str, Any]) -> str:
+    """Return what goes where, in words."""
+    from node.config import FORWARD
+    from node.routing.rules import PRIORITIES
+
+    pipeline = {"pipeline": route["pipeline"]}
+    if route["shadow"]:
+        return gettext("{pipeline}, tried in shadow; results are sent to no destination", **pipeline)
+    priority = next(word for word, number in PRIORITIES.items() if number == route["priority"])
+    to = {"destinations": _names(route["destinations"]), "priority": gettext(priority)}
+    if route["pipeline"] == FORWARD:
+        return gettext("images to {destinations} ({priority} priority)", **to)
+    return gettext("{pipeline}, results to {destinations} ({priority} priority)", **pipeline, **to)
 
 
 @rules.command()
@@ -117,6 +130,7 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
 @json_option
 @click.option("--since", type=_Span(), default="30d", show_default=True, help="Time to look back: 12h, 30d.")
 @click.argument("new_config", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@in_language_of_user
 def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) -> None:
     """List series that NEW_CONFIG would route differently.
 
@@ -130,9 +144,16 @@ def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) 
         return
     for change in replayed.changes:
         _echo_change(change)
-    echo(f"{replayed.series} series checked, {len(replayed.changes)} would be routed differently")
+    of = {"series": replayed.series, "changes": len(replayed.changes)}
+    echo(gettext("{series} series checked, {changes} would be routed differently", **of))
     if replayed.unreadable:
-        echo(f"{len(replayed.unreadable)} series no longer have a readable file")
+        echo(
+            ngettext(
+                "{number} series no longer has a readable file",
+                "{number} series no longer have a readable file",
+                len(replayed.unreadable),
+            )
+        )
 
 
 @click.command()
@@ -140,6 +161,7 @@ def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) 
 @click.option("--since", type=_Span(), default="30d", show_default=True, help="Time to look back: 12h, 30d.")
 @click.option("--rule", metavar="NAME", help="Only series that this rule matches.")
 @click.option("--apply", is_flag=True, help="Route the series; without it they are only listed.")
+@in_language_of_user
 def reroute(*, config_path: Path, since: float, rule: str | None, apply: bool) -> None:
     """Apply the present rules to series that were ignored.
 
@@ -160,9 +182,22 @@ def reroute(*, config_path: Path, since: float, rule: str | None, apply: bool) -
         _echo_change(change)
     if apply:
         engine, _ = open_storage(config)
-        echo(f"{reopen(engine, changes, clock_of(engine))} series are decided on again; `ainode explain` shows how")
+        again = reopen(engine, changes, clock_of(engine))
+        echo(
+            ngettext(
+                "{number} series is decided on again; `ainode explain` shows how",
+                "{number} series are decided on again; `ainode explain` shows how",
+                again,
+            )
+        )
     else:
-        echo(f"{len(changes)} series would be routed; nothing was changed, --apply routes them")
+        echo(
+            ngettext(
+                "{number} series would be routed; nothing was changed, --apply routes it",
+                "{number} series would be routed; nothing was changed, --apply routes them",
+                len(changes),
+            )
+        )
 
 
 def _replayed(config: Config, rules: Config, since: float) -> Replay:
@@ -189,20 +224,25 @@ def _replayed(config: Config, rules: Config, since: float) -> Replay:
 def _echo_change(change: Change) -> None:
     from node.operate.explain_text import describe_trace
 
-    echo(f"study {change.study_instance_uid}")
-    echo(f"  series {change.series_instance_uid}: {change.modality}, {change.images} images")
-    echo(f"  was      {_routes(change.before)}: {change.before_reason}")
-    echo(f"  would be {_routes(change.after)}: {change.after_reason}")
+    echo(gettext("study {study}", study=change.study_instance_uid))
+    of = {"series": change.series_instance_uid, "modality": change.modality, "images": change.images}
+    echo(gettext("  series {series}: {modality}, {images} images", **of))
+    names = gettext("was"), gettext("would be")
+    width = max(map(cells, names))
+    for name, routes, why in zip(
+        names, (change.before, change.after), (change.before_reason, change.after_reason), strict=True
+    ):
+        echo(f"  {padded(name, width)} {_routes(routes)}: {why}")
     for line in describe_trace(change.trace):
         echo(line)
 
 
 def _routes(routes: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{pipeline} -> {_names(to)}" for pipeline, to in routes.items()) or "ignored"
+    return "; ".join(f"{pipeline} -> {_names(to)}" for pipeline, to in routes.items()) or gettext("ignored")
 
 
 def _names(destinations: Sequence[str]) -> str:
-    return ", ".join(destinations) or "no destination"
+    return ", ".join(destinations) or gettext("no destination")
 
 
 VERBS = (rules, reroute)

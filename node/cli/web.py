@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
 from node.errors import NotFoundError
+from node.translation import gettext
 
 if TYPE_CHECKING:
     from node.web.users import Role
@@ -35,6 +36,7 @@ def web() -> None:
 )
 @click.password_option(help="Prompted for when absent, which keeps it out of your shell history.")
 @click.argument("name")
+@in_language_of_user
 def password(
     *, config_path: Path, role: Role, only_print: bool, expires: datetime | None, password: str, name: str
 ) -> None:
@@ -50,12 +52,13 @@ def password(
     if known is not None and expires is None:
         user = replace(user, expires=known.expires)
     write_user(path, user)
-    echo(f"wrote user {name} with role {role} to {path}")
+    echo(gettext("wrote user {name} with role {role} to {path}", name=name, role=role, path=path))
 
 
 @web.command()
 @config_option
 @json_option
+@in_language_of_user
 def users(*, config_path: Path, as_json: bool) -> None:
     """List the users of the dashboard with role and last day."""
     from node.web.users import read_users
@@ -68,25 +71,29 @@ def users(*, config_path: Path, as_json: bool) -> None:
         print_json(listed)
         return
     for user in listed:
-        until = f"{'expired after' if user['expired'] else 'until'} {user['expires']}" if user["expires"] else ""
+        day = {"day": user["expires"]}
+        until = gettext("expired after {day}", **day) if user["expired"] else gettext("until {day}", **day)
+        until = until if user["expires"] else ""
         echo(f"{user['name']:24} {user['role']:8} {until}".rstrip())
 
 
 @web.command()
 @config_option
 @click.argument("name")
+@in_language_of_user
 def remove(*, config_path: Path, name: str) -> None:
     """Remove a user and end the user's sessions."""
     from node.web.users import remove_user
 
     remove_user(_users_path(config_path), name)
-    echo(f"removed user {name}")
+    echo(gettext("removed user {name}", name=name))
 
 
 @web.command()
 @config_option
 @click.argument("name")
 @click.argument("day", type=click.DateTime(["%Y-%m-%d"]), required=False)
+@in_language_of_user
 def expire(*, config_path: Path, name: str, day: datetime | None) -> None:
     """Set the last day of a user.
 
@@ -99,7 +106,10 @@ def expire(*, config_path: Path, name: str, day: datetime | None) -> None:
     if user is None:
         raise NotFoundError(f"user {name!r} is not in {path}; `ainode web users` lists all")
     write_user(path, replace(user, expires=day.date() if day else None))
-    echo(f"user {name} " + (f"expires after {day.date()}" if day else "does not expire"))
+    if day:
+        echo(gettext("user {name} expires after {day}", name=name, day=day.date()))
+    else:
+        echo(gettext("user {name} does not expire", name=name))
 
 
 def _users_path(config_path: Path) -> Path:

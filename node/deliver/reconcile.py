@@ -22,6 +22,7 @@ from node.errors import DeliveryError, NotFoundError
 from node.ledger.pending_deliveries import Stored, stored_since
 from node.ledger.results import result_series
 from node.ledger.series import instance_counts
+from node.translation import gettext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,22 +178,38 @@ def _values(match: Dataset, keyword: str) -> list[str]:
 def describe(reconciliation: Reconciliation) -> str:
     """Return the reconciliation as text."""
     lines = [
-        f"{reconciliation.destination} since {reconciliation.since}",
-        (
-            f"{reconciliation.series} series there match a rule; "
-            f"{len(reconciliation.never_received)} of them are not complete on the node"
+        gettext("{destination} since {day}", destination=reconciliation.destination, day=reconciliation.since),
+        gettext(
+            "{series} series there match a rule; {incomplete} of them are not complete on the node",
+            series=reconciliation.series,
+            incomplete=len(reconciliation.never_received),
         ),
     ]
     lines += [
-        f"  NEVER RECEIVED: {series.modality} series {series.series_instance_uid} of study "
-        f"{series.study_instance_uid}: {series.there or 'some'} images there, {series.here} here"
+        gettext(
+            "  NEVER RECEIVED: {modality} series {series} of study {study}: {there} images there, {here} here",
+            modality=series.modality,
+            series=series.series_instance_uid,
+            study=series.study_instance_uid,
+            there=series.there or gettext("some"),
+            here=series.here,
+        )
         for series in reconciliation.never_received
     ]
     lines.append(
-        f"{reconciliation.delivered} objects were delivered; {len(reconciliation.lost)} of them are no longer there"
+        gettext(
+            "{delivered} objects were delivered; {lost} of them are no longer there",
+            delivered=reconciliation.delivered,
+            lost=len(reconciliation.lost),
+        )
     )
     lines += [
-        f"  LOST: {lost.sop_instance_uid} of study {lost.study_instance_uid}, job {lost.job_id}"
+        gettext(
+            "  LOST: {uid} of study {study}, job {job}",
+            uid=lost.sop_instance_uid,
+            study=lost.study_instance_uid,
+            job=lost.job_id,
+        )
         for lost in reconciliation.lost
     ]
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import node
 from node.errors import ConfigError, PlatformError
+from node.translation import gettext
 
 SYSTEMD = Path("/etc/systemd/system")
 PACKAGED = Path("/lib/systemd/system")
@@ -140,12 +141,12 @@ def install_units(folder: Path, config_path: Path, storage: Path, port: int) -> 
             packaged = PACKAGED / unit.name
             if not packaged.exists() or packaged.read_text(encoding="utf-8") != text:
                 (folder / unit.name).write_text(text, encoding="utf-8")
-                yield f"wrote {folder / unit.name}"
+                yield gettext("wrote {path}", path=folder / unit.name)
             if len(service) > 1:
                 more = folder / f"{unit.name}.d" / "init.conf"
                 more.parent.mkdir(exist_ok=True)
                 more.write_text("\n".join(service) + "\n", encoding="utf-8")
-                yield f"wrote {more}"
+                yield gettext("wrote {path}", path=more)
         if folder == SYSTEMD:
             yield from _register_units(config_path, storage)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -159,10 +160,10 @@ def _register_units(config_path: Path, storage: Path) -> Iterator[str]:
         commands.insert(0, ["useradd", "--system", "--user-group", *shell, _USER])
     for command in commands:
         subprocess.run(command, check=True)
-        yield f"ran {' '.join(command)}"
+        yield gettext("ran {command}", command=" ".join(command))
     shutil.chown(config_path, group=_USER)
     storage.mkdir(parents=True, exist_ok=True)
     tls = config_path.parent / "tls"
     for path in [storage, *storage.rglob("*"), *(tls.iterdir() if tls.exists() else ())]:
         os.chown(path, pwd.getpwnam(_USER).pw_uid, -1)
-    yield f"changed the owner of {storage} to {_USER}"
+    yield gettext("changed the owner of {folder} to {user}", folder=storage, user=_USER)

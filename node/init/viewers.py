@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from node.errors import ConfigError
+from node.translation import marked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,24 +30,24 @@ class Viewer:
 
 VIEWERS: dict[str, Viewer] = {
     "ohif": Viewer(
-        asked="Address of OHIF, such as https://ohif.example.org",
+        asked=marked("Address of OHIF, such as https://ohif.example.org"),
         template="{address}/viewer?StudyInstanceUIDs={study}",
     ),
     "orthanc-ohif": Viewer(
-        asked="Address of Orthanc, such as https://orthanc.example.org",
+        asked=marked("Address of Orthanc, such as https://orthanc.example.org"),
         template="{address}/ohif/viewer?StudyInstanceUIDs={study}",
         remark='Orthanc needs the DICOMweb plugin, and "OHIF": {"DataSource": "dicom-web"} in its configuration',
     ),
     "orthanc-stone": Viewer(
-        asked="Address of Orthanc, such as https://orthanc.example.org",
+        asked=marked("Address of Orthanc, such as https://orthanc.example.org"),
         template="{address}/stone-webviewer/index.html?study={study}",
-        remark="Orthanc needs the DICOMweb plugin",
+        remark=marked("Orthanc needs the DICOMweb plugin"),
     ),
     "weasis": Viewer(
-        asked="Address of the archive's DICOMweb service, such as https://pacs.example.org/dicom-web",
+        asked=marked("Address of the archive's DICOMweb service, such as https://pacs.example.org/dicom-web"),
         template="weasis://%24dicom%3Ars%20--url%20%22{address}%22%20-r%20%22studyUID%3D{study}%22",
         quoted=True,
-        remark="Weasis must be installed on the computers of the users",
+        remark=marked("Weasis must be installed on the computers of the users"),
     ),
 }
 """By the name that ``ainode init`` gives them."""

@@ -13,7 +13,7 @@ from node.ledger.study_sums import all_study_sums
 from node.operate.explain import clock
 from node.operate.result_quota import over_quota, quota_key
 from node.operate.retention_rules import PlannedPurge, PurgeKind, RetentionRules
-from node.translation import gettext
+from node.translation import decimal, gettext, marked
 
 QUARTER_SECONDS = 900
 """Days begin at one of these, in every time zone."""
@@ -136,28 +136,46 @@ def describe_purge(one: PlannedPurge, series: str = "") -> str:
 def describe(plan: PurgePlan, rules: RetentionRules, shown: int) -> str:
     """The plan in plain words, with the first ``shown`` entries of each list."""
     configured = ", ".join(f"{key} = {days:g}" for key, days in rules.days.items())
-    lines = [f"Nothing undelivered is purged. Days count from the last event of a study: {configured}."]
-    lines += [f"{one.day}  {_day_in_words(one)}, {one.size / 2**20:.1f} MiB" for one in plan.days]
+    lines = [
+        gettext("Nothing undelivered is purged. Days count from the last event of a study: {days}.", days=configured)
+    ]
+    lines += [f"{one.day}  {_day_in_words(one)}, {_mebibytes(one.size)}" for one in plan.days]
     for one in plan.quotas:
-        purges = f"; {one.purges / 2**20:.1f} MiB are purged within the hour" if one.purges else ""
-        lines.append(f"Results of {one.pipeline}: {one.size / 2**30:.2f} of {one.quota / 2**30:g} GiB{purges}")
-    return "\n".join([*lines, *_listed("Next", plan.due, shown), *_listed("Held back", plan.held, shown)])
+        used = gettext(
+            "Results of {pipeline}: {used} of {quota} GiB",
+            pipeline=one.pipeline,
+            used=decimal(f"{one.size / 2**30:.2f}"),
+            quota=decimal(f"{one.quota / 2**30:g}"),
+        )
+        purges = gettext("; {size} are purged within the hour", size=_mebibytes(one.purges)) if one.purges else ""
+        lines.append(f"{used}{purges}")
+    due = _listed(gettext("Next"), plan.due, shown)
+    return "\n".join([*lines, *due, *_listed(gettext("Held back"), plan.held, shown)])
 
 
 def _day_in_words(one: PurgeDay) -> str:
-    parts = ((one.studies, "studies"), (one.images, "series (images)"), (one.results, "jobs (results)"))
-    return ", ".join(f"{number} {of}" for number, of in parts if number)
+    parts = (
+        (one.studies, marked("{number} studies")),
+        (one.images, marked("{number} series (images)")),
+        (one.results, marked("{number} jobs (results)")),
+    )
+    return ", ".join(gettext(text, number=number) for number, text in parts if number)
+
+
+def _mebibytes(size: int) -> str:
+    return decimal(f"{size / 2**20:.1f} MiB")
 
 
 def _listed(title: str, planned: Sequence[PlannedPurge], shown: int) -> Iterator[str]:
     if not planned:
-        yield f"{title}: none"
+        yield f"{title}: {gettext('none')}"
         return
     studies = len({one.study_instance_uid for one in planned})
-    yield f"{title}: {studies} studies, {sum(one.size for one in planned) / 2**20:.1f} MiB"
+    size = _mebibytes(sum(one.size for one in planned))
+    yield f"{title}: {gettext('{number} studies', number=studies)}, {size}"
     for one in planned[:shown]:
         why = "; ".join(one.held_by) or one.why
         what = describe_purge(one)
-        yield f"  {clock(one.at)}  {one.study_instance_uid}: {what}, {one.size / 2**20:.1f} MiB: {why}"
+        yield f"  {clock(one.at)}  {one.study_instance_uid}: {what}, {_mebibytes(one.size)}: {why}"
     if len(planned) > shown:
-        yield f"  and {len(planned) - shown} more"
+        yield "  " + gettext("and {number} more", number=len(planned) - shown)

@@ -70,7 +70,7 @@ def test_what_the_pacs_holds_and_the_node_never_got_and_what_the_pacs_lost(
     assert [one["sop_instance_uid"] for one in found["lost"]] == [node.uids[1]]
 
     again = CliRunner().invoke(main, [*command[:-1], "--send-again"])
-    assert "1 objects will be sent to pacs again" in again.output
+    assert "1 object will be sent to pacs again" in again.output
     assert (node.status().state, node.status().stored) == ("SCHEDULED", 2)
     node.deliver()
     assert set(node.uids) <= set(pacs.instances())

@@ -34,6 +34,7 @@ from node.ledger.states import (
     DecisionOutcome,
     DeliveryState,
     JobStage,
+    MemberState,
     ShadowCause,
     WithoutAnalysis,
 )
@@ -67,6 +68,7 @@ _KEYWORDS = {"gettext": None, "ngettext": (1, 2), "plural_form": (1, 2), "marked
 _ENUMERATIONS: tuple[type[StrEnum], ...] = (
     Progress, DeliveryStep, Outcome, WithoutAnalysis, DecisionOutcome, JobStage, ConflictKind, ShadowCause,
     AssociationEnding, Verdict, SourceKind, OrderState,
+    MemberState,
 )  # fmt: skip
 _WORDS = (
     *("worker", "workers", "sender", "senders", "receiver", "receivers", "router", "routers", "web", "webs"),

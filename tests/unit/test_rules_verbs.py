@@ -55,7 +55,7 @@ def test_files_are_routed_with_their_trace_and_the_best_of_a_study_is_chosen(tmp
     assert "-> scripted, results to pacs (medium priority)" in told
     assert "yes Modality wanted CT, found CT" in told
     assert "CT 'Chest 5 mm'" in told
-    assert "1 files are not DICOM" in told
+    assert "1 file is not DICOM" in told
 
 
 def test_a_sender_can_be_supposed(tmp_path: Path, config: Path):
@@ -135,7 +135,7 @@ def test_series_that_were_ignored_are_routed_by_corrected_rules_and_no_others(tm
     assert len(scene.jobs()) == 1
 
     scene = Scene(tmp_path / "node", rule)  # the reloaded node
-    assert "1 series are decided on again" in reroute("--config", corrected, "--apply")
+    assert "1 series is decided on again" in reroute("--config", corrected, "--apply")
     scene.wait(15)
     assert sorted(one.series_instance_uid for one in scene.jobs()) == sorted([ignored, routed])
     assert "0 series are decided on again" in reroute("--config", corrected, "--apply")
