@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from node.check import Check
-from node.config import Config
+from node.config import Config, Language
 from node.results.picture_text import caption_language
 from node.translation import gettext
 
@@ -13,7 +13,8 @@ from node.translation import gettext
 def fonts(config: Config) -> Iterator[Check]:
     """Report that captions of key images are English, because no typeface with Chinese letters is installed."""
     chinese = [name for name, to in config.destinations.items() if to.language == "zh"]
-    if chinese and caption_language(("zh",)) != "zh":
+    languages: tuple[Language, ...] = ("zh",)
+    if chinese and caption_language(languages) != "zh":
         yield Check(
             name="typeface",
             good=True,

@@ -21,6 +21,8 @@ _MEASURED = (
     *(marked("Position in lung, by height"), marked("Position in head, front to back"), marked("Quality Assessment")),
     *(marked("Usable - Does not meet the quality control standard"), marked("Saliency")),
     *(marked("Probability of FLAIR abnormality"), marked("Probability of nodule")),
+    *(marked("Mean Attenuation Coefficient"), marked("Standard Deviation of Attenuation Coefficient")),
+    *(marked("Minimum Attenuation Coefficient"), marked("Maximum Attenuation Coefficient")),
     *(marked("Lower zone of lung"), marked("Middle zone of lung"), marked("Upper zone of lung")),
     *(marked("anterior third"), marked("middle third"), marked("posterior third")),
 )

@@ -177,6 +177,17 @@ def _hosts(web: Web) -> tuple[str, ...]:
     return (*web.hosts, host) if host else web.hosts
 
 
+def _term(meaning: str) -> str:
+    from node.results.terms import term  # slow to import; only the page of a study has terms
+
+    return term(meaning)
+
+
+def _within(name: str) -> str:
+    """Return the name of an image as it is written within a sentence, in the language that is spoken."""
+    return name.lower() if current_language() == "en" else f"{name}"
+
+
 def _flatten(values: Iterable[Any]) -> list[Any]:
     """Lists and tuples among the values become their elements."""
     return [one for value in values for one in (value if isinstance(value, list | tuple) else (value,))]
@@ -203,6 +214,13 @@ def _templates(config: Config) -> Environment:
     jinja.globals.update(version=__version__, title=config.ae.title, show_patient=config.web.show_patient)
     jinja.globals.update(notice=NOTICE, called=config.title)
     jinja.filters.update(
-        words.FILTERS, called=config.title, flatten=_flatten, reason=reason_text, word=word, decimal=decimal
+        words.FILTERS,
+        called=config.title,
+        flatten=_flatten,
+        reason=reason_text,
+        word=word,
+        decimal=decimal,
+        term=_term,
+        within=_within,
     )
     return jinja

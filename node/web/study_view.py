@@ -114,6 +114,6 @@ def _keys(segments: Sequence[slices.Segments], places: Mapping[tuple[str, int], 
             place = seg.largest(number)
             if place is not None and place in places:
                 colour = "#{:02x}{:02x}{:02x}".format(*seg.colours[number])
-                image = image_name(shown.series, places[place]).lower()
+                image = image_name(shown.series, places[place])
                 keys.append(Key(label=label, index=places[place], image=image, colour=colour))
     return keys

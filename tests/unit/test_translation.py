@@ -159,3 +159,14 @@ def test_every_page_and_every_error_speaks_the_language_of_the_browser(dashboard
     assert "周转" not in study
     assert "规则" in study, "a reason"
     assert "未找到" in browser.get("/nowhere").text
+
+
+def test_findings_of_a_study_have_german_columns_and_a_rule_without_priority_a_word(dashboard: Dashboard):
+    browser = dashboard.browser("otto")
+    browser.headers["accept-language"] = "de"
+    study = browser.get(f"/study/{dashboard.uid}").text
+    assert "Längsdurchmesser" in study
+    assert "Long axis" not in study
+    assert "(Bild " in study
+    assert "(image " in dashboard.browser("otto").get(f"/study/{dashboard.uid}").text
+    assert 'data-name="Priorität">mittel<' in browser.get("/rules").text
