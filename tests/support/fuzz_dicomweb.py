@@ -16,6 +16,7 @@ from node.dicomweb.related_parts import RelatedParts
 from node.dicomweb.search import READ, STUDY_KEYS
 from node.dicomweb.search_keys import SearchKeys
 from node.errors import InputError, NodeError
+from node.studies.bounded_file import BoundedFile
 from node.studies.pydicom_errors import NOT_DICOM
 
 _PIECE = 7
@@ -36,8 +37,8 @@ def objects(folder: Path) -> Iterator[Callable[[bytes], None]]:
             frames_of(path, [1], decoded=False)
         with suppress(NodeError):
             document_of(path)
-        with suppress(*NOT_DICOM):
-            dataset = dcmread(path)
+        with suppress(*NOT_DICOM), BoundedFile(path) as file:
+            dataset = dcmread(file)
             if str(dataset.file_meta.get("TransferSyntaxUID")) in DECODED_HERE:
                 with suppress(NodeError):
                     frames_of(path, [1], decoded=True)
