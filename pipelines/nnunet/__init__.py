@@ -15,7 +15,9 @@
     #                                       # work; left out: on a GPU yes, on a CPU no
     # orientation = "HPL"                   # how the training files were stored: slices, rows, columns grow towards
     # modality = "MR"                       # left out: CT when a channel is called CT, else MR
-    # inputs = ["t1", "this"]               # for each channel the companion of the rule, or this series
+    # inputs = ["t1", "this"]               # for each channel the companion of the rule, this series, or a mask of
+    #                                       # another pipeline's result, such as "organs:Liver"
+    # crop = { to = ["organs:Liver"], margin_mm = 20 }              # the model sees the box around these masks
     # structures = { "liver" = ["10200004", "SCT", "Liver"] }       # other codes for the labels of dataset.json
     # looked_for = ["tumor"]                # labels that are findings; without any outlined: *no findings*
     # postprocessing = true                 # as postprocessing.json says; false: left out, and the report says so

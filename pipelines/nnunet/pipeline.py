@@ -18,6 +18,7 @@ from pipelines.nnunet.postprocessing import apply_postprocessing
 from pipelines.nnunet.results_folder import ResultsFolder
 from pipelines.nnunet.stage import Stage
 from pipelines.options import ModelOptions, check_orientation, library, parameters_of, read_options
+from pipelines.result_masks import with_crop
 from pipelines.structures import check_looked_for, findings_of, segment_of
 
 ADAPTER = "nnunet 3"
@@ -84,7 +85,7 @@ class NnunetPipeline:
         return Needs(modalities=frozenset({self._options.modality or modality}), min_slices=2)
 
     def run(self, series: Series) -> Findings:
-        images = channels(series, self._options.inputs, self._options.orientation)
+        images = channels(series, self._options.inputs, self._options.orientation, self._options.crop)
         array = np.stack([image.array for image in images])
         answer = self._stage.labels(array, [float(mm) for mm in images[0].spacing])
         answer = apply_postprocessing(answer, self._folder.postprocessing)
@@ -94,7 +95,7 @@ class NnunetPipeline:
             value = members[0] if len(members) == 1 else None
             mask = labels if value is not None else images[0].with_array(np.isin(labels.array, members))
             outlined[name] = segment_of(mask, name, number, self._options.structures, value)
-        findings = findings_of(outlined, self._options.looked_for)
+        findings = with_crop(findings_of(outlined, self._options.looked_for), self._options.crop)
         return findings if self._options.postprocessing else replace(findings, remarks=(*findings.remarks, _LEFT_OUT))
 
 

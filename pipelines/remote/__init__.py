@@ -16,7 +16,9 @@
     labels = { 1 = "lung_upper_lobe_left" }
     classes = [{ key = "probabilities.0", finding = ["87433001", "SCT", "Pulmonary emphysema"],
                  present_from = 0.5, absent_below = 0.3 }]
-    inputs = []                         # companions, each as a channel of the input after the series
+    inputs = []                         # companions, each as a channel of the input after the series, or masks of
+                                        # another pipeline's result, such as "organs:Liver"
+    # crop = { to = ["organs:Liver"], margin_mm = 20 }          # the server gets the box around these masks
 
     [pipelines.lobes.options.run]       # see node/outside/limits.py
     seconds = 120
