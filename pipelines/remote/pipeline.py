@@ -16,6 +16,7 @@ from pipelines.channels import channels
 from pipelines.container.options import ResultOptions
 from pipelines.container.results import labelled, with_values
 from pipelines.options import check_orientation, parameters_of
+from pipelines.remote.grpc_messages import read_grpc_answer, write_grpc_request
 from pipelines.remote.tensors import Tensors, read_answer, write_request
 from pipelines.result_masks import SEPARATOR, with_crop
 from pipelines.structures import check_looked_for
@@ -56,9 +57,10 @@ class RemoteOptions(ResultOptions):
 class RemotePipeline:
     """The model on the server with its description."""
 
-    def __init__(self, *, url: str, outside: Outside, options: RemoteOptions) -> None:
+    def __init__(self, *, url: str, by_grpc: bool, outside: Outside, options: RemoteOptions) -> None:
         self.options = options
         self._url, self._outside = url, outside
+        self._write, self._read = (write_grpc_request, read_grpc_answer) if by_grpc else (write_request, read_answer)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -86,9 +88,9 @@ class RemotePipeline:
             inputs[options.affine] = np.asarray(images[0].affine, np.float64)
         keys = {one.key.partition(".")[0] for one in (*options.measurements, *options.classes)}
         wanted = [*dict.fromkeys([*filter(None, [options.mask]), *sorted(keys)])]
-        write_request(self._outside.inputs, inputs, wanted, binary=options.binary)
+        self._write(self._outside.inputs, inputs, wanted, binary=options.binary)
         self._outside.call()
-        answer = read_answer(self._outside.outputs)
+        answer = self._read(self._outside.outputs)
         for name in wanted:
             if name not in answer:
                 raise PipelineError(f"the server returned {', '.join(answer) or 'nothing'}, not {name!r}")
