@@ -17,11 +17,13 @@ from node.inference.document_values import (
     read_code,
     read_evaluations,
     read_measurements,
+    read_picture,
     read_text,
     read_volume,
     write_code,
     write_evaluations,
     write_measurements,
+    write_picture,
     write_text,
     write_volume,
 )
@@ -75,6 +77,7 @@ def write_findings(findings: Findings, arrays: Arrays) -> dict[str, Any]:
             }
             for entry in findings.maps
         ],
+        "pictures": [write_picture(picture, arrays) for picture in findings.pictures],
         "remarks": list(map(write_text, findings.remarks)),
         "looked_for": [list(code) for code in findings.looked_for],
         "assertions": [
@@ -143,6 +146,7 @@ def read_findings(document: dict[str, Any], arrays: Mapping[str, Any]) -> Findin
             )
             for entry in document["maps"]
         ),
+        pictures=tuple(read_picture(one, arrays) for one in document.get("pictures", ())),
         remarks=tuple(map(read_text, document["remarks"])),
         looked_for=tuple(Code(*code) for code in document["looked_for"]),
         assertions=tuple(

@@ -29,6 +29,7 @@ from node.results.key_image import COLUMN, Picture, draw_key_image, encode_key_i
 from node.results.parametric_map import encode_map
 from node.results.part10 import finish
 from node.results.pdf import encode_pdf
+from node.results.picture import draw_picture, encode_pictures
 from node.results.picture_text import caption_language
 from node.results.placed_region import PlacedRegion, place_regions
 from node.results.predecessor import Predecessor, keep_tracking, name_predecessor
@@ -191,6 +192,10 @@ def _shown(work: _Work) -> Iterator[EncodedReference]:
     if "key images" in kinds:
         with _making("key images"):
             images = list(encode_key_images(analysis, source, pictures, key=key, link=link))
+            own = (analysis.findings or Findings()).pictures
+            with in_language(caption_language(analysis.languages)):
+                drawn = [(picture, draw_picture(analysis, picture)) for picture in own]
+            images += encode_pictures(analysis, source, headers, drawn, key=key, after=len(images))
         yield from (("key images", image) for image in images)
     if "pdf" in kinds:
         with _making("pdf"):

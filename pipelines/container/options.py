@@ -77,6 +77,8 @@ class ContainerOptions(ResultOptions):
     orientation: str | None = None
     """Of ``image.nii``: in which directions slices, rows and columns grow; absent: as acquired."""
     settings: dict[str, Any] = Field(default_factory=dict)
+    pictures: bool = False
+    """Whether secondary captures are taken over; the node cannot check what they show."""
 
     @field_validator("orientation")
     @classmethod

@@ -64,7 +64,13 @@ class ContainerPipeline:
                 write_image(self._outside.inputs / f"{_NO_NAME.sub('_', name)}.nii", image)
         (self._outside.inputs / "task.json").write_text(json.dumps(self._task(series)))
         self._outside.call()
-        results = Results(folder=self._outside.outputs, options=self.options, images=volume, source=source)
+        results = Results(
+            folder=self._outside.outputs,
+            options=self.options,
+            images=volume,
+            source=source,
+            pictures=self.options.pictures,
+        )
         return with_crop(results.findings(), self.options.crop)
 
     def _lay_files(self) -> None:
