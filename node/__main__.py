@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -43,17 +42,13 @@ from node.cli import (
     send,
     status,
     trial,
+    try_pipeline,
 )
 from node.cli import init as first_run
 from node.cli import web as dashboard
-from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json, progress_bar
-from node.errors import ConfigError, GateError, NodeError, PipelineError, PlatformError
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
+from node.errors import ConfigError, NodeError, PlatformError
 from node.translation import gettext, language_of_environment
-from node.wording import NOTICE
-
-if TYPE_CHECKING:
-    from node.config import PipelineTable
-    from node.inference.try_pipeline import Trial
 
 logger = logging.getLogger(__name__)
 
@@ -153,100 +148,6 @@ def pipelines(*, config_path: Path, as_json: bool) -> None:
             echo(gettext("  weights SHA-256: {digest}", digest=entry["weights_sha256"]))
 
 
-@main.command("try")
-@config_option
-@json_option
-@click.option("--out", type=click.Path(path_type=Path), help="Write DICOM objects and key images (PNG) to this folder.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or a CUDA device such as cuda:0.")
-@click.option(
-    "--companion",
-    "companions",
-    multiple=True,
-    metavar="NAME=FOLDER",
-    help="A companion as a rule would give it; may be given several times.",
-)
-@click.argument("pipeline")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def try_pipeline(
-    *,
-    config_path: Path,
-    as_json: bool,
-    out: Path | None,
-    device: str,
-    companions: tuple[str, ...],
-    pipeline: str,
-    folder: Path,
-) -> None:
-    """Run a pipeline on every series of a folder.
-
-    Needs neither network nor ledger. Prints the outcome, what was measured and, for each finding, its location, size
-    and certainty. Exits with status 5 if a node would not send a result, and with status 4 if an analysis failed.
-
-    PIPELINE is a name in config.toml, an installed pipeline, or module:factory.
-    """
-    from node.config import DEFAULT_OBJECTS
-    from node.inference.try_pipeline import run_trial
-    from node.outcome import Outcome
-
-    name, table, before = _named_pipeline(pipeline, config_path)
-    with progress_bar("reading headers", hidden=as_json) as show:
-        kinds = (*DEFAULT_OBJECTS, "key images", "pdf")
-        others = _companions(companions)
-        given: dict[str, Any] = {"companions": others, "before": before}
-        trial = run_trial(name, table, folder, out, device=device, progress=show, kinds=kinds, **given)
-    if as_json:
-        print_json(asdict(trial))
-    else:
-        _show_trial(trial)
-    for series in trial.series:
-        if series.fault:
-            raise GateError(f"series {series.series_instance_uid}: its result is not valid and would not be sent")
-        if series.outcome == Outcome.FAILED:
-            raise PipelineError(f"series {series.series_instance_uid}: {series.reason}")
-
-
-def _companions(named: tuple[str, ...]) -> dict[str, Path]:
-    """Folders by name. Raises ``click.BadParameter`` unless each is ``NAME=FOLDER``."""
-    folders = {name: Path(folder) for name, _, folder in (entry.partition("=") for entry in named)}
-    for name, folder in folders.items():
-        if not name or not folder.is_dir():
-            raise click.BadParameter(f"{name}={folder}: no such folder; write --companion NAME=FOLDER")
-    return folders
-
-
-def _show_trial(trial: Trial) -> None:
-    from node.outcome import Outcome
-
-    echo(NOTICE)
-    for series in trial.series:
-        echo(f"\n{series.modality} {series.description!r}, {series.images} images")
-        for line in filter(None, (series.headline, series.scope)):
-            echo(f"  {line}")
-        for finding in series.findings:
-            echo(f"  {finding.label}: {'; '.join(finding.described)}")
-            if finding.measured:
-                echo(f"    {'; '.join(finding.measured)}")
-        for line in (*series.measured, *series.derived, *series.remarks):
-            echo(f"  {line}")
-        if series.outcome != Outcome.NOT_APPLICABLE:
-            echo(f"  {series.seconds:.1f} s on {trial.device}, {len(series.files)} objects written")
-        for path in series.pictures:
-            echo(f"  key image {path}")
-        if series.fault:
-            echo(f"  NOT VALID, WOULD NOT BE SENT: {series.fault}")
-
-
-def _named_pipeline(pipeline: str, config_path: Path) -> tuple[str, PipelineTable, dict[str, PipelineTable]]:
-    """Return name and table of the pipeline argument of ``ainode try``, and the tables of those that run before it."""
-    from node.config import Config, PipelineTable
-
-    if ":" in pipeline:
-        return pipeline.partition(":")[0].rpartition(".")[2], PipelineTable(factory=pipeline), {}
-    config = load(config_path) if config_path.exists() else Config()
-    before = {name: config.pipelines[name] for name in config.before(pipeline)}
-    return pipeline, config.pipelines.get(pipeline, PipelineTable()), before
-
-
 for verb in (
     *explain.VERBS,
     *status.VERBS,
@@ -270,6 +171,7 @@ for verb in (
     *plan.VERBS,
     *retention.VERBS,
     *rules.VERBS,
+    *try_pipeline.VERBS,
     models.models,
     records.records,
     pseudonyms.pseudonyms,

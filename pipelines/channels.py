@@ -1,4 +1,4 @@
-"""Input channels of a model: this series and its companions on one grid."""
+"""Input channels of a model: this series, its companions and masks of other pipelines on one grid."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from scipy.ndimage import affine_transform
 
 from node.pipeline import Series, Unsuitable, Volume, sentence
+from pipelines.result_masks import SEPARATOR, Crop, mask_of
 
 THIS = "this"
 """In the option ``inputs``: the series that the rule matched."""
@@ -23,17 +24,36 @@ def check_inputs(inputs: Sequence[str], wanted: Sequence[str]) -> None:
     if len(wanted) != max(1, len(inputs)):
         raise ValueError(
             f"option inputs = {list(inputs)!r}: the model takes {len(wanted)} images ({', '.join(wanted)}); name for "
-            f"each the companion of the rule, or {THIS!r} for the series itself, in this order"
+            f"each the companion of the rule, {THIS!r} for the series itself, or PIPELINE:LABEL (a mask), in this order"
         )
 
 
-def channels(series: Series, inputs: Sequence[str], orientation: str | None = None) -> list[Volume]:
+def channels(
+    series: Series, inputs: Sequence[str], orientation: str | None = None, crop: Crop | None = None
+) -> list[Volume]:
     """One volume per input on the grid of ``series``, which is the only one when ``inputs`` is empty.
 
-    Raises ``Unsuitable`` when a companion is absent or lies in another frame of reference.
+    All are cropped to the box of ``crop``. Raises ``Unsuitable`` when a companion is absent or lies in another frame of
+    reference, or when a mask of another pipeline's result is empty.
     """
     volume = series.volume(orientation)
-    return [volume if name == THIS else _resampled(name, series, volume) for name in inputs or (THIS,)]
+    volumes = [_input(name, series, volume, orientation) for name in inputs or (THIS,)]
+    if crop is None:
+        return volumes
+    box = crop.box(series, orientation)
+    return [_contiguous(one[box]) for one in volumes]  # type: ignore[index]  # highdicom names one slice only
+
+
+def _input(name: str, series: Series, volume: Volume, orientation: str | None) -> Volume:
+    if name == THIS:
+        return volume
+    if SEPARATOR in name:
+        return volume.with_array(mask_of(name, series, orientation).array.astype(np.float32))
+    return _resampled(name, series, volume)
+
+
+def _contiguous(volume: Volume) -> Volume:
+    return volume.with_array(np.ascontiguousarray(volume.array))
 
 
 def _resampled(name: str, series: Series, volume: Volume) -> Volume:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipelines.result_masks import Crop
+
 _AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "H": 2, "F": 2}
 
 
@@ -27,6 +29,7 @@ class AdapterOptions(BaseModel):
     inputs: list[str] = Field(default_factory=list)
     structures: dict[str, list[str]] = Field(default_factory=dict)
     looked_for: list[str] = Field(default_factory=list)
+    crop: Crop | None = None
 
 
 class ModelOptions(AdapterOptions):
@@ -39,12 +42,12 @@ class ModelOptions(AdapterOptions):
 def parameters_of(options: Mapping[str, Any]) -> dict[str, str]:
     """Every option as text for ``Algorithm.parameters``: what is not there cannot tell two results apart.
 
-    The digest of the weights has a place of its own.
+    The digest of the weights has a place of its own. ``crop`` is there where it is used.
     """
     return {
         name: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         for name, value in options.items()
-        if name != "sha256"
+        if name != "sha256" and (name, value) != ("crop", None)
     }
 
 

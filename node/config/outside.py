@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 CONTAINER, REMOTE = "container:", "remote:"
 _IMAGE = re.compile(r"(?P<repository>[a-z0-9][A-Za-z0-9._/:-]*)@(?P<digest>sha256:[0-9a-f]{64})")
@@ -32,11 +32,26 @@ class ContainerImage:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """``remote:https://HOST[:PORT]/v2/models/NAME[/versions/VERSION]`` (Open Inference Protocol, V2)."""
+    """``remote:https://HOST[:PORT]/v2/models/NAME[/versions/VERSION]`` (Open Inference Protocol, V2).
+
+    ``grpcs`` in place of ``https``: the same protocol over gRPC; the path then names the model, and is not sent.
+    """
 
     url: str
     host: str
     name: str
+    version: str = ""
+    """Empty: the server decides."""
+
+    @property
+    def by_grpc(self) -> bool:
+        """Whether the server is called over gRPC."""
+        return self.url.startswith("grpc")
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the connection is encrypted; without it the server is on this machine."""
+        return self.url.startswith(("https:", "grpcs:"))
 
 
 def outside_factory(factory: str) -> ContainerImage | ServedModel | None:
@@ -65,13 +80,26 @@ def _image(text: str) -> ContainerImage:
 def _served(text: str) -> ServedModel:
     parts = urlsplit(text)
     host = parts.hostname or ""
-    if parts.scheme not in ("https", "http") or not host or not _MODEL_PATH.fullmatch(parts.path) or parts.query:
-        raise ValueError(f"{REMOTE}{text} names no model; write remote:https://HOST:PORT/v2/models/NAME")
+    known = parts.scheme in ("https", "http", "grpcs", "grpc") and host and not parts.query
+    if not known or not _MODEL_PATH.fullmatch(parts.path):
+        raise ValueError(
+            f"{REMOTE}{text} names no model; write remote:https://HOST:PORT/v2/models/NAME, or grpcs:// for gRPC"
+        )
+    if parts.scheme.startswith("grpc") and _port(parts) is None:
+        raise ValueError(f"{REMOTE}{text} has no port; write remote:grpcs://HOST:8001/v2/models/NAME")
     if parts.username or parts.password:
         raise ValueError("the address of a model holds a password; put a token into the file that run.token_file names")
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise ValueError(f"{REMOTE}{text} would send images of patients without TLS; use https")
-    return ServedModel(url=text, host=host, name=parts.path.split("/")[3])
+    if parts.scheme in ("http", "grpc") and not _is_loopback(host):
+        raise ValueError(f"{REMOTE}{text} would send images of patients without TLS; use {parts.scheme}s")
+    named = parts.path.split("/")
+    return ServedModel(url=text, host=host, name=named[3], version=named[5] if len(named) > 5 else "")
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:
+        return None
 
 
 def _is_loopback(host: str) -> bool:

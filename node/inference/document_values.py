@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from highdicom import Volume
 
-from node.pipeline import Code, Measurement, Sentence, Shape
+from node.pipeline import Code, Measurement, Picture, Sentence, Shape
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 """By the name that the document uses."""
@@ -84,6 +84,18 @@ def read_volume(document: dict[str, Any], array: np.ndarray[Any, Any]) -> Volume
         coordinate_system=document["coordinate_system"],
         frame_of_reference_uid=document["frame_of_reference_uid"],
     )
+
+
+def write_picture(picture: Picture, arrays: Arrays) -> dict[str, str]:
+    """Return the document of a picture; its pixels join ``arrays``."""
+    name = f"array{len(arrays)}"
+    arrays[name] = np.asarray(picture.pixels)
+    return {"label": picture.label, "array": name}
+
+
+def read_picture(document: Mapping[str, str], arrays: Mapping[str, Any]) -> Picture:
+    """Read what ``write_picture`` wrote."""
+    return Picture(label=document["label"], pixels=arrays[document["array"]])
 
 
 def write_evaluations(evaluations: Mapping[Code, Code]) -> list[list[list[str | None]]]:

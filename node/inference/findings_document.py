@@ -17,16 +17,17 @@ from node.inference.document_values import (
     read_code,
     read_evaluations,
     read_measurements,
-    read_shape,
+    read_picture,
     read_text,
     read_volume,
     write_code,
     write_evaluations,
     write_measurements,
-    write_shape,
+    write_picture,
     write_text,
     write_volume,
 )
+from node.inference.region_document import read_region, write_region
 from node.inference.segment_document import read_segment, write_segments
 from node.pipeline import (
     Algorithm,
@@ -37,7 +38,6 @@ from node.pipeline import (
     Lesion,
     Map,
     MeasurementGroup,
-    Region,
 )
 
 
@@ -58,21 +58,7 @@ def write_findings(findings: Findings, arrays: Arrays) -> dict[str, Any]:
             }
             for lesion, segment in zip(findings.lesions, segments, strict=False)
         ],
-        "regions": [
-            {
-                "label": region.label,
-                "shape": write_shape(region.shape),
-                "finding": list(region.finding),
-                "landmark": bool(region.landmark),
-                "site": write_code(region.site),
-                "laterality": write_code(region.laterality),
-                "measurements": write_measurements(region.measurements),
-                "probability": None if region.probability is None else float(region.probability),
-                "tracking_uid": region.tracking_uid,
-                "evaluations": write_evaluations(region.evaluations),
-            }
-            for region in findings.regions
-        ],
+        "regions": [write_region(region, arrays) for region in findings.regions],
         "segments": segments[len(findings.lesions) :],
         "derived": [
             {
@@ -91,6 +77,7 @@ def write_findings(findings: Findings, arrays: Arrays) -> dict[str, Any]:
             }
             for entry in findings.maps
         ],
+        "pictures": [write_picture(picture, arrays) for picture in findings.pictures],
         "remarks": list(map(write_text, findings.remarks)),
         "looked_for": [list(code) for code in findings.looked_for],
         "assertions": [
@@ -138,18 +125,7 @@ def read_findings(document: dict[str, Any], arrays: Mapping[str, Any]) -> Findin
             for lesion in document["lesions"]
         ),
         regions=tuple(
-            Region(
-                label=region["label"],
-                shape=read_shape(region["shape"]),
-                finding=Code(*region["finding"]),
-                landmark=region["landmark"],
-                site=read_code(region["site"]),
-                laterality=read_code(region["laterality"]),
-                measurements=read_measurements(region["measurements"]),
-                probability=region["probability"],
-                tracking_uid=region["tracking_uid"],
-                evaluations=read_evaluations(region["evaluations"]),
-            )
+            read_region(region, arrays)
             for region in document.get("regions", ())  # absent: left by an older version
         ),
         segments=tuple(read_segment(segment, arrays, maps) for segment in document["segments"]),
@@ -170,6 +146,7 @@ def read_findings(document: dict[str, Any], arrays: Mapping[str, Any]) -> Findin
             )
             for entry in document["maps"]
         ),
+        pictures=tuple(read_picture(one, arrays) for one in document.get("pictures", ())),
         remarks=tuple(map(read_text, document["remarks"])),
         looked_for=tuple(Code(*code) for code in document["looked_for"]),
         assertions=tuple(

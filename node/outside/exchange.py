@@ -11,6 +11,9 @@ from pathlib import Path
 from node.errors import PipelineError
 from node.spool.remove_tree import remove_tree
 
+REQUEST, ANSWER, ABOUT = "request.body", "answer.body", "about.json"
+"""Files of calls of a server; ``ABOUT`` says in both directions how long the JSON before binary tensors is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:

@@ -17,6 +17,7 @@ from node.pipeline.algorithm import Algorithm, Factory, Needs, Pipeline, content
 from node.pipeline.assertion import Assertion, Presence
 from node.pipeline.findings import DerivedSeries, Findings, Lesion, Map, Segment
 from node.pipeline.measurement import Measurement, MeasurementGroup
+from node.pipeline.picture import Picture
 from node.pipeline.region import Region
 from node.pipeline.series import VOLUME_KEYS, Prior, PriorFinding, Result, Series, SeriesVolume, Unsuitable
 from node.pipeline.series_image import PixelSpacing, SeriesImage
@@ -36,6 +37,7 @@ __all__ = [
     "Measurement",
     "MeasurementGroup",
     "Needs",
+    "Picture",
     "Pipeline",
     "PixelSpacing",
     "Presence",

@@ -14,6 +14,7 @@ from pydicom.sr.coding import Code
 from node.pipeline.assertion import Assertion, Presence, presence_of
 from node.pipeline.label_map import LARGEST_VALUE, boxes_of, inside
 from node.pipeline.measurement import Measurement, MeasurementGroup, check_label, check_once, check_unplaced
+from node.pipeline.picture import MOST_PICTURES, Picture
 from node.pipeline.region import Region
 from node.pipeline.ucum import unit_fault
 
@@ -154,6 +155,8 @@ class Findings:
     derived: tuple[DerivedSeries, ...] = ()
     maps: tuple[Map, ...] = ()
     """For those who want to see why; they say nothing about the outcome."""
+    pictures: tuple[Picture, ...] = ()
+    """Shown with the key images; they say nothing about the outcome."""
     remarks: tuple[str, ...] = ()
     """Sentences for the report: limits of this analysis."""
     looked_for: tuple[Code, ...] = ()
@@ -180,6 +183,9 @@ class Findings:
         groups = [group.label for group in self.groups] + [region.label for region in self.regions]
         if len({*groups, *labels}) != len(groups) + len(labels):
             raise ValueError(f"Findings: labels of groups or regions repeat, or are those of segments: {groups}")
+        pictures = [picture.label for picture in self.pictures]
+        if len(set(pictures)) != len(pictures) or len(pictures) > MOST_PICTURES:
+            raise ValueError(f"Findings.pictures are {pictures}; give at most {MOST_PICTURES}, each with its own label")
         check_once("the study", self.measurements)
         check_unplaced("the study", self.measurements)
         said: dict[Code, Presence] = {lesion.finding: "present" for lesion in self.lesions}

@@ -23,11 +23,13 @@ from node.results.finding import Finding, place_findings
 from node.results.graphics import Graphic, graphics_of_findings, graphics_of_shapes
 from node.results.headers import headers_for_highdicom, restore_references
 from node.results.identity import Identity
+from node.results.image_seg import encode_image_segs
 from node.results.impression.sentences import impression_of
 from node.results.key_image import COLUMN, Picture, draw_key_image, encode_key_images, key_findings
 from node.results.parametric_map import encode_map
 from node.results.part10 import finish
 from node.results.pdf import encode_pdf
+from node.results.picture import draw_picture, encode_pictures
 from node.results.picture_text import caption_language
 from node.results.placed_region import PlacedRegion, place_regions
 from node.results.predecessor import Predecessor, keep_tracking, name_predecessor
@@ -102,7 +104,7 @@ def encode(
     if analysis.outcome == Outcome.DERIVED:
         return tuple(objects)
     findings = place_findings(results, source, geometry, key) if geometry is not None else ()
-    if predecessor is not None and predecessor.seg is not None:
+    if findings and predecessor is not None and predecessor.seg is not None:
         findings = keep_tracking(findings, predecessor.seg, source.datasets)
     work = _Work(
         analysis=analysis,
@@ -128,6 +130,9 @@ def encode(
 def _objects(work: _Work, encoded: list[EncodedReference]) -> Iterator[EncodedReference]:
     """Everything on the findings, without identity; ``encoded``: what there is already. The reports name it all."""
     segmentations: dict[str, Segmentation] = {}
+    image_segs = list(_image_segs(work))
+    encoded += image_segs
+    yield from image_segs
     for kind, dataset in chain(_segmentations(work), _structure_set(work), _shown(work), _maps(work)):
         if isinstance(dataset, Segmentation):
             segmentations[kind] = dataset
@@ -142,6 +147,7 @@ def _objects(work: _Work, encoded: list[EncodedReference]) -> Iterator[EncodedRe
                 findings=work.findings,
                 regions=work.regions,
                 seg=segmentations.get(on),
+                image_segs=[dataset for image_kind, dataset in image_segs if image_kind == on],
                 others=[one for one in encoded if all(one[0] in p for p in work.profiles if kind in p)],
                 key=work.key,
                 kind=kind,
@@ -158,6 +164,13 @@ def _segmentations(work: _Work) -> Iterator[EncodedReference]:
                     work.analysis, work.source, work.headers, findings=work.findings, key=work.key, kind=kind
                 )
             yield kind, seg
+
+
+def _image_segs(work: _Work) -> Iterator[EncodedReference]:
+    if "seg" in work.kinds:
+        with _making("seg"):
+            segs = list(encode_image_segs(work.analysis, work.source, work.headers, regions=work.regions, key=work.key))
+        yield from (("seg", seg) for seg in segs)
 
 
 def _structure_set(work: _Work) -> Iterator[EncodedReference]:
@@ -179,6 +192,10 @@ def _shown(work: _Work) -> Iterator[EncodedReference]:
     if "key images" in kinds:
         with _making("key images"):
             images = list(encode_key_images(analysis, source, pictures, key=key, link=link))
+            own = (analysis.findings or Findings()).pictures
+            with in_language(caption_language(analysis.languages)):
+                drawn = [(picture, draw_picture(analysis, picture)) for picture in own]
+            images += encode_pictures(analysis, source, headers, drawn, key=key, after=len(images))
         yield from (("key images", image) for image in images)
     if "pdf" in kinds:
         with _making("pdf"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from node.results.analysis import Source
 from node.results.finding import image_name
 from node.results.headers import by_frame, frame_key
 from node.results.identity import plain
+from node.results.image_outline import outline_of
 from node.results.segment_colours import colour_of
 from node.results.terms import evaluation_lines, in_text, label_in_words, term
 from node.results.uids import derive_uid
@@ -111,6 +112,8 @@ def place_regions(findings: Findings, source: Source, key: str, *, after: int = 
             place_shape(shape, source, group.label)
     placed = []
     for number, region in enumerate(findings.regions, 1):
+        if region.mask is not None:
+            region = _with_outline(region, source)  # noqa: PLW2901
         on_image = place_shape(region.shape, source, region.label)
         placed.append(
             PlacedRegion(
@@ -123,6 +126,26 @@ def place_regions(findings: Findings, source: Source, key: str, *, after: int = 
             )
         )
     return tuple(placed)
+
+
+def _with_outline(region: Region, source: Source) -> Region:
+    """A region with a mask, whose shape is the outline of it. Raises ``EncodeError`` when it does not fit its image."""
+    shape, mask = region.shape, region.mask
+    image = by_frame(source.datasets).get((shape.sop_instance_uid, shape.frame))
+    if mask is None or image is None:
+        return region  # refused with its shape
+    if mask.shape != (image.Rows, image.Columns):
+        raise EncodeError(
+            f"The mask of {region.label!r} has {mask.shape[0]} rows and {mask.shape[1]} columns, its image has "
+            f"{image.Rows} and {image.Columns}; give the pixels of the image"
+        )
+    if "ImagePositionPatient" in image:
+        raise EncodeError(
+            f"The mask of {region.label!r} is of an image with a place in the patient; return a lesion or a segment "
+            "with a mask as a Volume"
+        )
+    points = tuple((float(column), float(row)) for column, row in outline_of(mask))
+    return replace(region, shape=replace(shape, graphic_type="POLYGON", points=(*points, points[0])))
 
 
 def place_shape(shape: Shape, source: Source, label: str) -> ShapeOnImage | None:

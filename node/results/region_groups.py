@@ -1,7 +1,8 @@
 """Measurement groups of regions (TID 1410), and coordinates of measurements (TID 320).
 
 A region in the patient that lies in the plane of an image has two groups with one tracking UID: viewers draw SCOORD and
-pass over SCOORD3D, which alone is what the pipeline said.
+pass over SCOORD3D, which alone is what the pipeline said. A region with a mask has two as well,
+for its outline and for its segment.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from highdicom.sr import (
     Measurement,
     PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
+    ReferencedSegmentationFrame,
     SourceImageForRegion,
+    SourceImageForSegmentation,
     TrackingIdentifier,
 )
 from pydicom import Dataset
@@ -35,9 +38,14 @@ from node.results.placed_region import PlacedRegion, ShapeOnImage, place_shape
 
 
 def region_groups(
-    regions: Sequence[PlacedRegion], source: Source, headers: Sequence[Dataset], algorithm: AlgorithmIdentification
+    regions: Sequence[PlacedRegion],
+    source: Source,
+    headers: Sequence[Dataset],
+    algorithm: AlgorithmIdentification,
+    segs: Sequence[Dataset] = (),
 ) -> Iterator[PlanarROIMeasurementsAndQualitativeEvaluations]:
-    """Yield one group for each region, and a second one for its place in the patient."""
+    """Yield one group for each region, and a second one for its segment in ``segs``, or its place in the patient."""
+    segments = {str(item.TrackingUID): (seg, int(item.SegmentNumber)) for seg in segs for item in seg.SegmentSequence}
     for placed in regions:
         region = placed.region
         side = {codes.SCT.Laterality: region.laterality} if region.laterality and not region.site else {}
@@ -58,6 +66,9 @@ def region_groups(
             on_image = ImageRegion(*_graphic(region.shape, placed.on_image), _source_image(headers, placed.on_image))
             yield PlanarROIMeasurementsAndQualitativeEvaluations(**shared, **stated, referenced_region=on_image)
             stated = {}
+            if placed.tracking_uid in segments:
+                of_segment = _segment(*segments[placed.tracking_uid], headers[placed.on_image.place])
+                yield PlanarROIMeasurementsAndQualitativeEvaluations(**shared, referenced_segment=of_segment)
         if not region.shape.sop_instance_uid:
             in_patient = ImageRegion3D(region.shape.graphic_type, _points(region.shape), frame_of_reference_uid(source))
             yield PlanarROIMeasurementsAndQualitativeEvaluations(**shared, **stated, referenced_region=in_patient)
@@ -79,6 +90,17 @@ def measurement_on_shapes(measured: pipeline.Measurement, source: Source, header
 def _graphic(shape: Shape, on_image: ShapeOnImage) -> tuple[str, np.ndarray[Any, Any]]:
     """Graphic Type and Graphic Data of an SCOORD (PS3.3 C.18.6.1): a closed line encloses."""
     return "POLYLINE" if shape.graphic_type == "POLYGON" else shape.graphic_type, on_image.points
+
+
+def _segment(seg: Dataset, number: int, header: Dataset) -> ReferencedSegmentationFrame:
+    """Reference to a segment of one image (TID 1410), which has one frame of the same number.
+
+    Either the frame or the segment is named, never both (PS3.3 Table 10-3).
+    """
+    image = SourceImageForSegmentation(*references([header])[0])
+    frame = ReferencedSegmentationFrame(str(seg.SOPClassUID), str(seg.SOPInstanceUID), number, number, image)
+    del frame[0].ReferencedSOPSequence[0].ReferencedFrameNumber
+    return frame
 
 
 def _points(shape: Shape) -> np.ndarray[Any, Any]:

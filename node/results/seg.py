@@ -51,12 +51,14 @@ def encode_seg(
     """
     rows, columns = int(headers[0].Rows), int(headers[0].Columns)
     overlapping = overlap(findings, (rows, columns))
-    common = _modules(analysis, source, findings, key, kind)
+    common = seg_modules(analysis, source, key, kind)
+    algorithm = algorithm_identification(analysis.algorithm)
+    common["segment_descriptions"] = [_description(f, algorithm) for f in findings]
     if kind == "labelmap" and not overlapping:
         return _label_map(common, source, headers, findings, key)
     try:
         seg = Segmentation(
-            source_images=[_pattern(headers[0])],
+            source_images=[one_pixel(headers[0])],
             pixel_array=np.ones((1, 1, 1, len(findings)), np.bool_),
             segmentation_type="BINARY",
             transfer_syntax_uid=ExplicitVRLittleEndian,
@@ -64,9 +66,9 @@ def encode_seg(
         )
     except ValueError as error:  # what highdicom says of values; anything else is a fault of ours
         raise EncodeError(f"SEG of pipeline {analysis.pipeline} cannot be built: {error}") from error
-    _same_dimensions(seg, derive_uid(key, kind, "dimensions"))
+    name_dimensions(seg, derive_uid(key, kind, "dimensions"))
     describe_body_part(seg, source)
-    _refer(seg, source, headers)
+    refer_to_images(seg, source, headers)
     frames = frames_of(findings)
     seg.Rows, seg.Columns, seg.NumberOfFrames = rows, columns, len(frames)
     seg.SegmentsOverlap = "YES" if overlapping else "NO"
@@ -77,17 +79,20 @@ def encode_seg(
     return seg
 
 
-def _modules(analysis: Analysis, source: Source, findings: Sequence[Finding], key: str, kind: str) -> dict[str, Any]:
-    """The arguments for highdicom, common to both forms."""
-    algorithm = AlgorithmIdentificationSequence(
-        name=plain(analysis.algorithm.name),
-        family=analysis.algorithm.family,
-        version=plain(analysis.algorithm.version) or "unknown",
+def algorithm_identification(algorithm: Algorithm) -> AlgorithmIdentificationSequence:
+    """Who made the segments."""
+    return AlgorithmIdentificationSequence(
+        name=plain(algorithm.name),
+        family=algorithm.family,
+        version=plain(algorithm.version) or "unknown",
         source=MANUFACTURER,
-        parameters=algorithm_parameters(analysis.algorithm) or None,
+        parameters=algorithm_parameters(algorithm) or None,
     )
+
+
+def seg_modules(analysis: Analysis, source: Source, key: str, kind: str) -> dict[str, Any]:
+    """The arguments for highdicom that are common to all forms, without the segments."""
     return {
-        "segment_descriptions": [_description(f, algorithm) for f in findings],
         "series_instance_uid": derive_uid(key, kind, "series"),
         "series_number": series_number(analysis, source, 1 if kind == "seg" else 94),
         "sop_instance_uid": derive_uid(key, kind),
@@ -123,17 +128,18 @@ def _label_map(
         raise EncodeError(f"label map cannot be built: {error}") from error
     # viewers number the colours from the first item: Background, number 0, goes last
     seg.SegmentSequence = sorted(seg.SegmentSequence, key=lambda s: (s.SegmentNumber == 0, s.SegmentNumber))
-    _same_dimensions(seg, derive_uid(key, "labelmap", "dimensions"))
+    name_dimensions(seg, derive_uid(key, "labelmap", "dimensions"))
     describe_body_part(seg, source)
     return seg
 
 
-def _same_dimensions(seg: Segmentation, uid: str) -> None:
+def name_dimensions(seg: Segmentation, uid: str) -> None:
+    """Give the dimensions a derived UID in place of the random one of highdicom."""
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid
 
 
-def _pattern(header: Dataset) -> Dataset:
+def one_pixel(header: Dataset) -> Dataset:
     """Return a one-pixel stand-in for the series: highdicom builds the modules, this module the frames."""
     pattern = deepcopy(header)
     pattern.SOPClassUID = CTImageStorage  # of any class: highdicom needs one without frames of its own
@@ -141,7 +147,8 @@ def _pattern(header: Dataset) -> Dataset:
     return pattern
 
 
-def _refer(seg: Segmentation, source: Source, headers: Sequence[Dataset]) -> None:
+def refer_to_images(seg: Segmentation, source: Source, headers: Sequence[Dataset]) -> None:
+    """Name the source images, of which ``headers`` are, in the modules of the whole object."""
     items = [reference(sop_class, uid) for sop_class, uid, _ in references(headers)]
     instances = raw_sequence("ReferencedInstanceSequence", items)
     series = Dataset()

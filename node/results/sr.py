@@ -70,15 +70,18 @@ def encode_sr(
     others: Sequence[EncodedReference],
     key: str,
     kind: Kind,
+    image_segs: Sequence[Dataset] = (),
 ) -> Comprehensive3DSR:
     """Build the SR; ``seg`` holds the segments of ``findings``. Identity and times are stamped on later.
 
     ``None``: for who gets no segmentation; the planar groups then say everything. ``others``: the objects of this
-    analysis that the report ties together, ``seg`` among them.
+    analysis that the report ties together, ``seg`` among them. ``image_segs``: those of regions with a mask.
     ``headers``: as ``headers_for_highdicom`` makes them.
     """
     try:
-        report = report_content(analysis, source, headers, findings=findings, regions=regions, seg=seg, key=key)
+        report = report_content(
+            analysis, source, headers, findings=findings, regions=regions, seg=seg, key=key, image_segs=image_segs
+        )
         content: ContentSequence = report[0].ContentSequence
         place = len(content) - 2  # before measurements and evaluations
         if others:
@@ -115,13 +118,14 @@ def report_content(
     regions: Sequence[PlacedRegion],
     seg: Segmentation | None,
     key: str,
+    image_segs: Sequence[Dataset] = (),
 ) -> MeasurementReport:
     """Return what the report states, without lists of images and objects; arguments as of ``encode_sr``."""
     report = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=observer(analysis)),
         procedure_reported=_PROCEDURES.get(source.modality, codes.SCT.ImagingProcedure),
         imaging_measurements=measurement_groups(
-            analysis, source, headers, findings=findings, regions=regions, seg=seg, key=key
+            analysis, source, headers, findings=findings, regions=regions, seg=seg, key=key, image_segs=image_segs
         ),
         title=codes.DCM.ImagingMeasurementReport,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(

@@ -46,6 +46,7 @@ def measurement_groups(
     regions: Sequence[PlacedRegion],
     seg: Segmentation | None,
     key: str,
+    image_segs: Sequence[Dataset] = (),
 ) -> list[Group]:
     """Return the groups of the study (``study_groups``), a planar and a volumetric one per finding, and of regions."""
     algorithm = AlgorithmIdentification(
@@ -88,7 +89,7 @@ def measurement_groups(
             )
         if finding.rough:
             groups[-1][0].ContentSequence.append(TextContentItem(codes.DCM.Comment, finding.rough, _CONTAINS))
-    return [*groups, *region_groups(regions, source, headers, algorithm)]
+    return [*groups, *region_groups(regions, source, headers, algorithm, image_segs)]
 
 
 def _referenced_segment(seg: Segmentation, finding: Finding, headers: Sequence[Dataset]) -> ReferencedSegment:

@@ -71,7 +71,12 @@ class SourceResult:
 
     @cached_property
     def _segmented(self) -> SegmentedObject | None:
-        return None if self._segmentation is None else masks_on(read_object(self._segmentation), self._source)
+        if self._segmentation is None:
+            return None
+        read = read_object(self._segmentation)
+        if "FrameOfReferenceUID" not in read:  # of single images, not of the volume
+            return None
+        return masks_on(read, self._source)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

@@ -11,7 +11,10 @@
     input = "nifti"                     # of contract "plain"; "dicom": the files of the series
     grid = "same"                       # "any": the label map may lie on another grid
     looked_for = []                     # as of the other adapters
-    inputs = []                         # companions of the rule that the container gets as well
+    inputs = []                         # companions of the rule that the container gets as well, or masks of another
+                                        # pipeline's result, such as "organs:Liver": as organs_Liver.nii
+    # pictures = true                                           # also send the secondary captures that it makes
+    # crop = { to = ["organs:Liver"], margin_mm = 20 }          # the container gets the box around these masks
     labels = { 1 = "lung_upper_lobe_left", 2 = "lung_lower_lobe_left" }    # values of the label map
     structures = { lung_lower_lobe_left = ["90572001", "SCT", "Lower lobe of lung"] }    # other codes, by name
     settings = { threshold = 0.5 }      # in task.json

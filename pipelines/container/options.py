@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from node.pipeline import Code
 from pipelines.options import AdapterOptions, check_orientation
+from pipelines.result_masks import SEPARATOR
 from pipelines.structures import check_looked_for
 
 CodeList = Annotated[list[str], Field(min_length=3, max_length=3)]
@@ -76,6 +77,8 @@ class ContainerOptions(ResultOptions):
     orientation: str | None = None
     """Of ``image.nii``: in which directions slices, rows and columns grow; absent: as acquired."""
     settings: dict[str, Any] = Field(default_factory=dict)
+    pictures: bool = False
+    """Whether secondary captures are taken over; the node cannot check what they show."""
 
     @field_validator("orientation")
     @classmethod
@@ -88,6 +91,8 @@ class ContainerOptions(ResultOptions):
             if not (self.labels or self.measurements or self.classes):
                 raise ValueError("labels, measurements and classes are empty; say what the container returns")
             check_looked_for(self.looked_for, [*self.labels.values()])
+        if self.takes_dicom and (self.crop is not None or any(SEPARATOR in name for name in self.inputs)):
+            raise ValueError('crop and masks of other pipelines need contract = "plain" and input = "nifti"')
         return self
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from typing import Any
 
@@ -15,7 +16,10 @@ from pipelines.container.nifti import write_image
 from pipelines.container.options import ContainerOptions
 from pipelines.container.results import Results
 from pipelines.options import parameters_of
+from pipelines.result_masks import with_crop
 
+_NO_NAME = re.compile("[^A-Za-z0-9_-]")
+"""In the name of a file: of a label of another pipeline."""
 ADAPTER = "container 1"
 """Raised when the same options and image give another result than before."""
 
@@ -48,19 +52,26 @@ class ContainerPipeline:
 
     def run(self, series: Series) -> Findings:
         """Raises ``PipelineError`` when the container fails, or returns nothing or something about other images."""
-        volume = series.volume(self.options.orientation)
-        source = None
+        volume, source = series.volume(self.options.orientation), None
         if self.options.takes_dicom:
             self._lay_files()
             source = pydicom.dcmread(self._outside.files[""][0], stop_before_pixels=True)
         else:
             names = ["image", *self.options.inputs]
-            images = [volume, *channels(series, self.options.inputs, self.options.orientation)]
-            for name, image in zip(names, images[: len(names)], strict=True):
-                write_image(self._outside.inputs / f"{name}.nii", image)
+            images = channels(series, ["this", *self.options.inputs], self.options.orientation, self.options.crop)
+            volume = images[0]
+            for name, image in zip(names, images, strict=True):
+                write_image(self._outside.inputs / f"{_NO_NAME.sub('_', name)}.nii", image)
         (self._outside.inputs / "task.json").write_text(json.dumps(self._task(series)))
         self._outside.call()
-        return Results(folder=self._outside.outputs, options=self.options, images=volume, source=source).findings()
+        results = Results(
+            folder=self._outside.outputs,
+            options=self.options,
+            images=volume,
+            source=source,
+            pictures=self.options.pictures,
+        )
+        return with_crop(results.findings(), self.options.crop)
 
     def _lay_files(self) -> None:
         """Copies: a container must not have the very files that the node keeps."""

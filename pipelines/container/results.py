@@ -21,11 +21,14 @@ from node.pipeline import (
     Findings,
     Measurement,
     MeasurementGroup,
+    Picture,
     Segment,
     Unsuitable,
     Volume,
     sentence,
 )
+from node.pipeline.picture import MOST_PICTURES
+from pipelines.container.captures import is_capture, picture_of
 from pipelines.container.dicom_results import ReportContent, check_identity, is_report, is_segmentation, segments_of
 from pipelines.container.nifti import misplaced, read_labels
 from pipelines.container.options import ResultOptions, code
@@ -46,6 +49,8 @@ class Results:
     """Whose voxels masks lie on."""
     source: Dataset | None
     """Header of the first image, for objects of DICOM."""
+    pictures: bool = False
+    """Whether secondary captures are taken over."""
 
     def findings(self) -> Findings:
         """Raises ``PipelineError`` when there is nothing, or something about other images, ``Unsuitable`` as told."""
@@ -59,7 +64,13 @@ class Results:
         findings = self._outlined(maps, objects)
         findings = self._reported(findings, objects)
         findings = with_values(findings, self.options, told or {})
-        left = [header for _, header in objects if not is_segmentation(header) and not is_report(header)]
+        others = [(path, one) for path, one in objects if not is_segmentation(one) and not is_report(one)]
+        captures = [path for path, one in others if self.pictures and is_capture(one)][:MOST_PICTURES]
+        if captures:
+            remark = sentence("The container made the pictures of this result; what they show was not checked.")
+            remarks = (*findings.remarks, remark)
+            findings = replace(findings, pictures=self._pictures(captures), remarks=remarks)
+        left = [header for path, header in others if path not in captures]
         if left:
             kinds = ", ".join(sorted({pydicom.uid.UID(str(one.get("SOPClassUID", ""))).name for one in left}))
             remark = sentence(
@@ -69,6 +80,16 @@ class Results:
             )
             findings = replace(findings, remarks=(*findings.remarks, remark))
         return findings
+
+    def _pictures(self, captures: list[Path]) -> tuple[Picture, ...]:
+        pictures = []
+        for number, path in enumerate(captures, 1):
+            check_identity(self._header_of(path), self._source, path.name)
+            try:
+                pictures.append(picture_of(path, number))
+            except Exception as error:  # the reader meets whatever a stranger wrote
+                raise PipelineError(f"{path.name} cannot be decoded: {type(error).__name__}: {error}") from error
+        return tuple(pictures)
 
     def _json(self, files: list[Path]) -> Mapping[str, Any] | None:
         path = next((path for path in files if path.name == RESULT), None)

@@ -14,6 +14,7 @@
     roi = [96, 96, 96]                                # what the model takes at once, in voxels
     segments = [{ channel = 1, label = "Spleen", category = ["123037004", "SCT", "Anatomical Structure"],
                   type = ["78961009", "SCT", "Spleen"] }]
+    # crop = { to = ["organs:Liver"], margin_mm = 20 }    # the model sees the box around masks of another pipeline
     # looked_for = ["Tumour"]      # labels that are findings; without any outlined: *no findings*, else *measured*
 
 The model takes float32 ``[1, 1, slice, row, column]`` and returns one map per channel, ``[1, channel, slice, row,

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+from pydantic import ValidationError
+
 from node.pipeline import Code
 from pipelines.options import check_orientation
+from pipelines.result_masks import Crop
 from pipelines.structures import check_looked_for
 
 
@@ -41,6 +44,8 @@ class Options:
     activation: str = "softmax"
     """``softmax``: each voxel belongs to its strongest channel, 0 is background. ``sigmoid``: to each channel whose
     logit is above 0, segments may overlap."""
+
+    crop: Crop | None = None
 
     def __post_init__(self) -> None:
         if self.activation not in {"softmax", "sigmoid"}:
@@ -84,6 +89,13 @@ def _labels(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _crop(value: Any) -> Crop | None:
+    try:
+        return None if value is None else Crop.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(f"option crop = {value!r}: {error.errors()[0]['msg']}") from None
+
+
 def _structure(number: int, table: Any) -> Structure:
     name = f"segments[{number}]"
     known = [f.name for f in fields(Structure)]
@@ -120,4 +132,5 @@ def read_options(options: Mapping[str, Any]) -> Options:
         raise ValueError(f"option segments is {read['segments']!r}; give a list of tables")  # noqa: TRY004
     read["segments"] = tuple(_structure(i, t) for i, t in enumerate(read["segments"]))
     read["looked_for"] = _labels(read.get("looked_for", ()))
+    read["crop"] = _crop(read.get("crop"))
     return Options(**read)

@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from node.pipeline import Algorithm, Findings, Needs, Segment, Series, Unsuitable, sentence
+from pipelines.channels import channels
 from pipelines.device import Portions, to_device
 from pipelines.model_file.model import load_model
 from pipelines.model_file.options import Options
 from pipelines.options import library, parameters_of
+from pipelines.result_masks import with_crop
 from pipelines.structures import findings_of
 
 ADAPTER = "model_file 2"
@@ -40,7 +42,8 @@ class ModelFilePipeline:
     @property
     def algorithm(self) -> Algorithm:
         """Identity as configured, digest of the model file."""
-        settings = parameters_of(asdict(self.options))
+        crop = self.options.crop
+        settings = parameters_of(asdict(self.options) | {"crop": crop and crop.model_dump()})
         runs_on = library("onnxruntime" if self._weights and self._weights.suffix == ".onnx" else "torch")
         return Algorithm(
             name=self.options.name,
@@ -56,14 +59,14 @@ class ModelFilePipeline:
 
     def run(self, series: Series) -> Findings:
         self._portions.begin()
-        volume = series.volume(self.options.orientation)
+        (volume,) = channels(series, (), self.options.orientation, self.options.crop)
         spacing = tuple(float(mm) for mm in volume.spacing)
         masks = self._portions.run(lambda _, device: self._segment(volume.array, spacing, device))
         segments = {
             s.label: Segment(label=s.label, mask=volume.with_array(mask), value=value, category=s.category, type=s.type)
             for s, (mask, value) in zip(self.options.segments, masks, strict=True)
         }
-        return findings_of(segments, self.options.looked_for)
+        return with_crop(findings_of(segments, self.options.looked_for), self.options.crop)
 
     def _segment(self, array: NDArray[np.float32], spacing: tuple[float, ...], device: str) -> list[Mask]:
         """One mask per configured segment on the grid of ``array``; both grids cover the same box."""

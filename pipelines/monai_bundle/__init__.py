@@ -10,7 +10,9 @@
     # overrides = { "inferer#overlap" = 0.25 }      # of the bundle's own configuration, ids as in MONAI
     # structures = { "spleen" = ["78961009", "SCT", "Spleen"] }     # other codes for the bundle's classes
     # looked_for = ["tumor"]                # classes that are findings; without any outlined: *no findings*
-    # inputs = ["t1c", "t1", "t2", "this"]  # for each input channel the companion of the rule, or this series
+    # inputs = ["t1c", "t1", "t2", "this"]  # for each input channel the companion of the rule, this series, or a mask
+    #                                       # of another pipeline's result, such as "organs:Liver"
+    # crop = { to = ["organs:Liver"], margin_mm = 20 }              # the model sees the box around these masks
     # classes = ["liver", "spleen"]         # promptable models (VISTA-3D): left out, all that the bundle asks for
     # modality = "MR"                       # left out: as the metadata say
     # min_score = 0.5                       # detection: boxes with a lower score are left out

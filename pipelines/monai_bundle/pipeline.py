@@ -22,6 +22,7 @@ from pipelines.channels import channels, check_inputs
 from pipelines.device import Portions
 from pipelines.monai_bundle.bundle import Bundle
 from pipelines.options import ModelOptions, library, parameters_of, read_options
+from pipelines.result_masks import with_crop
 from pipelines.structures import check_looked_for, findings_of, segment_of, structure
 
 ADAPTER = "monai_bundle 3"
@@ -105,15 +106,16 @@ class BundlePipeline:
 
     def run(self, series: Series) -> Findings:
         self._portions.begin()
-        images = channels(series, self._options.inputs)
-        volume, image = series.volume(), _image(images)
+        images = channels(series, self._options.inputs, crop=self._options.crop)
+        volume, image = images[0], _image(images)
         with self._bundle.own_code(), torch.inference_mode():
             # A chain of dictionary transforms takes the whole record, a chain of array transforms the image.
             chain = self._bundle.pre.transforms
             whole = not chain or isinstance(chain[0], MapTransform)
             data = self._bundle.pre({self._key: image}) if whole else {self._key: self._bundle.pre(image)}
             prepared: MetaTensor = data[self._key]
-            return self._portions.run(lambda batch, device: self._findings(volume, prepared, batch, device))
+            findings = self._portions.run(lambda batch, device: self._findings(volume, prepared, batch, device))
+            return with_crop(findings, self._options.crop)
 
     def _findings(self, volume: Volume, prepared: MetaTensor, batch: int, device: str) -> Findings:
         self._bundle.move(device, batch)

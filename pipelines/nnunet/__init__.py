@@ -7,14 +7,17 @@
 
     [pipelines.liver.options]
     sha256 = "..."                          # of the whole folder, as `ainode models add` prints it; others are refused
-    # configuration = "3d_fullres"          # of a folder with several; left out: the one that nnU-Net found to be best
+    # configuration = "3d_fullres"          # of a folder with several; left out: the one that nnU-Net found to be best;
+    #                                       # "3d_cascade_fullres" also runs the 3d_lowres that lies next to it
     # folds = ["0"]                         # left out: every fold_N that is there; their answers are averaged
     # checkpoint = "checkpoint_final.pth"
     # mirroring = true                      # average over mirrored copies, as the training allows: up to 8 times the
     #                                       # work; left out: on a GPU yes, on a CPU no
     # orientation = "HPL"                   # how the training files were stored: slices, rows, columns grow towards
     # modality = "MR"                       # left out: CT when a channel is called CT, else MR
-    # inputs = ["t1", "this"]               # for each channel the companion of the rule, or this series
+    # inputs = ["t1", "this"]               # for each channel the companion of the rule, this series, or a mask of
+    #                                       # another pipeline's result, such as "organs:Liver"
+    # crop = { to = ["organs:Liver"], margin_mm = 20 }              # the model sees the box around these masks
     # structures = { "liver" = ["10200004", "SCT", "Liver"] }       # other codes for the labels of dataset.json
     # looked_for = ["tumor"]                # labels that are findings; without any outlined: *no findings*
     # postprocessing = true                 # as postprocessing.json says; false: left out, and the report says so

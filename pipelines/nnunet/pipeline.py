@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +11,14 @@ import numpy as np
 import torch
 from pydantic import AfterValidator, Field
 
-from node.errors import PlatformError, WeightsError
 from node.pipeline import Algorithm, Findings, Needs, Pipeline, Series, sentence
 from node.pipeline.label_map import label_array
 from pipelines.channels import channels, check_inputs
 from pipelines.nnunet.postprocessing import apply_postprocessing
 from pipelines.nnunet.results_folder import ResultsFolder
+from pipelines.nnunet.stage import Stage
 from pipelines.options import ModelOptions, check_orientation, library, parameters_of, read_options
+from pipelines.result_masks import with_crop
 from pipelines.structures import check_looked_for, findings_of, segment_of
 
 ADAPTER = "nnunet 3"
@@ -42,6 +42,7 @@ class Options(ModelOptions):
 
 def algorithm_of(folder: ResultsFolder, options: Options, *, mirroring: bool, device: str) -> Algorithm:
     """Name of the data set, trainer and configuration; digest of the whole folder; all that influences the result."""
+    before = folder.previous
     return Algorithm(
         name=str(folder.plans.get("dataset_name", folder.root.name))[:64],
         version=f"{folder.trainer} {folder.configuration}"[:64],
@@ -54,7 +55,8 @@ def algorithm_of(folder: ResultsFolder, options: Options, *, mirroring: bool, de
             "adapter": ADAPTER,
             "library": library("nnunetv2"),
             "device": device,
-        },
+        }
+        | ({} if before is None else {"previous stage": f"{before.configuration} folds {', '.join(before.folds)}"}),
     )
 
 
@@ -69,7 +71,7 @@ class NnunetPipeline:
         self._device = device.partition(":")[0]
         on_gpu = self._device == "cuda"
         self._mirroring = on_gpu if options.mirroring is None else options.mirroring
-        self._predictor = _predictor(folder, torch.device(device), mirroring=self._mirroring)
+        self._stage = Stage(folder, torch.device(device), mirroring=self._mirroring)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -83,10 +85,9 @@ class NnunetPipeline:
         return Needs(modalities=frozenset({self._options.modality or modality}), min_slices=2)
 
     def run(self, series: Series) -> Findings:
-        images = channels(series, self._options.inputs, self._options.orientation)
+        images = channels(series, self._options.inputs, self._options.orientation, self._options.crop)
         array = np.stack([image.array for image in images])
-        spacing = {"spacing": [float(mm) for mm in images[0].spacing]}
-        answer = np.asarray(self._predictor.predict_single_npy_array(array, spacing))
+        answer = self._stage.labels(array, [float(mm) for mm in images[0].spacing])
         answer = apply_postprocessing(answer, self._folder.postprocessing)
         labels = images[0].with_array(label_array(answer))
         outlined = {}
@@ -94,57 +95,8 @@ class NnunetPipeline:
             value = members[0] if len(members) == 1 else None
             mask = labels if value is not None else images[0].with_array(np.isin(labels.array, members))
             outlined[name] = segment_of(mask, name, number, self._options.structures, value)
-        findings = findings_of(outlined, self._options.looked_for)
+        findings = with_crop(findings_of(outlined, self._options.looked_for), self._options.crop)
         return findings if self._options.postprocessing else replace(findings, remarks=(*findings.remarks, _LEFT_OUT))
-
-
-def _predictor(folder: ResultsFolder, device: torch.device, *, mirroring: bool) -> Any:
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        os.environ.setdefault(variable, os.devnull)  # it complains on import; nothing is read or written there
-    try:
-        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-        from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-    except (ImportError, RuntimeError) as error:  # torchvision for another torch: operators are missing
-        raise PlatformError(
-            f"nnU-Net cannot be imported ({error}); pip install 'ainode[nnunet]', and torchvision built for your torch"
-        ) from error
-    try:
-        plans = PlansManager(folder.plans)
-        settings = plans.get_configuration(folder.configuration)
-        if settings.previous_stage_name is not None:
-            raise WeightsError(
-                f"weights: configuration {folder.configuration!r} needs the masks of "
-                f"{settings.previous_stage_name!r}; cascades are not supported, use 3d_fullres or 3d_lowres"
-            )
-        network = get_network_from_plans(
-            settings.network_arch_class_name,
-            settings.network_arch_init_kwargs,
-            settings.network_arch_init_kwargs_req_import,
-            len(folder.channels),
-            plans.get_label_manager(folder.dataset).num_segmentation_heads,
-            deep_supervision=False,
-        )
-    except (AttributeError, LookupError, TypeError) as error:
-        raise WeightsError(
-            f"weights: {folder.root}: nnU-Net cannot use the plans ({type(error).__name__}: {error}); give the whole "
-            "folder as the training left it"
-        ) from error
-    try:
-        for weights in folder.weights:
-            network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"weights: {folder.root} does not fit the network of its plans ({error}); trainers that build a network "
-            "of their own are not supported"
-        ) from error
-    predictor = nnUNetPredictor(
-        use_mirroring=mirroring, perform_everything_on_device=device.type == "cuda", device=device, allow_tqdm=False
-    )
-    predictor.manual_initialization(
-        network, plans, settings, folder.weights, folder.dataset, folder.trainer, folder.mirroring
-    )
-    return predictor
 
 
 def create_pipeline(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> Pipeline:

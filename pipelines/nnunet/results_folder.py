@@ -31,10 +31,21 @@ class _Network(BaseModel):
 
 class _Configuration(BaseModel):
     architecture: _Network = _Network()
+    inherits_from: str = ""
+    previous_stage: str | None = None
 
 
 class _Plans(BaseModel):
     configurations: dict[str, _Configuration] = {}
+
+    def previous_stage(self, name: str) -> str:
+        """The configuration whose segmentation ``name`` takes as an input; empty: none."""
+        heirs = [name]
+        while (stated := self.configurations[heirs[-1]]).previous_stage is None:
+            if stated.inherits_from in heirs or stated.inherits_from not in self.configurations:
+                return ""
+            heirs.append(stated.inherits_from)
+        return stated.previous_stage
 
 
 class _Model(BaseModel):
@@ -59,25 +70,15 @@ class _Dataset(BaseModel):
 Part = TypeVar("Part", bound=BaseModel)
 
 
-class ResultsFolder:
-    """What a training left: plans, labels, channels, and the weights of its folds."""
+class TrainingFolder:
+    """What a training left in one folder: plans, labels, channels, and the weights of its folds."""
 
-    def __init__(
-        self,
-        path: Path | None,
-        *,
-        sha256: str,
-        folds: Sequence[str],
-        checkpoint: str,
-        unpickle: bool,
-        configuration: str = "",
-        postprocessing: bool = True,
-    ) -> None:
-        """Raises ``WeightsError`` when it is missing, altered, incomplete, or of a kind that cannot be run.
+    previous: TrainingFolder | None = None
+    """The stage of a cascade whose segmentation this one takes."""
 
-        ``configuration``: of several in the folder; ``ValueError`` when that leaves a choice.
-        """
-        self.root = _chosen(pinned_folders(path, sha256, "plans.json", self), configuration)
+    def __init__(self, root: Path, *, folds: Sequence[str], checkpoint: str, unpickle: bool) -> None:
+        """Raises ``WeightsError`` when it is incomplete, or of a kind that cannot be run."""
+        self.root = root
         self.plans, plans = self._json("plans.json", _Plans)
         self.dataset, dataset = self._json("dataset.json", _Dataset)
         self.folds = names = tuple(folds) or tuple(
@@ -99,11 +100,7 @@ class ResultsFolder:
         self.channels = tuple(channels[key] for key in sorted(channels))
         self._labels = dataset.labels
         self._check_plans(plans)
-        if configuration and configuration != self.configuration:
-            raise ValueError(
-                f"option configuration = {configuration!r}: {self.root} holds {self.configuration!r}; correct it"
-            )
-        self.postprocessing = read_postprocessing(self.root, self.folds) if postprocessing else ()
+        self.previous_stage = plans.previous_stage(self.configuration)
 
     def labels(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Name of each label but the background and the ignored, and the values in the answer that belong to it.
@@ -140,6 +137,59 @@ class ResultsFolder:
             for name, allowed in named.items():
                 if not name.startswith(allowed):
                     raise WeightsError(f"weights: plans.json makes the network of {name!r}; only {allowed}* is allowed")
+
+
+class ResultsFolder(TrainingFolder):
+    """A pinned configuration; in a cascade with the stage before it, which lies next to it."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        sha256: str,
+        folds: Sequence[str],
+        checkpoint: str,
+        unpickle: bool,
+        configuration: str = "",
+        postprocessing: bool = True,
+    ) -> None:
+        """Raises ``WeightsError`` when it is missing, altered, incomplete, or of a kind that cannot be run.
+
+        ``configuration``: of several in the folder; ``ValueError`` when that leaves a choice.
+        """
+        folders = pinned_folders(path, sha256, "plans.json", self)
+        super().__init__(_chosen(folders, configuration), folds=folds, checkpoint=checkpoint, unpickle=unpickle)
+        if configuration and configuration != self.configuration:
+            raise ValueError(
+                f"option configuration = {configuration!r}: {self.root} holds {self.configuration!r}; correct it"
+            )
+        self.postprocessing = read_postprocessing(self.root, self.folds) if postprocessing else ()
+        if self.previous_stage:
+            root = _stage_before(self, folders)
+            self.previous = TrainingFolder(root, folds=folds, checkpoint=checkpoint, unpickle=unpickle)
+            self._check_previous(self.previous)
+
+    def _check_previous(self, before: TrainingFolder) -> None:
+        if before.configuration != self.previous_stage or before.previous_stage:
+            raise WeightsError(
+                f"weights: {before.root} holds {before.configuration!r}, which cannot be the first stage of "
+                f"{self.configuration!r}; give the whole folder as the training left it"
+            )
+        if before.channels != self.channels or [*before.labels()] != [*self.labels()]:
+            raise WeightsError(
+                f"weights: {before.root} has other channels or labels than {self.root}; give stages of one training"
+            )
+
+
+def _stage_before(folder: TrainingFolder, folders: Sequence[Path]) -> Path:
+    """The folder of the previous stage: of the same trainer and plans, as in the training."""
+    root = folder.root.with_name(f"{folder.root.name.rpartition('__')[0]}__{folder.previous_stage}")
+    if root not in folders:
+        raise WeightsError(
+            f"weights: configuration {folder.configuration!r} is the second stage of a cascade and needs {root.name} "
+            f"next to {folder.root.name}; give the folder that holds both"
+        )
+    return root
 
 
 def _chosen(folders: Sequence[Path], configuration: str) -> Path:

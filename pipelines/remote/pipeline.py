@@ -16,7 +16,9 @@ from pipelines.channels import channels
 from pipelines.container.options import ResultOptions
 from pipelines.container.results import labelled, with_values
 from pipelines.options import check_orientation, parameters_of
+from pipelines.remote.grpc_messages import read_grpc_answer, write_grpc_request
 from pipelines.remote.tensors import Tensors, read_answer, write_request
+from pipelines.result_masks import SEPARATOR, with_crop
 from pipelines.structures import check_looked_for
 
 ADAPTER = "remote 1"
@@ -55,9 +57,10 @@ class RemoteOptions(ResultOptions):
 class RemotePipeline:
     """The model on the server with its description."""
 
-    def __init__(self, *, url: str, outside: Outside, options: RemoteOptions) -> None:
+    def __init__(self, *, url: str, by_grpc: bool, outside: Outside, options: RemoteOptions) -> None:
         self.options = options
         self._url, self._outside = url, outside
+        self._write, self._read = (write_grpc_request, read_grpc_answer) if by_grpc else (write_request, read_answer)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -77,23 +80,26 @@ class RemotePipeline:
     def run(self, series: Series) -> Findings:
         """Raises ``PipelineError`` for an answer that does not follow the protocol or does not fit the images."""
         options = self.options
-        images = channels(series, ["this", *options.inputs], options.orientation)
-        inputs: Tensors = {options.input: np.stack([self._scaled(one.array) for one in images])[None]}
+        names = ["this", *options.inputs]
+        images = channels(series, names, options.orientation, options.crop)
+        scaled = [self._scaled(name, one.array) for name, one in zip(names, images, strict=True)]
+        inputs: Tensors = {options.input: np.stack(scaled)[None]}
         if options.affine:
             inputs[options.affine] = np.asarray(images[0].affine, np.float64)
         keys = {one.key.partition(".")[0] for one in (*options.measurements, *options.classes)}
         wanted = [*dict.fromkeys([*filter(None, [options.mask]), *sorted(keys)])]
-        write_request(self._outside.inputs, inputs, wanted, binary=options.binary)
+        self._write(self._outside.inputs, inputs, wanted, binary=options.binary)
         self._outside.call()
-        answer = read_answer(self._outside.outputs)
+        answer = self._read(self._outside.outputs)
         for name in wanted:
             if name not in answer:
                 raise PipelineError(f"the server returned {', '.join(answer) or 'nothing'}, not {name!r}")
         findings = labelled(self._labels(answer[options.mask], images[0]), options) if options.mask else Findings()
-        return with_values(findings, options, {name: _values(name, answer[name]) for name in keys})
+        values = {name: _values(name, answer[name]) for name in keys}
+        return with_crop(with_values(findings, options, values), options.crop)
 
-    def _scaled(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.options.window is None:
+    def _scaled(self, name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.options.window is None or SEPARATOR in name:
             return np.asarray(array, np.float32)
         low, high = self.options.window
         scaled: NDArray[np.float32] = np.clip((array - low) / (high - low), 0, 1).astype(np.float32)

@@ -13,21 +13,26 @@ from numpy.typing import NDArray
 
 from node.errors import PipelineError
 
-_TYPES: Mapping[str, str] = {
+TYPES: Mapping[str, str] = {
     "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1", "INT16": "<i2",
     "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
 }  # fmt: skip
+"""Datatypes of the protocol, and how their values lie."""
 _MOST_JSON = 1 << 30
-_MOST_TENSORS = 64
+MOST_TENSORS = 64
 Tensors = dict[str, NDArray[Any]]
+
+
+def datatype_of(array: NDArray[Any]) -> str:
+    """The datatype of the protocol for an array."""
+    return next(kind for kind, type_ in TYPES.items() if np.dtype(type_) == array.dtype)
 
 
 def write_request(folder: Path, inputs: Tensors, outputs: list[str], *, binary: bool) -> None:
     """Write ``request.body`` and ``about.json``."""
     tables: list[dict[str, Any]] = []
     for name, array in inputs.items():
-        kind = next(kind for kind, type_ in _TYPES.items() if np.dtype(type_) == array.dtype)
-        table: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": kind}
+        table: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": datatype_of(array)}
         table |= {"parameters": {"binary_data_size": array.nbytes}} if binary else {"data": array.ravel().tolist()}
         tables.append(table)
     wanted = [{"name": name, **({"parameters": {"binary_data": True}} if binary else {})} for name in outputs]
@@ -50,7 +55,7 @@ def read_answer(folder: Path) -> Tensors:
         with path.open("rb") as file:
             document = json.loads(file.read(length or size))
             outputs = document["outputs"]
-            if not isinstance(outputs, list) or len(outputs) > _MOST_TENSORS:
+            if not isinstance(outputs, list) or len(outputs) > MOST_TENSORS:
                 raise PipelineError("the answer has no list of outputs")  # noqa: TRY301
             return {str(table["name"]): _tensor(table, file, size) for table in outputs}
     except PipelineError:
@@ -60,7 +65,7 @@ def read_answer(folder: Path) -> Tensors:
 
 
 def _tensor(table: Mapping[str, Any], file: Any, size: int) -> NDArray[Any]:
-    kind, shape = _TYPES[table["datatype"]], [int(n) for n in table["shape"]]
+    kind, shape = TYPES[table["datatype"]], [int(n) for n in table["shape"]]
     wanted = prod(shape) * np.dtype(kind).itemsize
     if any(n < 0 for n in shape) or wanted > 64 * size:
         raise PipelineError(f"output {table['name']!r} states the shape {shape}, more than the answer holds")

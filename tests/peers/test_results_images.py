@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from dicom_files import write
-from projections import chest_xray, mammogram
+from projections import chest_xray, cine, mammogram
 from pydicom import FileDataset, dcmread
 
 from node.config import PipelineTable
@@ -36,6 +36,52 @@ def errors(program: str, *paths: Path) -> list[str]:
     command = [Path(sys.executable).with_name(program), *paths]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+
+
+MASKS = """
+import numpy as np
+from node.pipeline import Algorithm, Findings, Needs, Region, codes
+
+
+class Spots:
+    needs = Needs(modalities={"DX", "MG", "US"}, images=True)
+    algorithm = Algorithm(name="Spots", version="1.0")
+
+    def run(self, series):
+        regions = []
+        for number, image in enumerate(series.images(), 1):
+            mask = np.zeros((image.rows, image.columns), bool)
+            mask[10:30, 12:30] = True
+            mask[15:18, 16:20] = False
+            regions += [
+                Region.outlined(mask, on=image, label=f"Opacity {number}", finding=codes.DCM.Opacity, probability=0.9),
+                Region.outlined(~mask, on=image, label=f"Rest {number}", finding=codes.SCT.Breast, landmark=True),
+            ]
+        return Findings(regions=tuple(regions))
+
+
+def create(*, weights, device, options):
+    return Spots()
+"""
+
+
+@pytest.mark.parametrize("name", ["radiographs", "mammogram", "loop"])
+def test_segmentations_of_images_without_a_volume_are_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    images = {"radiographs": two_views, "mammogram": lambda: [mammogram()], "loop": lambda: [cine(rows=41, columns=61)]}
+    (tmp_path / f"spots_on_{name}.py").write_text(MASKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    received = write(images[name](), tmp_path / "in")
+    table = PipelineTable(factory=f"spots_on_{name}:create")
+    kinds = ("seg", *KINDS)
+    trial = run_trial(name, table, tmp_path / "in", tmp_path / "out", device="cpu", progress=print, kinds=kinds)
+    (analysed,) = trial.series
+    assert (analysed.outcome, analysed.fault) == ("findings", "")
+    segmentations = [path for path in analysed.files if path.name.endswith("-seg.dcm")]
+    assert len(segmentations) == len(received)
+    assert [errors("dciodvfy", path) for path in analysed.files] == [[]] * len(analysed.files)
+    assert errors("dcentvfy", *received, *analysed.files) == []
 
 
 @pytest.mark.parametrize("name", IMAGES)

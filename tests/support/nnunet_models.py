@@ -74,6 +74,15 @@ def _plans(channels: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _stages(fullres: dict[str, Any]) -> dict[str, Any]:
+    """A first stage on a coarser grid, and a second one that also takes its segmentation, as nnU-Net plans them."""
+    lowres = {"data_identifier": "nnUNetPlans_3d_lowres", "spacing": [3.0, 2.1, 2.1]}
+    return {
+        "3d_lowres": {**fullres, **lowres, "next_stage": "3d_cascade_fullres"},
+        "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+    }
+
+
 def write_results(
     folder: Path,
     *,
@@ -82,11 +91,18 @@ def write_results(
     channels: dict[str, str] | None = None,
     extra: Any = None,
     configuration: str = "3d_fullres",
+    cascade: bool = False,
 ) -> Path:
-    """Write ``folder`` with a fold for each of ``weights``; ``extra`` goes into the checkpoints."""
+    """Write ``folder`` with a fold for each of ``weights``; ``extra`` goes into the checkpoints.
+
+    ``cascade``: the plans also have the two stages of a cascade, of which ``configuration`` may be one.
+    """
     channels = channels or {"0": "CT"}
     plans = _plans(channels)
-    plans["configurations"][configuration] = plans["configurations"].pop("3d_fullres")
+    if cascade:
+        plans["configurations"] |= _stages(plans["configurations"]["3d_fullres"])
+    else:
+        plans["configurations"][configuration] = plans["configurations"].pop("3d_fullres")
     dataset = {"channel_names": channels, "labels": labels, "numTraining": 3, "file_ending": ".nii.gz"}
     if any(isinstance(values, list) for values in labels.values()):
         dataset["regions_class_order"] = list(range(1, len(labels)))

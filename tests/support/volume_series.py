@@ -12,6 +12,17 @@ from node.pipeline import Prior, Volume
 
 
 @dataclass(frozen=True, eq=False)
+class MaskResult:
+    """Masks of another pipeline by label, as ``Result`` has them."""
+
+    masks: dict[str, Volume]
+
+    def mask(self, label: str, orientation: str | None = None) -> Volume | None:
+        mask = self.masks.get(label)
+        return mask if mask is None or orientation is None else mask.to_patient_orientation(orientation)
+
+
+@dataclass(frozen=True, eq=False)
 class VolumeSeries:
     """The contract's ``Series`` over a volume in any orientation; ``attributes`` are by keyword."""
 
@@ -20,12 +31,13 @@ class VolumeSeries:
     attributes: dict[str, Any] = field(default_factory=dict)
     prior: Prior | None = None
     companions: dict[str, VolumeSeries] = field(default_factory=dict)
+    results: dict[str, MaskResult] = field(default_factory=dict)
 
     def attribute(self, keyword: str) -> Any:
         return self.attributes.get(keyword)
 
-    def result(self, _pipeline: str) -> None:
-        return None
+    def result(self, pipeline: str) -> MaskResult | None:
+        return self.results.get(pipeline)
 
     def companion(self, name: str) -> VolumeSeries | None:
         return self.companions.get(name)

@@ -53,6 +53,15 @@ def test_a_lateral_view_is_not_applicable_to_the_radiograph_of_the_page(
     assert (outcome, reason) == ("not applicable", "1 image not analysed: its view is LL, needed is AP or PA")
 
 
+def test_the_lungs_of_the_page_are_masks_on_the_radiograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = source_of(tmp_path / "scan", [chest_xray(200, 180)])
+    outcome, _, findings = run(tmp_path, monkeypatch, "Lungs", source)
+    (lungs,) = findings.regions
+    assert (outcome, lungs.mask.shape, lungs.landmark) == ("measured", (200, 180), True)
+    dark = source.images()[0].grey() < 0.4
+    assert (lungs.mask & dark).sum() > 0.9 * lungs.mask.sum()
+
+
 def test_the_mammograms_of_the_page_have_sides_points_and_a_distance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     right, left = mammogram(side="R", spot=(30, 40)), mammogram(side="L", view="CC", spot=(50, 60))
     left.StudyInstanceUID, left.SeriesInstanceUID = right.StudyInstanceUID, right.SeriesInstanceUID

@@ -34,11 +34,17 @@ def test_a_factory_names_an_image_by_its_digest():
 def test_a_factory_names_a_model_by_an_address_with_tls():
     served = outside_factory("remote:https://triton.example:8000/v2/models/lobes/versions/3")
     assert served == ServedModel(
-        url="https://triton.example:8000/v2/models/lobes/versions/3", host="triton.example", name="lobes"
+        url="https://triton.example:8000/v2/models/lobes/versions/3", host="triton.example", name="lobes", version="3"
     )
+    by_grpc = outside_factory("remote:grpcs://triton.example:8001/v2/models/lobes")
+    assert isinstance(by_grpc, ServedModel)
+    assert (by_grpc.by_grpc, by_grpc.has_tls, by_grpc.version, served.by_grpc) == (True, True, "", False)
+    assert outside_factory("remote:grpc://127.0.0.1:8001/v2/models/lobes") is not None
     assert outside_factory("remote:http://127.0.0.1:8000/v2/models/lobes") is not None
     for factory, reason in {
         "remote:http://triton.example/v2/models/lobes": "without TLS",
+        "remote:grpc://triton.example:8001/v2/models/lobes": "without TLS; use grpcs",
+        "remote:grpcs://triton.example/v2/models/lobes": "has no port",
         "remote:https://triton.example/lobes": "names no model",
         "remote:https://a:b@triton.example/v2/models/lobes": "token",
     }.items():

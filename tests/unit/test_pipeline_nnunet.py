@@ -161,6 +161,87 @@ def test_the_masks_equal_those_of_nnunets_own_chain_of_files(tmp_path, mirroring
     assert (found == expected).mean() >= 0.9999
 
 
+CASCADE = {"configuration": "3d_cascade_fullres"}
+
+
+def cascade(tmp_path: Path, first: list, second: list, **settings) -> Path:
+    folder = tmp_path / "Dataset900_Balls"
+    for stage, weights in (("3d_lowres", first), ("3d_cascade_fullres", second)):
+        place = folder / f"nnUNetTrainer__nnUNetPlans__{stage}"
+        write_results(place, weights=weights, labels=LABELS, configuration=stage, cascade=True, **settings)
+    return folder
+
+
+@needs_nnunet
+@pytest.mark.parametrize("folds", [1, 2])
+def test_a_cascade_equals_nnunets_own_chain_of_files(tmp_path, folds):
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    volume = noisy_ball()
+    first = [random_weights(seed, 3) for seed in range(1, 1 + folds)]
+    second = [random_weights(seed, 3, inputs=3) for seed in range(5, 5 + folds)]
+    folder = cascade(tmp_path, first, second)
+    image = SimpleITK.GetImageFromArray(volume.array)
+    image.SetSpacing([1.1, 1.1, 2.5])
+    SimpleITK.WriteImage(image, tmp_path / "ball_0000.nii.gz")
+    answers = {}
+    for stage, before in (("3d_lowres", None), ("3d_cascade_fullres", "3d_lowres")):
+        predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
+        (tmp_path / stage).mkdir()
+        trained = folder / f"nnUNetTrainer__nnUNetPlans__{stage}"
+        predictor.initialize_from_trained_model_folder(str(trained), use_folds=None)
+        predictor.predict_from_files_sequential(
+            [[str(tmp_path / "ball_0000.nii.gz")]],
+            [str(tmp_path / stage / "ball")],
+            folder_with_segs_from_prev_stage=None if before is None else str(tmp_path / before),
+        )
+        answers[stage] = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / stage / "ball.nii.gz"))
+    expected = answers["3d_cascade_fullres"]
+
+    pipeline = load(folder, **CASCADE, mirroring=False)
+    found = np.zeros_like(expected)
+    for segment in pipeline.run(VolumeSeries(volume)).all_segments:
+        found[segment.voxels] = LABELS[segment.label.replace(" ", "_")]
+
+    assert len(np.unique(answers["3d_lowres"])) > 1
+    assert len(np.unique(expected)) > 1
+    assert (expected != answers["3d_lowres"]).any()
+    assert (found == expected).mean() >= 0.9999
+    assert pipeline.algorithm.version == "nnUNetTrainer 3d_cascade_fullres"
+    assert pipeline.algorithm.parameters["previous stage"] == f"3d_lowres folds {', '.join('01'[:folds])}"
+
+
+def test_a_cascade_has_its_first_stage_next_to_it(tmp_path):
+    weights = [{"w": torch.zeros(1)}]
+    folder = cascade(tmp_path, weights, weights)
+    assert read(folder, **CASCADE).previous.configuration == "3d_lowres"
+    assert read(folder, configuration="3d_lowres").previous is None
+    alone = folder / "nnUNetTrainer__nnUNetPlans__3d_cascade_fullres"
+    with pytest.raises(WeightsError, match=r"needs nnUNetTrainer__nnUNetPlans__3d_lowres .* give the folder that hold"):
+        read(alone)
+
+
+def test_the_stages_of_a_cascade_are_those_of_one_training(tmp_path):
+    weights = [{"w": torch.zeros(1)}]
+    folder = cascade(tmp_path, weights, weights)
+    first = folder / "nnUNetTrainer__nnUNetPlans__3d_lowres"
+    dataset = json.loads((first / "dataset.json").read_text())
+    (first / "dataset.json").write_text(json.dumps({**dataset, "labels": {"background": 0, "spleen": 1}}))
+    with pytest.raises(WeightsError, match="other channels or labels"):
+        read(folder, **CASCADE)
+
+
+def test_a_cascade_whose_stages_name_one_another_is_refused(tmp_path):
+    weights = [{"w": torch.zeros(1)}]
+    folder = cascade(tmp_path, weights, weights)
+    for file in folder.rglob("plans.json"):
+        plans = json.loads(file.read_text())
+        plans["configurations"]["3d_lowres"]["previous_stage"] = "3d_cascade_fullres"
+        file.write_text(json.dumps(plans))
+    with pytest.raises(WeightsError, match="cannot be the first stage"):
+        read(folder, **CASCADE)
+
+
 @needs_nnunet
 def test_regions_become_overlapping_segments_and_channels_are_companions(tmp_path):
     regions = {"background": 0, "whole tumor": [1, 2], "tumor core": [2]}

@@ -198,6 +198,30 @@ def test_try_runs_the_first_pipeline_too(tmp_path: Path) -> None:
     assert (result.exit_code, wanted in result.output) == (0, True), result.output
 
 
+def test_try_runs_what_after_names_before_a_pipeline_without_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    write(ct_series(n=4, size=16), tmp_path / "in")
+    (tmp_path / "counting.py").write_text(
+        "from job_pipelines import create as scripted\n"
+        "def create(*, weights, device, options):\n"
+        "    chosen = {'does': 'count in result', 'of': 'organ'}\n"
+        "    return scripted(weights=weights, device=device, options=chosen)\n"
+    )
+    start = ["try", "--config", str(toml(tmp_path)), "counting:create", str(tmp_path / "in")]
+    for after in ("organ", "organ=job_pipelines:create"):
+        result = CliRunner().invoke(main, [*start, "--after", after])
+        assert (result.exit_code, "Voxels of the result 32" in result.output) == (0, True), result.output
+        assert "Based on the result of organ (Scripted 1.2)." in result.output
+    result = CliRunner().invoke(main, [*start, "--after", "job_pipelines:create", "--after", "organ"])
+    based = [line.split("(")[0].strip() for line in result.output.splitlines() if "Based on" in line]
+    assert based == ["Based on the result of job_pipelines", "Based on the result of organ"], result.output
+    for after, fault in (("orgn", "pipeline 'orgn' is not installed"), ("counting:create", "twice")):
+        result = CliRunner().invoke(main, [*start, "--after", after])
+        assert (result.exit_code != 0, fault in " ".join(result.output.split())) == (True, True), result.output
+
+
 SENT = '[[rules]]\nname = "a"\npipelines = ["lesion"]\n[[rules]]\nname = "b"\n'
 SHADOWED = SENT + 'shadow = ["organ"]\n'
 CHOSEN = SENT + 'pipelines = ["organ"]\nprefer = ["axial"]\n'

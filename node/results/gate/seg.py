@@ -10,6 +10,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 
 from node.results.analysis import Source
+from node.results.gate.image_seg import image_seg_faults
 from node.results.gate.planes import DIRECTION_TOLERANCE, POSITION_TOLERANCE_MM, far, plane_faults
 from node.results.headers import by_frame, frame_key
 
@@ -18,7 +19,7 @@ Images = dict[tuple[str, int | None], Dataset]
 
 
 def seg_faults(seg: Dataset, source: Source) -> Iterator[str]:
-    """Segments, frames and geometry of a SEG on the grid of its source."""
+    """Segments, frames and geometry of a SEG on the grid of its source, or on the pixels of one image."""
     numbers = [int(s.SegmentNumber) for s in seg.SegmentSequence]
     if numbers != list(range(1, len(numbers) + 1)):
         yield f"SegmentNumber runs {numbers}, not from 1 without gaps"
@@ -26,15 +27,18 @@ def seg_faults(seg: Dataset, source: Source) -> Iterator[str]:
     if None in tracking or len(set(tracking)) != len(tracking):
         yield "TrackingUID is missing or repeats among the segments"
     first, frames = source.datasets[0], seg.PerFrameFunctionalGroupsSequence
-    if (seg.Rows, seg.Columns) != (first.Rows, first.Columns):
-        yield f"Rows x Columns {seg.Rows} x {seg.Columns} are not the source's {first.Rows} x {first.Columns}"
-    if first.get("FrameOfReferenceUID") and seg.get("FrameOfReferenceUID") != first.FrameOfReferenceUID:
-        yield "FrameOfReferenceUID is not the source's"
     if int(seg.NumberOfFrames) != len(frames):
         yield f"NumberOfFrames is {seg.NumberOfFrames}, the functional groups have {len(frames)}"
     expected = (int(seg.Rows) * int(seg.Columns) * len(frames) + 7) // 8
     if (stored := _stored_bytes(seg)) != expected + expected % 2:
         yield f"PixelData has {stored} bytes, {len(frames)} frames need {expected + expected % 2}"
+    if "FrameOfReferenceUID" not in seg:
+        yield from image_seg_faults(seg, source, numbers)
+        return
+    if (seg.Rows, seg.Columns) != (first.Rows, first.Columns):
+        yield f"Rows x Columns {seg.Rows} x {seg.Columns} are not the source's {first.Rows} x {first.Columns}"
+    if first.get("FrameOfReferenceUID") and seg.get("FrameOfReferenceUID") != first.FrameOfReferenceUID:
+        yield "FrameOfReferenceUID is not the source's"
     shared = seg.SharedFunctionalGroupsSequence[0]
     cosines = shared.PlaneOrientationSequence[0].ImageOrientationPatient
     if far(cosines, first.ImageOrientationPatient, DIRECTION_TOLERANCE):

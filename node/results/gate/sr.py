@@ -16,6 +16,8 @@ _MEASUREMENTS = ("126010", "DCM")
 _GROUP = ("125007", "DCM")
 _TRACKING_UID = ("112040", "DCM")
 _REFERENCED_SEGMENT = ("121191", "DCM")
+_REFERENCED_FRAME = ("121214", "DCM")
+"""Referenced Segmentation Frame."""
 _CONTEXT: dict[Name, str] = {  # TID 1500, 1001, 1204
     _LANGUAGE: "HAS CONCEPT MOD",
     _PROCEDURE_REPORTED: "HAS CONCEPT MOD",
@@ -31,6 +33,7 @@ _OPTIONAL_RELATIONSHIPS: dict[Name, str] = {
     ("111001", "DCM"): "HAS CONCEPT MOD",  # Algorithm Name
     ("111003", "DCM"): "HAS CONCEPT MOD",  # Algorithm Version
     _REFERENCED_SEGMENT: "CONTAINS",
+    _REFERENCED_FRAME: "CONTAINS",
     ("111030", "DCM"): "CONTAINS",  # Image Region
 }
 _VALUES = {  # PS3.3 C.17.3.2
@@ -103,11 +106,12 @@ def _group_faults(group: Dataset, results: Mapping[str, Dataset], kinds: dict[st
     for item in items:
         if item.get("ValueType") == "NUM":
             yield from _number_faults(item)
-        if _name(item) == _REFERENCED_SEGMENT:
+        if _name(item) in (_REFERENCED_SEGMENT, _REFERENCED_FRAME):
             shown.add("SEG")
             yield from _segment_faults(item, results, tracking)
     regions = sum(
-        item.get("ValueType") in ("SCOORD", "SCOORD3D") or _name(item) == _REFERENCED_SEGMENT for item in items
+        item.get("ValueType") in ("SCOORD", "SCOORD3D") or _name(item) in (_REFERENCED_SEGMENT, _REFERENCED_FRAME)
+        for item in items
     )
     if regions > 1:  # TID 1410 and 1411 describe one region each
         yield f"there are {regions} outlines and segments"

@@ -1,0 +1,77 @@
+"""One trained configuration with nnU-Net's own predictor, and in a cascade the stage before it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from node.errors import PlatformError, WeightsError
+from pipelines.nnunet.results_folder import TrainingFolder
+
+
+class Stage:
+    """Labels for voxels; the second stage of a cascade also gets the labels of the first one."""
+
+    def __init__(self, folder: TrainingFolder, device: torch.device, *, mirroring: bool) -> None:
+        """Raises ``WeightsError`` for a folder that nnU-Net cannot use, ``PlatformError`` without nnU-Net."""
+        previous = folder.previous
+        self._predictor = _predictor(folder, device, mirroring=mirroring)
+        self._previous = None if previous is None else Stage(previous, device, mirroring=mirroring)
+
+    def labels(self, images: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[Any]:
+        """Labels ``[slice, row, column]`` of ``images`` ``[channel, slice, row, column]``; ``spacing`` in mm."""
+        before = None
+        if self._previous is not None:
+            # Float as nnU-Net's readers give it: what lies outside of the cropped image becomes -1
+            before = self._previous.labels(images, spacing)[None].astype(np.float32)
+        return np.asarray(self._predictor.predict_single_npy_array(images, {"spacing": [*spacing]}, before))
+
+
+def _predictor(folder: TrainingFolder, device: torch.device, *, mirroring: bool) -> Any:
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        os.environ.setdefault(variable, os.devnull)  # it complains on import; nothing is read or written there
+    try:
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+        from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+        from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+    except (ImportError, RuntimeError) as error:  # torchvision for another torch: operators are missing
+        raise PlatformError(
+            f"nnU-Net cannot be imported ({error}); pip install 'ainode[nnunet]', and torchvision built for your torch"
+        ) from error
+    try:
+        plans = PlansManager(folder.plans)
+        settings = plans.get_configuration(folder.configuration)
+        network = get_network_from_plans(
+            settings.network_arch_class_name,
+            settings.network_arch_init_kwargs,
+            settings.network_arch_init_kwargs_req_import,
+            determine_num_input_channels(plans, settings, folder.dataset),
+            plans.get_label_manager(folder.dataset).num_segmentation_heads,
+            deep_supervision=False,
+        )
+    except (AttributeError, LookupError, TypeError) as error:
+        raise WeightsError(
+            f"weights: {folder.root}: nnU-Net cannot use the plans ({type(error).__name__}: {error}); give the whole "
+            "folder as the training left it"
+        ) from error
+    try:
+        for weights in folder.weights:
+            network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"weights: {folder.root} does not fit the network of its plans ({error}); trainers that build a network "
+            "of their own are not supported"
+        ) from error
+    predictor = nnUNetPredictor(
+        use_mirroring=mirroring, perform_everything_on_device=device.type == "cuda", device=device, allow_tqdm=False
+    )
+    predictor.manual_initialization(
+        network, plans, settings, folder.weights, folder.dataset, folder.trainer, folder.mirroring
+    )
+    return predictor
