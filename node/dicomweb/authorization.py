@@ -48,7 +48,11 @@ class Authorization:
         """Return an endpoint that only clients with ``service`` reach."""
 
         async def authorized(request: Request) -> Response:
-            client = await run_in_threadpool(self._client_of, request)
+            try:
+                client = await run_in_threadpool(self._client_of, request)
+            except ConfigError as error:  # whoever asks need not know the path of the file
+                logger.warning("DICOMweb: %s", error)
+                raise HTTPException(500, "The tokens of the clients cannot be read; the log says more.") from error
             if client is None:
                 self._log_refusal(request)
                 challenges = [("www-authenticate", "Bearer"), ("www-authenticate", 'Basic realm="DICOMweb"')]

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.encaps import get_frame
-from pydicom.pixels.utils import pixel_array
+from pydicom.pixels.utils import get_expected_length, pixel_array
+from pydicom.uid import UID
 
 from node.confined import bounded
 from node.errors import InputError, NotFoundError
@@ -71,6 +72,10 @@ def frames_of(path: Path, frames: Sequence[int], *, decoded: bool) -> list[bytes
         if not decoded:
             return [get_frame(dataset.PixelData, frame - 1, number_of_frames=count) for frame in frames]
         check_pixel_size(dataset)
+        syntax = UID(dataset.file_meta.TransferSyntaxUID)
+        if not syntax.is_encapsulated and syntax.is_little_endian and int(dataset.BitsAllocated) > 1:
+            length = get_expected_length(dataset) // count
+            return [dataset.PixelData[(frame - 1) * length : frame * length] for frame in frames]
         return [_samples(dataset, frame - 1) for frame in frames]
     except (*UNDECODABLE, *NOT_DICOM) as error:
         raise InputError(f"the frames cannot be read: {error}") from error
@@ -78,6 +83,8 @@ def frames_of(path: Path, frames: Sequence[int], *, decoded: bool) -> list[bytes
 
 def _samples(dataset: Dataset, index: int) -> bytes:
     pixels = pixel_array(dataset, index=index, raw=True)
+    if pixels.ndim == 3 and dataset.get("PlanarConfiguration") == 1:
+        pixels = pixels.transpose(2, 0, 1)
     if int(dataset.BitsAllocated) == 1:
         return np.packbits(pixels.ravel().astype(np.uint8), bitorder="little").tobytes()
     return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()

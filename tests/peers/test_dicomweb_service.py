@@ -176,6 +176,19 @@ def test_frames_are_the_pixels_in_every_transfer_syntax(node: Held, syntax: str 
     assert node.get(f"{place[:-1]}x").status_code == 400
 
 
+def test_frames_in_colour_are_the_bytes_that_the_metadata_describe(node: Held):
+    uid, path = next((uid, path) for uid, path in node.files().items() if dcmread(path).Modality == "CT")
+    image = dcmread(path)
+    planes = np.random.default_rng(1).integers(0, 255, (3, image.Rows, image.Columns), np.uint8)
+    image.SamplesPerPixel, image.PlanarConfiguration, image.PhotometricInterpretation = 3, 1, "RGB"
+    image.BitsAllocated = image.BitsStored = 8
+    image.HighBit, image.PixelRepresentation = 7, 0
+    image.PixelData = planes.tobytes()
+    image.save_as(path, enforce_file_format=True)
+    frame = node.client.retrieve_instance_frames(node.study, node.series, uid, [1])[0]
+    assert frame == planes.tobytes()
+
+
 def test_the_frames_of_a_segmentation_are_its_masks(node: Held):
     uid, path = next((uid, path) for uid, path in node.files().items() if dcmread(path).Modality == "SEG")
     segmentation = dcmread(path)
