@@ -19,7 +19,7 @@ from node.results.segment_colours import colour_of
 from node.results.source_grid import PlacedMask, on_images, place, with_images
 from node.results.terms import evaluation_lines, in_text, label_in_words, term
 from node.results.uids import derive_uid
-from node.translation import decimal, gettext, sentence
+from node.translation import Sentence, decimal, gettext, sentence
 from node.wording import digits, in_words
 
 
@@ -123,7 +123,7 @@ class Finding:
         return (gettext("{value} ({spread})", value=in_words(name, mean.value, mean.unit.value), spread=spread),)
 
 
-def image_name(source: Source, index: int) -> str:
+def image_name(source: Source, index: int) -> Sentence:
     """Return ``"Image 57"``, by Instance Number, which identifies an image in any viewer.
 
     Frames count from the first, and those of a cine loop have its number, too; an image without a number has its place

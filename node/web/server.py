@@ -183,11 +183,6 @@ def _term(meaning: str) -> str:
     return term(meaning)
 
 
-def _within(name: str) -> str:
-    """Return the name of an image as it is written within a sentence, in the language that is spoken."""
-    return name.lower() if current_language() == "en" else f"{name}"
-
-
 def _flatten(values: Iterable[Any]) -> list[Any]:
     """Lists and tuples among the values become their elements."""
     return [one for value in values for one in (value if isinstance(value, list | tuple) else (value,))]
@@ -221,6 +216,5 @@ def _templates(config: Config) -> Environment:
         word=word,
         decimal=decimal,
         term=_term,
-        within=_within,
     )
     return jinja

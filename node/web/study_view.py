@@ -33,8 +33,8 @@ class Key:
 
     label: str
     index: int
-    image: str
-    """As the report calls it, for example ``"image 57"``."""
+    image: dict[str, str]
+    """As the report calls it within a sentence, for example ``"image 57"``, by language."""
     colour: str
 
 
@@ -114,6 +114,7 @@ def _keys(segments: Sequence[slices.Segments], places: Mapping[tuple[str, int], 
             place = seg.largest(number)
             if place is not None and place in places:
                 colour = "#{:02x}{:02x}{:02x}".format(*seg.colours[number])
-                image = image_name(shown.series, places[place])
+                name = image_name(shown.series, places[place])
+                image = {"en": name.lower(), **name.translations}
                 keys.append(Key(label=label, index=places[place], image=image, colour=colour))
     return keys

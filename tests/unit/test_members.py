@@ -81,7 +81,7 @@ def test_a_receiver_that_died_is_lost_until_its_machine_is_given_up_and_another_
     listed = json.loads(CliRunner().invoke(main, [*verb, "--json"]).output)
     assert sorted((one["machine"], one["state"]) for one in listed) == [("cafe", "active"), ("f00d", "lost")]
     assert CliRunner().invoke(main, [*verb, "--abandon", "cafe"]).exit_code == NotFoundError.exit_code
-    assert "1 lost receivers" in CliRunner().invoke(main, [*verb, "--abandon", "f00d"]).output
+    assert "1 lost receiver of" in CliRunner().invoke(main, [*verb, "--abandon", "f00d"]).output
     assert [one["machine"] for one in json.loads(CliRunner().invoke(main, [*verb, "--json"]).output)] == ["cafe"]
 
 

@@ -174,6 +174,7 @@ def test_fixed_sentences_of_a_page_are_in_the_language_of_its_destination(tmp_pa
         "Ohne ärztliche Prüfung berechnet.",
     ):
         assert sentence in german
-    assert "结果：无发现。" in said("zh")[1]
+    if Path("/usr/share/poppler/cMap").is_dir():  # Debian package poppler-data, by which pdftotext reads Chinese
+        assert "结果：无发现。" in said("zh")[1]
     assert "Outcome: no findings." in said("de", "zh")[1], "destinations that read different languages"
     assert "Outcome: no findings." in said("fr")[1], "an impression only"

@@ -14,7 +14,7 @@ from node.__main__ import main
 
 ENGLISH_ALONE = {
     "acceptance", "bench", "codes", "conformance", "demo", "export", "join", "models", "phantom", "plan",
-    "pseudonyms", "quality", "recipes", "trial", "help", "options",
+    "pseudonyms", "quality", "recipes", "trial", "try_pipeline", "help", "options",
 }  # fmt: skip
 """Modules of verbs for developers of pipelines and for studies of their quality, as docs/operate.md says."""
 PLAIN = re.compile(r"echo\(\s*f?[\"'](?:[^\"'{]|\{[^}]*\})*?[a-z]{2,} [a-z]{2,}")
