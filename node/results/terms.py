@@ -7,12 +7,15 @@ own structures. A term that neither has, such as a code of a third-party pipelin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pydicom.sr.coding import Code
 
-from node.pipeline import Segment
 from node.results.impression.translation import Translation, translation
 from node.translation import Sentence, current_language, gettext, in_every_language, marked
+
+if TYPE_CHECKING:  # the dashboard shows terms, and no role may import what decodes pixels
+    from node.pipeline import Segment
 
 _MEASURED = (
     *(marked("Long axis"), marked("Short axis"), marked("Volume"), marked("Certainty of Finding")),
