@@ -14,6 +14,14 @@ def plain_address(address: str) -> Address:
     return mapped or host
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address is of this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def network_of(address: str) -> str:
     """Return what limits count as one address: a host has a whole /64 network of IPv6 (RFC 6177).
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from node.addresses import is_loopback
 from node.config.table import AeTitle, Name, OptionalPath, Port, Table
 
 Service = Literal["store", "retrieve"]
@@ -48,15 +48,8 @@ class Dicomweb(Table):
             raise ValueError("certificate and key belong together; give both or none")
         if self.enabled and not self.clients:
             raise ValueError("no client may use it; add [dicomweb.clients.NAME] with token_file")
-        if self.enabled and self.certificate is None and not _is_loopback(self.address):
+        if self.enabled and self.certificate is None and not is_loopback(self.address):
             raise ValueError(
                 f"address {self.address} needs certificate and key: tokens and images would be sent in clear text"
             )
         return self
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
+
+from node.addresses import is_loopback
 
 CONTAINER, REMOTE = "container:", "remote:"
 _IMAGE = re.compile(r"(?P<repository>[a-z0-9][A-Za-z0-9._/:-]*)@(?P<digest>sha256:[0-9a-f]{64})")
@@ -89,7 +90,7 @@ def _served(text: str) -> ServedModel:
         raise ValueError(f"{REMOTE}{text} has no port; write remote:grpcs://HOST:8001/v2/models/NAME")
     if parts.username or parts.password:
         raise ValueError("the address of a model holds a password; put a token into the file that run.token_file names")
-    if parts.scheme in ("http", "grpc") and not _is_loopback(host):
+    if parts.scheme in ("http", "grpc") and not is_loopback(host):
         raise ValueError(f"{REMOTE}{text} would send images of patients without TLS; use {parts.scheme}s")
     named = parts.path.split("/")
     return ServedModel(url=text, host=host, name=named[3], version=named[5] if len(named) > 5 else "")
@@ -100,10 +101,3 @@ def _port(parts: SplitResult) -> int | None:
         return parts.port
     except ValueError:
         return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
