@@ -6,8 +6,9 @@ back, that were kept in shadow, replaced by a later analysis of the series, or r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import sqlalchemy as sa
 
@@ -37,30 +38,30 @@ _OF_OBJECT = ("study_instance_uid", *_COLUMNS)
 def objects_of_studies(connection: sa.Connection, studies: Collection[str]) -> dict[str, list[HeldObject]]:
     """Return the objects of each of ``studies``: images in the order of arrival, then results."""
     found: dict[str, list[HeldObject]] = {study: [] for study in studies}
-    for one in _held_objects(connection, among(connection, instance.c.study_instance_uid, studies), studies):
+    for one in _held_objects(connection, studies):
         found[one.study_instance_uid].append(one)
     return found
 
 
 def objects_of_study(connection: sa.Connection, study: str, series: str = "", sop: str = "") -> list[HeldObject]:
     """Return the objects of a study, of one of its series, or one object."""
-    return [
-        one
-        for one in objects_of_studies(connection, [study])[study]
-        if series in ("", one.series_instance_uid) and sop in ("", one.sop_instance_uid)
-    ]
+    wanted = {"series_instance_uid": series, "sop_instance_uid": sop}
+    return list(_held_objects(connection, [study], {name: uid for name, uid in wanted.items() if uid}))
 
 
 def _held_objects(
-    connection: sa.Connection, of_studies: sa.ColumnElement[bool], studies: Collection[str]
-) -> Iterable[HeldObject]:
+    connection: sa.Connection, studies: Collection[str], wanted: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[HeldObject]:
+    """``wanted``: UIDs that the objects have, by column."""
     withheld = {
         (one.study_instance_uid, one.series_instance_uid)
         for study in studies
         for one in held(connection, study)
         if not one.job_id
     }
-    images = sa.select(*instance.c[_OF_OBJECT]).where(of_studies).order_by(instance.c.received_at)
+    of_studies = among(connection, instance.c.study_instance_uid, studies)
+    of_images = [instance.c[name] == uid for name, uid in wanted.items()]
+    images = sa.select(*instance.c[_OF_OBJECT]).where(of_studies, *of_images).order_by(instance.c.received_at)
     for row in connection.execute(images).mappings():
         if (row["study_instance_uid"], row["series_instance_uid"]) not in withheld:
             yield HeldObject(**row)
@@ -80,6 +81,7 @@ def _held_objects(
         .join(job, job.c.id == result.c.job_id)
         .where(
             among(connection, job.c.study_instance_uid, studies),
+            *(result.c[name] == uid for name, uid in wanted.items()),
             result.c.quarantine.is_(None),
             job.c.shadow.is_(None),
             ~sa.func.coalesce(result.c.kind, "").startswith(REJECTION),
