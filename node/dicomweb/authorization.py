@@ -17,10 +17,10 @@ from starlette.responses import Response
 
 from node.config.dicomweb import DicomwebClient, Service
 from node.errors import ConfigError
+from node.web.shared_secret import read_secret
 
 logger = logging.getLogger(__name__)
 
-_SHORTEST = 32
 _QUIET_SECONDS = 60.0
 """Between two log lines on requests without a right token."""
 
@@ -83,16 +83,8 @@ class Authorization:
 
 
 def token_of(file: str, client: str) -> str:
-    """Read the token of a client, at each use: a renewed one counts at once. Raises ``ConfigError``."""
-    where = f"[dicomweb.clients.{client}] token_file {file}"
-    try:
-        token = Path(file).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}: cannot be read ({error})") from error
-    if len(token) < _SHORTEST:
-        remedy = "for example of `openssl rand -hex 32`"
-        raise ConfigError(f"{where}: {len(token)} characters; use at least {_SHORTEST}, {remedy}")
-    return token
+    """Read the token of a client. Raises ``ConfigError``."""
+    return read_secret(Path(file), f"[dicomweb.clients.{client}] token_file")
 
 
 def _credentials(header: str) -> tuple[str, str]:

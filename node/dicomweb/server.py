@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +13,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from node.actor import look_every
 from node.config import Config
 from node.dicomweb.accesses import Accesses
 from node.dicomweb.authorization import Authorization, ClientEndpoint
@@ -26,7 +24,7 @@ from node.errors import ConfigError, NodeError
 from node.spool import Spool
 from node.web.http_connections import listen, served
 from node.web.strict_http import StrictHttp
-from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
+from node.web.tls_reload import tls_context
 
 logger = logging.getLogger(__name__)
 
@@ -92,21 +90,13 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
     Raises ``ConfigError`` when it is not enabled, or files of TLS cannot be used, ``PlatformError`` when the address
     is not available.
     """
-    settings, ended = config.dicomweb, threading.Event()
+    settings = config.dicomweb
     if not settings.enabled:
         raise ConfigError("[dicomweb] enabled is false; enable it before this role is started")
-    reloading = None
-    if settings.certificate is not None:
-        reloading = ReloadingTls(settings.certificate, settings.key, "[dicomweb]")
-        watch = (LOOK_SECONDS, ended, "certificate of DICOMweb", reloading.look)
-        threading.Thread(target=look_every, args=watch, name="certificate", daemon=True).start()
-    context_of = None if reloading is None else lambda _config, _default: reloading.context
-    listener = listen(settings.address, settings.port, config.storage.folder, "[dicomweb]")
-    app = make_app(config, engine, spool)
-    with served(app, listener, "dicomweb", http=_DicomwebHttp, ssl_context_factory=context_of):
-        scheme = "https" if settings.certificate else "http"
-        logger.info("DICOMweb at %s://%s:%d", scheme, settings.address, settings.port)
-        try:
+    with tls_context(settings.certificate, settings.key, "[dicomweb]") as context_of:
+        app = make_app(config, engine, spool)
+        listener = listen(settings.address, settings.port, config.storage.folder, "[dicomweb]")
+        with served(app, listener, "dicomweb", http=_DicomwebHttp, ssl_context_factory=context_of):
+            scheme = "https" if settings.certificate else "http"
+            logger.info("DICOMweb at %s://%s:%d", scheme, settings.address, settings.port)
             yield
-        finally:
-            ended.set()

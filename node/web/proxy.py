@@ -12,11 +12,10 @@ from starlette.requests import Request
 
 from node.config import Web
 from node.errors import ConfigError
+from node.web.shared_secret import read_secret
 from node.web.users import check_name
 
 SECRET_HEADER = "X-Ainode-Proxy-Secret"  # noqa: S105 - a name
-_SHORTEST = 32
-"""Characters of the secret."""
 
 
 def proxied_user(web: Web, request: Request) -> str:
@@ -29,7 +28,7 @@ def proxied_user(web: Web, request: Request) -> str:
     if not names:
         return ""
     given = request.headers.getlist(SECRET_HEADER)
-    if len(given) != 1 or not hmac.compare_digest(given[0].encode(), secret_of(web).encode()):
+    if len(given) != 1 or not hmac.compare_digest(given[0].encode(), _secret_of(web).encode()):
         raise HTTPException(
             403, f"{web.proxy_header} counts only with the right {SECRET_HEADER} ([web] proxy_secret_file)."
         )
@@ -41,15 +40,7 @@ def proxied_user(web: Web, request: Request) -> str:
     return name
 
 
-def secret_of(web: Web) -> str:
-    """Read the secret, at each use: a renewed one counts at once. Raises ``ConfigError``."""
-    try:
-        secret = web.proxy_secret_file.read_text("utf-8").strip() if web.proxy_secret_file else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"[web] proxy_secret_file {web.proxy_secret_file}: cannot be read ({error})") from error
-    if len(secret) < _SHORTEST:
-        raise ConfigError(
-            f"[web] proxy_secret_file {web.proxy_secret_file}: {len(secret)} characters; use at least {_SHORTEST}, "
-            "for example of `openssl rand -hex 32`"
-        )
-    return secret
+def _secret_of(web: Web) -> str:
+    if web.proxy_secret_file is None:
+        raise ConfigError("[web] proxy_header needs proxy_secret_file")
+    return read_secret(web.proxy_secret_file, "[web] proxy_secret_file")

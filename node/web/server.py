@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +19,6 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from node import __version__
-from node.actor import look_every
 from node.config import Config, Web
 from node.confined import Bounds, shared_process
 from node.errors import NodeError, NotFoundError
@@ -54,7 +52,7 @@ from node.web.login_page import login_routes
 from node.web.other_sites import with_links_of_other_sites
 from node.web.quality_page import quality
 from node.web.strict_http import StrictHttp
-from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
+from node.web.tls_reload import tls_context
 from node.web.users import Role
 from node.web.verdict_clicks import give_verdict
 from node.wording import NOTICE
@@ -156,20 +154,13 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs, rules_
 @contextmanager
 def serving(config: Config, engine: sa.Engine, spool: Spool, rules_file: RulesFile) -> Iterator[None]:
     """Serve until the end of the ``with`` block. Raises ``PlatformError`` when the address cannot be had."""
-    web, ended = config.web, threading.Event()
-    reloading = ReloadingTls(web.certificate, web.key) if web.certificate is not None else None
-    if reloading is not None:
-        watch = (LOOK_SECONDS, ended, "certificate of the dashboard", reloading.look)
-        threading.Thread(target=look_every, args=watch, name="certificate", daemon=True).start()
-    app = make_app(config, engine, spool, Jobs(engine), rules_file)
-    context_of = None if reloading is None else lambda _config, _default: reloading.context
-    listener = listen(web.address, web.port, config.storage.folder)
-    with served(app, listener, "web", http=StrictHttp, ssl_context_factory=context_of):
-        logger.info("dashboard at %s://%s:%d", "https" if web.certificate else "http", web.address, web.port)
-        try:
+    web = config.web
+    with tls_context(web.certificate, web.key, "[web]") as context_of:
+        app = make_app(config, engine, spool, Jobs(engine), rules_file)
+        listener = listen(web.address, web.port, config.storage.folder)
+        with served(app, listener, "web", http=StrictHttp, ssl_context_factory=context_of):
+            logger.info("dashboard at %s://%s:%d", "https" if web.certificate else "http", web.address, web.port)
             yield
-        finally:
-            ended.set()
 
 
 def _hosts(web: Web) -> tuple[str, ...]:

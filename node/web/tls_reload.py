@@ -4,14 +4,40 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from node.actor import look_every
 from node.errors import ConfigError
 from node.tls import profile
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
+ContextFactory = Callable[[Any, Any], ssl.SSLContext]
+"""``ssl_context_factory`` of uvicorn."""
+
+
+@contextmanager
+def tls_context(certificate: Path | None, key: Path | None, table: str) -> Iterator[ContextFactory | None]:
+    """Have the context of a server, for uvicorn, whose files are looked at until the end of the ``with`` block.
+
+    ``certificate``: ``None`` for plain HTTP. ``table``: of the configuration. Raises ``ConfigError`` when the files
+    cannot be used.
+    """
+    if certificate is None:
+        yield None
+        return
+    reloading, ended = ReloadingTls(certificate, key, table), threading.Event()
+    watch = (LOOK_SECONDS, ended, f"certificate of {table}", reloading.look)
+    threading.Thread(target=look_every, args=watch, name="certificate", daemon=True).start()
+    try:
+        yield lambda _config, _default: reloading.context
+    finally:
+        ended.set()
 
 
 class ReloadingTls:

@@ -35,7 +35,7 @@ def test_the_dashboard_over_tls_keeps_its_cookie_there_and_takes_a_renewed_certi
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("node.web.server.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("node.web.tls_reload.LOOK_SECONDS", 0.1)
     pem, key = tmp_path / "web.pem", tmp_path / "web.key"
     shutil.copy(authority.pem("ainode"), pem)
     shutil.copy(authority.key("ainode"), key)
