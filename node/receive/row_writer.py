@@ -138,6 +138,7 @@ class RowWriter:
         self._queue.put(_Close(association_id, ending))
 
     def _run(self) -> None:
+        self._is_sound()  # also compiles the statements, which takes ten milliseconds, before there are images
         last, failures = False, 0
         while not last or self._waiting or self._ended():
             if not last:

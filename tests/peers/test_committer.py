@@ -50,17 +50,17 @@ def rows(url: str, tmp_path: Path) -> Iterator[Rows]:
 @contextmanager
 def refusing(engine: sa.Engine, condition: str) -> Iterator[None]:
     """While inside, the ledger refuses rows of ``instance`` for which the SQL ``condition`` on NEW holds."""
+    guard = f"guard{next(_NUMBERS)}"  # another connection may not have seen yet that the last one was dropped
+    create = f"CREATE TRIGGER {guard} BEFORE INSERT ON instance"
     if engine.dialect.name == "sqlite":
-        begin = [
-            f"CREATE TRIGGER guard BEFORE INSERT ON instance WHEN {condition} BEGIN SELECT RAISE(ABORT, 'guarded'); END"
-        ]
-        end = ["DROP TRIGGER guard"]
+        begin = [f"{create} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'guarded'); END"]
+        end = [f"DROP TRIGGER {guard}"]
     else:
         begin = [
-            "CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'guarded'; END $$",
-            f"CREATE TRIGGER guard BEFORE INSERT ON instance FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION guard()",
+            f"CREATE FUNCTION {guard}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'guarded'; END $$",
+            f"{create} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION {guard}()",
         ]
-        end = ["DROP TRIGGER guard ON instance", "DROP FUNCTION guard"]
+        end = [f"DROP TRIGGER {guard} ON instance", f"DROP FUNCTION {guard}"]
     _execute(engine, begin)
     try:
         yield
