@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node.cli.new_settings import print_settings
-from node.cli.options import echo, in_language_of_user
+from node.cli.options import confirmed, echo, in_language_of_user
 from node.errors import ConfigError, PlatformError
 from node.init.files import (
     SYSTEMD,
@@ -25,7 +25,7 @@ from node.init.files import (
 )
 from node.init.settings import Answers, filled_in, offered
 from node.init.viewers import VIEWERS, viewer_url
-from node.translation import gettext, marked
+from node.translation import current_language, gettext, marked
 
 if TYPE_CHECKING:
     from node.web.users import User
@@ -38,6 +38,7 @@ _QUESTIONS: tuple[tuple[str, str, Any], ...] = (
     ("pacs_host", marked("Name or address of the PACS"), None),
     ("pacs_port", marked("DICOM port of the PACS"), 104),
     ("commitment", marked("Ask the PACS for Storage Commitment"), False),
+    ("language", marked("Language of reports in the PACS (en, de, fr, es, zh, ja)"), None),
     ("pipelines", marked("Pipelines, comma-separated"), None),
     ("web_user", marked("User of the dashboard (empty: no dashboard)"), ""),
 )
@@ -62,6 +63,7 @@ _PLACEHOLDERS = {"pacs_title": "PACS", "pacs_host": "localhost"}
 @click.option("--pacs-host", help="Name or address of the PACS.")
 @click.option("--pacs-port", type=int, help="DICOM port of the PACS.  [104]")
 @click.option("--commitment/--no-commitment", default=None, help="Ask the PACS for Storage Commitment.  [no]")
+@click.option("--language", help="Language of reports in the PACS: en, de, fr, es, zh or ja.  [that of the locale]")
 @click.option("--pipelines", metavar="NAME,NAME", help="Pipelines to run.  [all shipped ones]")
 @click.option("--web-user", metavar="NAME", help="First user of the dashboard.  [no dashboard]")
 @click.option("--web-password-file", type=click.Path(path_type=Path, exists=True), help="File with the password.")
@@ -136,18 +138,20 @@ def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
 def _ask(options: dict[str, Any], shipped_text: str) -> None:
     """Fill in missing options from questions, or with ``--yes`` from defaults."""
     all_of_them = ",".join(offered(shipped_text))
-    known = {name: default for name, _, default in _QUESTIONS} | _PLACEHOLDERS | {"pipelines": all_of_them}
+    usual_ones = {name: default for name, _, default in _QUESTIONS}
+    usual_ones |= {"pipelines": all_of_them, "language": current_language()}
+    known = usual_ones | _PLACEHOLDERS
     known |= dict.fromkeys(("viewer", "viewer_address"))
     known |= {name: value for name, value in options.items() if value is not None}
     _try(known, shipped_text)  # report an invalid option before any question
-    for name, question, default in _QUESTIONS:
-        usual = all_of_them if name == "pipelines" else default
+    for name, question, _ in _QUESTIONS:
+        usual = usual_ones[name]
         if options[name] is None and options["yes"]:
             if usual is None:
                 raise click.UsageError(f"--{name.replace('_', '-')} is needed with --yes")
             options[name] = usual
         elif options[name] is None and isinstance(usual, bool):
-            options[name] = click.confirm(gettext(question))
+            options[name] = confirmed(gettext(question))
         elif options[name] is None:
 
             def parsed(typed: str, name: str = name, usual: Any = usual) -> Any:
@@ -216,7 +220,7 @@ def _ask_for_files(options: dict[str, Any]) -> tuple[bool, bool, bool]:
             )
             options["csr"], options["test_ca"] = kind == "request", kind == "test"
         if options["units"] is None:
-            options["units"] = click.confirm(gettext("Install the systemd units (as root)"))
+            options["units"] = confirmed(gettext("Install the systemd units (as root)"))
     return bool(options["csr"]), bool(options["test_ca"]), bool(options["units"])
 
 
@@ -230,6 +234,7 @@ def _to_answers(options: dict[str, Any], certificate: Path | None, *, tls: bool)
         pacs_host=options["pacs_host"],
         pacs_port=options["pacs_port"],
         commitment=options["commitment"],
+        language=options["language"],
         pipelines=tuple(name.strip() for name in options["pipelines"].split(",") if name.strip()),
         dashboard=bool(options["web_user"]),
         certificate=certificate,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from node.peer_text import escaped
-from node.translation import in_language, language_of_environment
+from node.translation import gettext, in_language, language_of_environment
 
 if TYPE_CHECKING:
     from node.config import Config
@@ -53,6 +53,20 @@ def in_language_of_user(verb: _Verb) -> _Verb:
             verb(*arguments, **options)
 
     return cast("_Verb", speaking)
+
+
+def confirmed(question: str) -> bool:
+    """Ask a question that is answered yes or no in the language of the user, or in English; the default is no."""
+    yes, no = gettext("yes"), gettext("no")
+
+    def parsed(typed: str) -> bool:
+        for answer, words in ((True, (yes, "yes")), (False, (no, "no"))):
+            if any(typed.strip().casefold() in (word, word[0]) for word in words):
+                return answer
+        raise click.BadParameter(gettext("answer {yes} or {no}", yes=yes, no=no))
+
+    marks = f"{yes[0]}/{no[0].upper()}"
+    return bool(click.prompt(f"{question} [{marks}]", default=no, show_default=False, value_proc=parsed))
 
 
 def local_user() -> str:

@@ -33,6 +33,8 @@ class Answers:
     pacs_host: str
     pacs_port: int
     commitment: bool
+    language: str
+    """Of the reports that the PACS gets."""
     pipelines: tuple[str, ...]
     """Names of pipelines in the shipped file."""
     dashboard: bool
@@ -61,6 +63,7 @@ def filled_in(shipped: str, answers: Answers) -> str:
             "host": answers.pacs_host,
             "port": answers.pacs_port,
             "commitment": answers.commitment,
+            "language": answers.language,
         },
     }
     if answers.viewer_url:

@@ -39,6 +39,7 @@ from node.operate.account.balance import Count, Sum
 from node.operate.account.report import Account, account, account_of, bounds
 from node.operate.account.rows import read
 from node.routing.router import Router
+from node.translation import in_language
 
 walks = st.lists(st.tuples(st.sampled_from(Walk.STEPS), st.integers(0, 59)), max_size=40)
 FINISHED: list[Step] = [("receive", 0), ("receive", 48), ("complete", 0), *[("work", 0)] * 12]
@@ -145,6 +146,14 @@ def test_a_difference_says_what_is_wrong(tamper: sa.Executable, told: str) -> No
     assert balanced(engine).differences == ()
     change(engine, tamper)
     assert told in "\n".join(balanced(engine).differences)
+
+
+def test_a_difference_is_told_in_the_language_of_its_reader() -> None:
+    engine = Walk(FINISHED).engine
+    change(engine, sa.update(series).values(instances=3))
+    with in_language("de"):
+        told = "\n".join(balanced(engine).differences)
+    assert "zählt 3 Bilder, aber 1 haben einen Eintrag" in told
 
 
 @pytest.mark.parametrize(

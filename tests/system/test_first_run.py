@@ -63,7 +63,7 @@ def test_the_transcript_of_the_page_has_the_lines_of_a_run(tmp_path: Path):
 
 
 def test_questions_are_asked_and_their_defaults_taken(tmp_path: Path):
-    typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\ny\n\nadmin\nlong enough\nlong enough\n\n\n\n"
+    typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\ny\n\n\nadmin\nlong enough\nlong enough\n\n\n\n"
     done = init(tmp_path, typed=typed, yes=False)
     assert done.exit_code == 0, done.output
     config = written(tmp_path)
@@ -79,10 +79,21 @@ def test_questions_are_asked_and_their_defaults_taken(tmp_path: Path):
     assert not (tmp_path / "tls").exists()
 
 
+def test_questions_and_reports_are_in_the_language_of_the_administrator(tmp_path: Path):
+    typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\nvielleicht\nja\n\n\n\n\nNein\n"
+    line = ["init", "--config", str(tmp_path / "config.toml")]
+    done = CliRunner().invoke(main, line, input=typed, env={"LC_ALL": "de_DE.UTF-8"})
+    assert done.exit_code == 0, done.output
+    assert "[j/N]" in done.output
+    assert "bitte ja oder nein antworten" in done.output
+    pacs = written(tmp_path).destinations["pacs"]
+    assert (pacs.commitment, pacs.language) == (True, "de")
+
+
 def test_a_certificate_and_units_are_made_for_who_answers_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.executable", "/srv/ainode/bin/python")
     (tmp_path / "units").mkdir()
-    typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\n\n\n\ntest\ny\n"
+    typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\n\n\n\n\ntest\ny\n"
     done = init(tmp_path, "--unit-folder", str(tmp_path / "units"), typed=typed, yes=False)
     assert done.exit_code == 0, done.output
     assert written(tmp_path).ae.tls.enabled
@@ -91,12 +102,12 @@ def test_a_certificate_and_units_are_made_for_who_answers_so(tmp_path: Path, mon
 
 def test_an_answer_that_will_not_do_is_told_at_once_and_asked_again(tmp_path: Path):
     typed = (
-        f"MUCH TOO LONG A TITLE\nAI1\n70000\nmany\n104\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\n\n"
+        f"MUCH TOO LONG A TITLE\nAI1\n70000\nmany\n104\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\n\nxx\nen\n"
         "nodul\nnodule\nno one\nadmin\nshort\nlong enough\nlong enough\nohif\nohif.example\nhttps://ohif.example/\n\n\n"
     )
     done = init(tmp_path, typed=typed, yes=False)
     assert done.exit_code == 0, done.output
-    assert done.output.count("Error: ") == 7
+    assert done.output.count("Error: ") == 8
     config = written(tmp_path)
     assert (config.ae.title, config.ae.port, set(config.pipelines)) == ("AI1", 104, {"nodule"})
     assert set(read_users(tmp_path / "data" / "web-users")) == {"admin"}

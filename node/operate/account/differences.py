@@ -1,4 +1,4 @@
-"""What cannot be: rows that contradict one another, or that nothing explains; a sentence each."""
+"""What cannot be: rows that contradict one another, or that nothing explains; a sentence each for the reader."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime
 from node.config import FORWARD
 from node.ledger.states import DeliveryState, JobStage, JobState
 from node.operate.account.rows import AccountRows
+from node.translation import gettext
 
 Recipient = Callable[[str, str, Collection[str]], bool]
 """Whether a destination gets anything of an outcome, of which these kinds were made: ``Config.is_recipient``."""
@@ -35,31 +36,47 @@ def result_kinds(rows: AccountRows) -> dict[str, list[str]]:
 
 def _rows_without_origin(rows: AccountRows) -> Iterator[str]:
     if rows.rowless:
-        yield f"{rows.rowless} received images have no row; the receiver's log says why"
+        yield gettext("{rows} received images have no row; the receiver's log says why", rows=rows.rowless)
     for study in rows.unrecorded:
-        yield f"study {study} has finished and has no decision record of that; the router's log says why"
+        yield gettext(
+            "study {study} has finished and has no decision record of that; the router's log says why", study=study
+        )
     if rows.missing_copies:
-        yield f"{rows.missing_copies} files have one copy only; `ainode verify --fleet` names them"
+        yield gettext("{files} files have one copy only; `ainode verify --fleet` names them", files=rows.missing_copies)
     for row in rows.without_origin:
-        yield f"{row.rows} {row.of}: there is no row of these"
+        yield gettext("{rows} {table}: there is no row of these", rows=row.rows, table=row.of)
     for missing in rows.missing_origins:
-        yield f"{missing.what}: its {missing.origin} has no row"
+        yield gettext("{what}: its {origin} has no row", what=missing.what, origin=missing.origin)
 
 
 def _of_series(rows: AccountRows) -> Iterator[str]:
     jobs = {(j.study_instance_uid, j.series_instance_uid, j.generation, j.pipeline) for j in rows.jobs}
     for one in rows.series:
-        name = f"series {one.series_instance_uid} of study {one.study_instance_uid}"
+        name = _series(one.series_instance_uid, one.study_instance_uid)
         if one.recorded != one.instances:
-            yield f"{name}: counts {one.instances} images, but {one.recorded} have a row"
+            yield gettext(
+                "{series}: counts {counted} images, but {recorded} have a row",
+                series=name,
+                counted=one.instances,
+                recorded=one.recorded,
+            )
         for generation in range(1, one.generation + 1):
             decision = one.decisions.get(generation)
             if decision is None:
-                yield f"{name}: generation {generation} was complete, but there is no decision on it"
+                yield gettext(
+                    "{series}: generation {generation} was complete, but there is no decision on it",
+                    series=name,
+                    generation=generation,
+                )
                 continue
             for pipeline in decision.pipelines:
                 if (one.study_instance_uid, one.series_instance_uid, generation, pipeline) not in jobs:
-                    yield f"{name}: generation {generation} was routed to {pipeline!r}, but there is no job"
+                    yield gettext(
+                        "{series}: generation {generation} was routed to {pipeline!r}, but there is no job",
+                        series=name,
+                        generation=generation,
+                        pipeline=pipeline,
+                    )
 
 
 def _of_jobs(rows: AccountRows, is_recipient: Recipient) -> Iterator[str]:
@@ -68,54 +85,84 @@ def _of_jobs(rows: AccountRows, is_recipient: Recipient) -> Iterator[str]:
     for delivery in rows.deliveries:
         deliveries.setdefault(delivery.job_id, {})[delivery.destination] = delivery.state
     for job in rows.jobs:
-        name = f"job {job.id} of study {job.study_instance_uid}"
+        name = gettext("job {job} of study {study}", job=job.id, study=job.study_instance_uid)
         if job.state == JobState.CANCELED or job.stage != JobStage.DELIVER:
             continue
         if job.outcome is None:
-            yield f"{name}: is encoded, but has no outcome"
+            yield gettext("{job}: is encoded, but has no outcome", job=name)
             continue
         if not kinds.get(job.id) and job.pipeline != FORWARD and job.results_purged_at is None:
-            yield f"{name}: is encoded, but has no result"
+            yield gettext("{job}: is encoded, but has no result", job=name)
         scheduled = deliveries.get(job.id, {})
         for destination in () if job.shadow else job.destinations:
             takes = job.pipeline == FORWARD or is_recipient(destination, job.outcome, kinds.get(job.id, ()))
             if takes and destination not in scheduled:
-                yield (
-                    f"{name}: {destination!r} takes the outcome {job.outcome!r}, but has no delivery of it; "
-                    f"if its outcomes or objects were changed since: ainode retry {job.id}"
+                yield gettext(
+                    "{job}: {destination!r} takes the outcome {outcome!r}, but has no delivery of it; "
+                    "if its outcomes or objects were changed since: ainode retry {id}",
+                    job=name,
+                    destination=destination,
+                    outcome=gettext(job.outcome),
+                    id=job.id,
                 )
         for destination, state in scheduled.items():
             if job.state == JobState.COMPLETED and state not in _STORED:
-                yield f"{name}: is COMPLETED, but its delivery to {destination!r} is {state}"
+                yield gettext(
+                    "{job}: is COMPLETED, but its delivery to {destination!r} is {state}",
+                    job=name,
+                    destination=destination,
+                    state=state,
+                )
 
 
 def _of_shadow(rows: AccountRows) -> Iterator[str]:
     shadow = {job.id for job in rows.jobs if job.shadow}
     for delivery in rows.deliveries:
         if delivery.job_id in shadow:
-            yield f"job {delivery.job_id}: is kept in shadow, but has a delivery to {delivery.destination!r}"
+            yield gettext(
+                "job {job}: is kept in shadow, but has a delivery to {destination!r}",
+                job=delivery.job_id,
+                destination=delivery.destination,
+            )
 
 
 def _stuck(rows: AccountRows) -> Iterator[str]:
     for series in rows.undecided:
-        came = datetime.fromtimestamp(series.last_at).astimezone()
-        yield (
-            f"series {series.series_instance_uid} of study {series.study_instance_uid}: its last image came at "
-            f"{came:%Y-%m-%d %H:%M:%S}, and no decision was made; the log of the router says why"
+        yield gettext(
+            "{series}: its last image came at {time}, and no decision was made; the log of the router says why",
+            series=_series(series.series_instance_uid, series.study_instance_uid),
+            time=_time(series.last_at),
         )
     for job in rows.stuck:
-        since = datetime.fromtimestamp(job.progress_at or job.updated_at).astimezone()
-        last = f"; last error: {job.error}" if job.error else ""
-        yield (
-            f"job {job.id} of study {job.study_instance_uid}: no progress in stage {job.stage} "
-            f"since {since:%Y-%m-%d %H:%M:%S}{last}"
+        text = gettext(
+            "job {job} of study {study}: no progress in stage {stage} since {time}",
+            job=job.id,
+            study=job.study_instance_uid,
+            stage=job.stage,
+            time=_time(job.progress_at or job.updated_at),
         )
+        yield text + (gettext("; last error: {error}", error=job.error) if job.error else "")
 
 
 def _of_deliveries(rows: AccountRows) -> Iterator[str]:
     for one in rows.deliveries:
-        name = f"delivery of job {one.job_id} to {one.destination!r}"
+        name = gettext("delivery of job {job} to {destination!r}", job=one.job_id, destination=one.destination)
+        counts = {"delivery": name, "state": one.state, "all": one.instances}
         if one.state in _STORED and one.stored < one.instances:
-            yield f"{name}: is {one.state}, but {one.stored} of {one.instances} objects are stored"
+            yield gettext(
+                "{delivery}: is {state}, but {stored} of {all} objects are stored", stored=one.stored, **counts
+            )
         if one.state == DeliveryState.CONFIRMED and one.committed < one.instances:
-            yield f"{name}: is CONFIRMED, but {one.committed} of {one.instances} objects are committed"
+            yield gettext(
+                "{delivery}: is {state}, but {committed} of {all} objects are committed",
+                committed=one.committed,
+                **counts,
+            )
+
+
+def _series(series_instance_uid: str, study_instance_uid: str) -> str:
+    return gettext("series {series} of study {study}", series=series_instance_uid, study=study_instance_uid)
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S}"
