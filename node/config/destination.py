@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from node.config.network import Ae, AeTls
 from node.config.table import AeTitle, KeepDays, Table
 from node.outcome import Outcome
+from node.translation import gettext
 
 ObjectKind = Literal[
     "seg",
@@ -138,7 +139,13 @@ class Destination(Table):
     @property
     def place(self) -> str:
         """Description of the place, for messages."""
-        return self.url or self.folder or self.hl7 or self.fhir or f"{self.title} at {self.host}:{self.port}"
+        return (
+            self.url
+            or self.folder
+            or self.hl7
+            or self.fhir
+            or gettext("{title} at {address}", title=self.title, address=f"{self.host}:{self.port}")
+        )
 
     @property
     def hl7_address(self) -> tuple[str, int]:
