@@ -1,6 +1,5 @@
 """``config.toml`` as frozen values, read once. Unknown keys, wrong types and invalid values are errors."""
 
-from node.config.condition import Condition, parse_condition, parse_hours
 from node.config.config import Config
 from node.config.destination import DEFAULT_OBJECTS, Destination, DestinationTls, Language, ObjectKind
 from node.config.devices import Devices
@@ -19,6 +18,7 @@ from node.config.routing import (
     Rule,
     Selection,
 )
+from node.config.rule_condition import Condition, parse_condition, parse_hours
 from node.config.series import SeriesTable
 from node.config.storage import Retention, Storage
 from node.config.table import suggest

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from node.config.characteristics import CHARACTERISTICS
-from node.config.condition import Option, parse_condition, parse_hours
 from node.config.escalation import parse_limit
+from node.config.rule_condition import Option, parse_condition, parse_hours
 from node.config.table import AeTitle, KeepDays, Name, Table, suggest
 
 FORWARD = "(originals)"
@@ -24,7 +24,7 @@ class Selection(Table):
     """Conditions for series, and preferences among several matching ones."""
 
     match: dict[str, Wanted] = Field(default_factory=dict)
-    """Conditions that must all be met; ``node.config.condition`` defines the values."""
+    """Conditions that must all be met; ``node.config.rule_condition`` defines the values."""
     unless: dict[str, Wanted] = Field(default_factory=dict)
     """Conditions of which none may be met."""
     prefer: tuple[Preference, ...] = ()

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
-from node.config.condition import folded
+from node.config.rule_condition import folded
 from node.errors import InputError
 
 MOST_RESULTS = 1000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from node.config.condition import folded
+from node.config.rule_condition import folded
 from node.confined import ConfinedProcess
 from node.errors import NodeError, PlatformError
 from node.ledger.study_history import image_path_of_series

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from node.config.condition import folded
 from node.config.escalation import MeasurementLimit
+from node.config.rule_condition import folded
 from node.results.report_items import concept_value, measurement_groups
 
 _TRACKING_ID = "112039"

@@ -11,8 +11,8 @@ from node.feedback.stop_watch import StopWatch
 from node.jobs.engine import Jobs
 from node.operate.audit.auditor import Auditor
 from node.operate.notify import Notifier
+from node.operate.purge import Retention
 from node.operate.records.recorder import Recorder
-from node.operate.retention import Retention
 from node.operate.traces import Tracer
 from node.operate.urgent_messages import UrgentMessages
 from node.roles.context import RoleContext

@@ -8,7 +8,7 @@ from datetime import date
 from pydicom import Dataset
 from pydicom.tag import BaseTag
 
-from node.config.condition import parse_condition
+from node.config.rule_condition import parse_condition
 from node.studies.pydicom_errors import UNREADABLE
 
 

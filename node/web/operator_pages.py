@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from node.config.condition import folded
+from node.config.rule_condition import folded
 from node.log import warning_lines
 from node.operate.audit.auditor import trail_path
 from node.operate.audit.reading import read_page

@@ -26,7 +26,7 @@ from node.deliver.reports import GIVE_UP_SECONDS, Reports
 from node.ledger.commitments import Named, record_transaction
 from node.ledger.engine import begin_immediate, ledger_url, now, open_ledger
 from node.ledger.tables import commitment, commitment_instance, instance
-from node.operate.retention import Retention
+from node.operate.purge import Retention
 
 CONTEXTS = [(CTImageStorage, ExplicitVRLittleEndian), (StorageCommitmentPushModel, ExplicitVRLittleEndian)]
 QUICK = Timeouts(connect_seconds=2.0, answer_seconds=5.0)

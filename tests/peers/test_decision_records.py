@@ -42,9 +42,9 @@ from node.ledger.tables import (
 from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.operate.notify import ACCOUNT_SECONDS, Notifier
+from node.operate.purge import Retention
 from node.operate.records import chain
 from node.operate.records.recorder import Recorder
-from node.operate.retention import Retention
 from node.spool import Spool
 
 LONG_AGO = 1_000_000.0

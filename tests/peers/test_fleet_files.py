@@ -26,7 +26,7 @@ from node.fleet.housekeeping import Housekeeping
 from node.ledger.engine import begin_immediate
 from node.ledger.holdings import purge_holdings, record_handover
 from node.ledger.tables import conflict, holding, instance
-from node.operate.retention import Retention
+from node.operate.purge import Retention
 from node.operate.verify import verify
 from node.receive.recovery import record_unrecorded
 from node.routing.conflicts import Conflicts

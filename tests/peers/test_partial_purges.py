@@ -27,8 +27,8 @@ from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.operate.explain import explain
 from node.operate.explain_text import describe as describe_study
+from node.operate.purge import Retention
 from node.operate.purge_plan import current_plan, describe, purge_plan
-from node.operate.retention import Retention
 from node.operate.retention_rules import PurgeKind, RetentionRules
 from node.reasons import ReasonCode, reason
 from node.spool import Spool

@@ -17,7 +17,7 @@ from node.config import Config
 from node.ledger.engine import begin_immediate, now, open_ledger
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.tables import conflict, event, instance, series
-from node.operate.retention import Retention
+from node.operate.purge import Retention
 from node.spool import Spool, StoredFile
 
 MONTH = 30 * 86400.0

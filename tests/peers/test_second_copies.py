@@ -24,7 +24,7 @@ from node.ledger.missing_copies import count_missing_copies, record_missing_copi
 from node.ledger.tables import conflict, holding, instance
 from node.operate.alerts import ledger_alerts
 from node.operate.fleet import abandon_machine
-from node.operate.retention import Retention
+from node.operate.purge import Retention
 from node.operate.verify_copies import verify_copies
 
 CT = [(CTImageStorage, ExplicitVRLittleEndian)]

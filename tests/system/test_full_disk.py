@@ -30,7 +30,7 @@ from node.ledger.engine import now
 from node.ledger.tables import association, instance, notice, series
 from node.operate.audit.auditor import Auditor, trail_path
 from node.operate.audit.trail import verify as verify_trail
-from node.operate.retention import Retention
+from node.operate.purge import Retention
 from node.operate.verify import verify
 from node.pipeline import Findings
 from node.reasons import ReasonCode, reason

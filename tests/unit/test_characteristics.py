@@ -18,7 +18,7 @@ from routing_scene import Scene
 from node.__main__ import main
 from node.config import parse
 from node.config.characteristics import CHARACTERISTICS, UNKNOWN
-from node.config.condition import parse_condition
+from node.config.rule_condition import parse_condition
 from node.operate.characteristics import characteristic_lines
 from node.operate.explain import explain
 from node.operate.explain_text import describe

@@ -27,7 +27,7 @@ from node.operate.account import description, report
 from node.operate.account.rows import read
 from node.operate.explain import explain
 from node.operate.explain_text import describe
-from node.operate.retention import Retention
+from node.operate.purge import Retention
 from node.reasons import ReasonCode, reason, reason_text
 from node.routing.conflicts import Conflicts
 from node.routing.router import Router

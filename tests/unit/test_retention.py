@@ -32,8 +32,8 @@ from node.ledger.tables import (
     series,
 )
 from node.log import StudyLog, about
+from node.operate.purge import Retention
 from node.operate.purge_plan import PurgePlan, current_plan, describe, purge_plan
-from node.operate.retention import Retention
 from node.operate.retention_rules import RetentionRules
 
 MONTH = 30 * 86400.0

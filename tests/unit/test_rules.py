@@ -15,8 +15,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from node.config import Companion, PriorTable, Rule, parse
-from node.config.condition import parse_condition
 from node.config.routing import FORWARD, PREFERENCES
+from node.config.rule_condition import parse_condition
 from node.errors import ConfigError
 from node.reasons import reason_text
 from node.routing.rules import Decision, Origin, SeriesHeader, decide, sum_up

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2] / "node"
 OWN = {
     "fleet/copy_repair.py",
     "fleet/housekeeping.py",
-    "operate/retention.py",
+    "operate/purge.py",
     "operate/study_labels.py",
     "operate/verify.py",
     "operate/verify_copies.py",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.etree import ElementTree as ET
 
-from node.config.condition import folded
+from node.config.rule_condition import folded
 from node.errors import LedgerError
 from node.operate.audit.message import STUDY, SUCCESS
 
