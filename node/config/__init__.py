@@ -1,7 +1,7 @@
 """``config.toml`` as frozen values, read once. Unknown keys, wrong types and invalid values are errors."""
 
 from node.config.config import Config
-from node.config.destination import DEFAULT_OBJECTS, Destination, DestinationTls, Language, ObjectKind
+from node.config.destination import DEFAULT_OBJECTS, Destination, DestinationTls, FhirVersion, Language, ObjectKind
 from node.config.devices import Devices
 from node.config.fleet import Fleet
 from node.config.jobs import JobsTable
@@ -38,6 +38,7 @@ __all__ = [
     "Destination",
     "DestinationTls",
     "Devices",
+    "FhirVersion",
     "Fleet",
     "JobsTable",
     "Language",

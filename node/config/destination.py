@@ -24,6 +24,7 @@ ObjectKind = Literal[
     "parametric map",
     "rtstruct",
 ]
+FhirVersion = Literal["R4", "R5"]
 Language = Literal["en", "de", "fr", "es", "zh", "ja"]
 """RFC 5646: English, German, French, Spanish, Chinese, Japanese."""
 DeidentifyOption = Literal[
@@ -91,7 +92,9 @@ class Destination(Table):
     facility: str = ""
     """Receiving facility of HL7 messages (MSH-6)."""
     fhir: str = ""
-    """Base URL of a FHIR R4 server, which gets each report as a transaction."""
+    """Base URL of a FHIR server, which gets each report as a transaction."""
+    fhir_version: FhirVersion = "R4"
+    """Release of FHIR in which it gets them."""
     token_url: str = ""
     """Token endpoint for ``fhir`` (OAuth 2.0 client credentials, RFC 6749 4.4); empty: no such token."""
     client_id: str = ""
@@ -158,9 +161,7 @@ class Destination(Table):
     @model_validator(mode="after")
     def _one_kind(self) -> Destination:
         if [bool(kind) for kind in (self.host, self.url, self.folder, self.hl7, self.fhir)].count(True) != 1:
-            raise ValueError(
-                "give one of host (C-STORE), url (STOW-RS), folder, hl7 (HL7 version 2) and fhir (FHIR R4)"
-            )
+            raise ValueError("give one of host (C-STORE), url (STOW-RS), folder, hl7 (HL7 version 2) and fhir (FHIR)")
         if self.host and not (self.title and self.port):
             raise ValueError("title and port are required with host")
         for key, address in (("url", self.url), ("fhir", self.fhir), ("token_url", self.token_url)):

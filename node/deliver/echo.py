@@ -52,7 +52,7 @@ def _ask(name: str, destination: Destination, calling_title: str, timeouts: Time
             return ""
     if destination.fhir:
         with fhir_service(name, destination, timeouts) as client:
-            fault = fhir_ping(client)
+            fault = fhir_ping(client, destination.fhir_version)
             return f"{name} ({destination.fhir}): {fault}" if fault else ""
     if destination.url:
         with service(name, destination, timeouts) as client:

@@ -16,7 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 
-from node.config import Destination, Language
+from node.config import Destination, FhirVersion, Language
 from node.confined import Bounds, shared_process
 from node.deliver.association import Timeouts
 from node.deliver.mllp import IsHeld, read_report
@@ -25,6 +25,7 @@ from node.deliver.query_audit import OnQuery, of_request
 from node.errors import DeliveryError, InputError, PlatformError, UnreachableError
 from node.ledger.jobs import REJECTION
 from node.ledger.pending_deliveries import PendingObject
+from node.peer_text import escaped
 from node.results.hl7_report import withdrawn_reports
 from node.spool import Spool
 
@@ -95,20 +96,21 @@ def fhir_store(
     name: str, destination: Destination, spool: Spool, timeouts: Timeouts, is_held: IsHeld
 ) -> Iterator[Store]:
     """Open one connection for the reports of a job."""
+    form = destination.language, destination.fhir_version
     with fhir_service(name, destination, timeouts) as client:
 
         def store(instance: PendingObject) -> Answer:
             process, path = shared_process("FHIR encoder", spool.data_folders, Bounds()), spool.readable(instance.path)
             try:
                 if not instance.kind.startswith(REJECTION):
-                    return _post(client, process.call(instance.path, bundle_of, path, destination.language))
+                    return _post(client, process.call(instance.path, bundle_of, path, *form))
                 withdrawn = process.call(instance.path, withdrawn_by, path)
             except InputError as error:
                 raise PlatformError(
                     f"{instance.path} cannot be read ({error}); check the disk, or retry the job"
                 ) from error
             for uid in filter(is_held, withdrawn):
-                answer = _withdraw(client, uid)
+                answer = _withdraw(client, uid, destination.fhir_version)
                 if answer.status != _SUCCESS:
                     return answer
             return Answer(status=_SUCCESS, comment="what was sent there is marked as entered in error")
@@ -116,11 +118,11 @@ def fhir_store(
         yield store
 
 
-def bundle_of(path: Path, language: Language) -> dict[str, Any]:
+def bundle_of(path: Path, language: Language, version: FhirVersion) -> dict[str, Any]:
     """Encode a report in a confined process."""
     from node.results.fhir_report import report_bundle
 
-    return report_bundle(read_report(path), language)
+    return report_bundle(read_report(path), language, version)
 
 
 def withdrawn_by(path: Path) -> list[str]:
@@ -128,10 +130,13 @@ def withdrawn_by(path: Path) -> list[str]:
     return list(withdrawn_reports(read_report(path)))
 
 
-def ping(client: httpx.Client) -> str:
-    """Return why the server cannot be used, or "": it must state its capabilities."""
+def ping(client: httpx.Client, version: FhirVersion) -> str:
+    """Return why the server cannot be used, or "": it must state its capabilities, and no other release of FHIR."""
     status, answer = _request(client, "GET", "metadata")
     if status == 200 and answer.get("resourceType") == "CapabilityStatement":
+        stated = str(answer.get("fhirVersion") or "")
+        if stated and not stated.startswith(version[1:]):
+            return f"speaks FHIR {escaped(stated, 20)}, and fhir_version is {version}; correct the one or the other"
         return ""
     return f"HTTP {status} without a CapabilityStatement; check its address and the permissions of this node"
 
@@ -157,9 +162,10 @@ def _post(client: httpx.Client, bundle: dict[str, Any]) -> Answer:
     return _refusal(status, answer)
 
 
-def _withdraw(client: httpx.Client, report_uid: str) -> Answer:
-    """Mark the report and its observations as entered in error."""
-    for kind in ("DiagnosticReport", "Observation"):
+def _withdraw(client: httpx.Client, report_uid: str, version: FhirVersion) -> Answer:
+    """Mark the report, its observations and selections as entered in error."""
+    kinds = ("DiagnosticReport", "Observation", *(["ImagingSelection"] if version == "R5" else []))
+    for kind in kinds:
         for resource in list(_search(client, kind, report_uid)):
             marked = {**resource, "status": "entered-in-error"}
             status, answer = _request(client, "PUT", f"{kind}/{quote(str(resource.get('id')), safe='')}", json=marked)

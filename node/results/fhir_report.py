@@ -1,8 +1,8 @@
-"""A report (TID 1500) as FHIR R4: one transaction that creates what a server does not have yet.
+"""A report (TID 1500) as FHIR R4 or R5: one transaction that creates what a server does not have yet.
 
 Every resource has an identifier that follows from the report, and is created only where none has it (``ifNoneExist``):
 a repetition changes nothing. Patient, study and order are named by their identifiers, never created. Everything is
-preliminary, because nobody has verified it.
+preliminary, because nobody has verified it. R5 knows where a finding is: its ImagingSelection names segment and image.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from node.config import Language
+from node.config import FhirVersion, Language
 from node.results.impression.sentences import impression_of
-from node.results.report_statement import MeasuredValue, StatedFinding, read_statement
+from node.results.report_statement import MeasuredValue, StatedFinding, StatedPlace, read_statement
 from node.wording import NOTICE
 
 Resource = dict[str, Any]
@@ -45,27 +45,36 @@ _IMAGING_STUDY = Code("18748-4", "LN", "Diagnostic imaging study")
 class _Context:
     """What all resources of one report share."""
 
-    report_uid: str
+    report: Dataset
+    version: FhirVersion
     shared: Resource
     """Subject, device and time of an observation."""
 
+    @property
+    def report_uid(self) -> str:
+        return str(self.report.SOPInstanceUID)
 
-def report_bundle(report: Dataset, language: Language = "en") -> Resource:
+
+def report_bundle(report: Dataset, language: Language = "en", version: FhirVersion = "R4") -> Resource:
     """Return a report as a transaction Bundle. Raises ``InputError`` when it is not one of this node."""
     statement, uid = read_statement(report), str(report.SOPInstanceUID)
-    name, version = statement.algorithm
+    name, algorithm_version = statement.algorithm
+    called: Resource = {"deviceName": [{"name": name or "unknown", "type": "model-name"}]}
+    if version == "R5":
+        called = {"name": [{"value": name or "unknown", "type": "registered-name"}]}
     device = _entry(
         {
             "resourceType": "Device",
-            "identifier": [_own("device", name, version, str(report.get("DeviceSerialNumber", "")))],
+            "identifier": [_own("device", name, algorithm_version, str(report.get("DeviceSerialNumber", "")))],
             "manufacturer": str(report.get("Manufacturer", "")) or None,
-            "deviceName": [{"name": name or "unknown", "type": "model-name"}],
-            "version": [{"value": version}] if version else None,
+            **called,
+            "version": [{"value": algorithm_version}] if algorithm_version else None,
             "note": [{"text": NOTICE}],
         }
     )
     context = _Context(
-        report_uid=uid,
+        report=report,
+        version=version,
         shared=_given(
             {
                 "status": "preliminary",
@@ -102,7 +111,7 @@ def report_bundle(report: Dataset, language: Language = "en") -> Resource:
                 "subject": context.shared.get("subject"),
                 "effectiveDateTime": context.shared.get("effectiveDateTime"),
                 "result": [{"reference": one["fullUrl"]} for one in results],
-                "imagingStudy": [_study(report)],
+                "study" if version == "R5" else "imagingStudy": [_study(report)],
                 "conclusion": f"{impression_of(report, language)}\n{NOTICE}".strip(),
                 "conclusionCode": [_concept(statement.summary)],
             }
@@ -116,7 +125,7 @@ def report_bundle(report: Dataset, language: Language = "en") -> Resource:
 
 
 def _finding(one: StatedFinding, context: _Context) -> Iterator[Resource]:
-    """The measurements of a finding, then the finding, which names them."""
+    """The measurements of a finding and where it is, then the finding, which names them."""
     members = [
         _observation(
             context,
@@ -132,6 +141,8 @@ def _finding(one: StatedFinding, context: _Context) -> Iterator[Resource]:
         for m in one.measurements
     ]
     yield from members
+    places = [_selection(place, one, context) for place in one.places] if context.version == "R5" else []
+    yield from places
     asserted = one.asserted
     value = asserted[1] if asserted else one.finding
     site = _concept(one.site) if one.site else None
@@ -145,6 +156,7 @@ def _finding(one: StatedFinding, context: _Context) -> Iterator[Resource]:
         bodySite=site,
         component=_components(sides | others),
         hasMember=[{"reference": member["fullUrl"]} for member in members] or None,
+        derivedFrom=[*context.shared["derivedFrom"], *({"reference": place["fullUrl"]} for place in places)],
         note=[{"text": one.label}] if one.label else None,
     )
 
@@ -153,6 +165,46 @@ def _observation(context: _Context, *parts: str, **values: Any) -> Resource:
     identifiers = [_own(context.report_uid, *parts), _uid(context.report_uid)]
     resource = {"resourceType": "Observation", "identifier": identifiers, **context.shared, **values}
     return _entry(_given(resource))
+
+
+def _selection(place: StatedPlace, one: StatedFinding, context: _Context) -> Resource:
+    """An ImagingSelection (R5) of a segment, or of an image."""
+    report, segment = context.report, place.segment
+    instance = {
+        "uid": place.sop_instance_uid,
+        "sopClass": {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{place.sop_class_uid}"},
+        "subset": None if segment is None else [str(segment)],
+    }
+    return _entry(
+        {
+            "resourceType": "ImagingSelection",
+            "identifier": [
+                _own(context.report_uid, one.tracking_uid, "place", place.sop_instance_uid, str(segment)),
+                _uid(context.report_uid),
+            ],
+            "status": "available",
+            "subject": context.shared.get("subject"),
+            "code": _concept(codes.DCM.OfInterest),
+            "studyUid": str(report.StudyInstanceUID),
+            "derivedFrom": context.shared["derivedFrom"],
+            "seriesUid": _series_of(report, place.sop_instance_uid),
+            "instance": [_given(instance)],
+        }
+    )
+
+
+def _series_of(report: Dataset, sop_instance_uid: str) -> str | None:
+    """Return the series of an object that the report has as evidence."""
+    return next(
+        (
+            str(series.SeriesInstanceUID)
+            for study in report.get("CurrentRequestedProcedureEvidenceSequence", ())
+            for series in study.ReferencedSeriesSequence
+            for one in series.ReferencedSOPSequence
+            if str(one.ReferencedSOPInstanceUID) == sop_instance_uid
+        ),
+        None,
+    )
 
 
 def _entry(resource: Resource) -> Resource:

@@ -27,6 +27,14 @@ _PROCEDURE = "121058"
 _OUTCOMES = {(summary, STATUSES[outcome]): outcome for (outcome, _), summary in SUMMARIES.items()}
 
 
+class StatedPlace(NamedTuple):
+    """An object that a finding is in: a segment of a segmentation, or an image that a region was drawn on."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    segment: int | None
+
+
 class MeasuredValue(NamedTuple):
     """One number of a report."""
 
@@ -50,6 +58,8 @@ class StatedFinding:
     evaluations: dict[Code, Code] = field(default_factory=dict)
     has_region: bool = False
     """It has a place of its own on an image, in the patient or in a segmentation."""
+    places: list[StatedPlace] = field(default_factory=list)
+    """Without those that only coordinates in the patient give."""
 
     @property
     def asserted(self) -> tuple[Code, Code] | None:
@@ -126,9 +136,12 @@ def _take(one: StatedFinding, item: Dataset) -> None:
     elif concept == _LATERALITY:
         one.laterality = _value(item)
     elif item.ValueType in ("SCOORD", "SCOORD3D"):
-        one.has_region = one.has_region or not is_border(item)
+        if not is_border(item):
+            one.has_region = True
+            one.places += [_place(image) for image in item.get("ContentSequence", ()) if image.ValueType == "IMAGE"]
     elif concept == _SEGMENT:
         one.has_region = True
+        one.places.append(_place(item))
     elif item.ValueType == "NUM" and item.get("MeasuredValueSequence"):
         measured = item.MeasuredValueSequence[0]
         unit = _coded(measured.MeasurementUnitsCodeSequence[0])
@@ -136,6 +149,16 @@ def _take(one: StatedFinding, item: Dataset) -> None:
         one.measurements.append(MeasuredValue(_name(item), number, unit, next(_inner(item, _DERIVATION), None)))
     elif item.ValueType == "CODE" and item.get("RelationshipType") == "CONTAINS":
         one.evaluations[_name(item)] = _value(item)
+
+
+def _place(image: Dataset) -> StatedPlace:
+    referenced = image.ReferencedSOPSequence[0]
+    segment = referenced.get("ReferencedSegmentNumber")
+    return StatedPlace(
+        str(referenced.ReferencedSOPClassUID),
+        str(referenced.ReferencedSOPInstanceUID),
+        None if segment is None else int(segment),
+    )
 
 
 def is_presence(value: Code) -> bool:

@@ -1,4 +1,4 @@
-"""A small FHIR R4 server that takes transactions strictly: every resource is validated by a third party's models."""
+"""A small FHIR server, R4 or R5, that takes transactions strictly: a third party's models validate every resource."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from fhir.resources.R4B import get_fhir_model_class
+from fhir.resources import get_fhir_model_class
+from fhir.resources.R4B import get_fhir_model_class as get_r4_model_class
+
+from node.config import FhirVersion
 
 Resource = dict[str, Any]
+_RELEASES = {"R4": "4.0.1", "R5": "5.0.0"}
 CLIENT, SECRET, SCOPE = "ainode", "s3cret", "system/*.cru"
 
 
 class FhirServer:
     """Resources by type and id; ``answers`` are statuses that are given in place of the next transactions."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: FhirVersion) -> None:
+        self.version = version
         self.url = ""
         self.resources: dict[tuple[str, str], Resource] = {}
         self.transactions: list[Resource] = []
@@ -46,7 +51,7 @@ class FhirServer:
                 "resourceType": "OperationOutcome",
                 "issue": [{"severity": "error", "code": "business-rule"}],
             }
-        validate(bundle)
+        validate(bundle, self.version)
         places: dict[str, str] = {}
         created: list[tuple[Resource, str]] = []
         for entry in bundle["entry"]:
@@ -75,14 +80,15 @@ class FhirServer:
         return 200, {"resourceType": "Bundle", "type": "transaction-response", "entry": entries}
 
 
-def validate(resource: Resource) -> None:
-    """Raise ``ValueError`` for what FHIR R4B does not allow."""
-    get_fhir_model_class(resource["resourceType"]).model_validate_json(json.dumps(resource))
+def validate(resource: Resource, version: FhirVersion = "R4") -> None:
+    """Raise ``ValueError`` for what FHIR R4B or R5 does not allow."""
+    model_class = get_fhir_model_class if version == "R5" else get_r4_model_class
+    model_class(resource["resourceType"]).model_validate_json(json.dumps(resource))
 
 
 @contextmanager
-def fhir_server() -> Iterator[FhirServer]:  # noqa: C901 - one method for each HTTP method
-    ours = FhirServer()
+def fhir_server(version: FhirVersion = "R4") -> Iterator[FhirServer]:  # noqa: C901 - one method for each HTTP method
+    ours = FhirServer(version)
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None: ...
@@ -119,7 +125,7 @@ def fhir_server() -> Iterator[FhirServer]:  # noqa: C901 - one method for each H
 
         def do_PUT(self) -> None:
             resource = json.loads(self.body())
-            validate(resource)
+            validate(resource, version)
             _, _, kind, key = self.path.split("/")
             assert (kind, unquote(key)) in ours.resources
             ours.resources[kind, unquote(key)] = resource
@@ -131,7 +137,7 @@ def fhir_server() -> Iterator[FhirServer]:  # noqa: C901 - one method for each H
             if not self.is_allowed():
                 return self.answer(401, {})
             if kind == "metadata":
-                return self.answer(200, {"resourceType": "CapabilityStatement"})
+                return self.answer(200, {"resourceType": "CapabilityStatement", "fhirVersion": _RELEASES[version]})
             found = ours.matches(kind, split.query)
             first = int(parse_qs(split.query).get("from", ["0"])[0])
             page = found[first : first + ours.page]

@@ -23,6 +23,7 @@ from node.results.analysis import EncodedObject
 from node.results.encode import encode
 from node.results.impression.sentences import impression_of
 from node.results.rejection import encode_rejection
+from node.results.report_statement import read_statement
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,45 @@ def test_a_report_is_created_once_in_the_language_of_the_destination(
         assert echo("ehr", first.config.destinations["ehr"], "AINODE").ok
     for secret in (str(report.PatientID), str(report.PatientName), str(report.AccessionNumber)):
         assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("kinds", [["seg", "sr"], ["sr alone"]], ids=str)
+def test_a_report_in_r5_says_where_each_finding_is_and_is_withdrawn_with_it(tmp_path: Path, kinds: list[Any]) -> None:
+    source = source_of(tmp_path / "images", ct_series(8, 48))
+    objects = encode(analysis(two_lesions(source)), source, kinds)
+    report, file = objects[-1].dataset, tmp_path / "report.dcm"
+    file.write_bytes(objects[-1].data)
+    note = encode_rejection(analysis(outcome="failed", reason="wrong patient"), [file], "quality").dataset
+    with fhir_server("R5") as server:
+        sent = FinishedJob(tmp_path / "a", [report], to(server, fhir_version="R5"))
+        sent.deliver("ehr")
+        assert sent.status("ehr").state == "STORED"
+        selections = server.of("ImagingSelection")
+        places = [place for one in read_statement(report).findings for place in one.places]
+        assert [(one["instance"][0]["uid"], one["instance"][0].get("subset")) for one in selections] == [
+            (place.sop_instance_uid, [str(place.segment)] if place.segment else None) for place in places
+        ]
+        assert [place.segment for place in places if place.segment] == ([1, 2] if "seg" in kinds else [])
+        assert len(places) >= 2
+        assert all(one["seriesUid"] for one in selections)
+        references = {f"ImagingSelection/{one['id']}" for one in selections}
+        derived = {source.get("reference") for one in server.of("Observation") for source in one["derivedFrom"]}
+        assert references == derived - {None}
+        assert server.of("DiagnosticReport")[0]["study"]
+        withdrawn = FinishedJob(tmp_path / "b", [report, note], to(server, fhir_version="R5"))
+        with begin_immediate(withdrawn.engine) as connection:
+            is_note = result.c.sop_instance_uid == note.SOPInstanceUID
+            connection.execute(result.update().where(is_note).values(kind="rejection"))
+        withdrawn.deliver("ehr")
+        assert {one["status"] for one in server.of("ImagingSelection")} == {"entered-in-error"}
+
+
+def test_a_server_of_another_release_is_named(tmp_path: Path, report: FileDataset) -> None:
+    with fhir_server("R5") as server:
+        job = FinishedJob(tmp_path, [report], to(server))
+        answer = echo("ehr", job.config.destinations["ehr"], "AINODE")
+        assert not answer.ok
+        assert "speaks FHIR 5.0.0, and fhir_version is R4" in answer.reason
 
 
 def test_a_withdrawn_report_and_its_observations_are_marked_only_where_it_was_sent(

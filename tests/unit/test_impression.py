@@ -22,7 +22,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, FileDataset, dcmread
 
-from node.config import Language
+from node.config import FhirVersion, Language
 from node.outcome import Outcome
 from node.pipeline import Assertion, Code, Findings, Lesion, Measurement, codes
 from node.pipeline.assertion import CODES
@@ -295,13 +295,14 @@ def check_agreement(source: SourceSeries, changes: list[dict[str, Any]]) -> None
         assert sorted(s.split("|")[5] for s in message.split("\r") if s.startswith("OBX") and "|NM|" in s) == sorted(
             reported
         )
-    check_resources(report)
+    check_resources(report, "R4")
+    check_resources(report, "R5")
 
 
-def check_resources(report: Dataset) -> None:
+def check_resources(report: Dataset, version: FhirVersion) -> None:
     """Every number, unit, side and code of the report is in the FHIR resources, and no other."""
-    bundle = report_bundle(report)
-    validate(bundle)
+    bundle = report_bundle(report, version=version)
+    validate(bundle, version)
     entries = {one["fullUrl"]: one["resource"] for one in bundle["entry"]}
     stated = {one.label: one for one in read_statement(report).findings}
     observations = [one for one in entries.values() if one["resourceType"] == "Observation"]
