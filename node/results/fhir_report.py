@@ -20,7 +20,7 @@ from pydicom.sr.coding import Code
 
 from node.config import FhirVersion, Language
 from node.results.impression.sentences import impression_of
-from node.results.report_statement import MeasuredValue, StatedFinding, StatedPlace, read_statement
+from node.results.report_statement import MeasuredValue, StatedFinding, StatedRegion, read_statement
 from node.wording import NOTICE
 
 Resource = dict[str, Any]
@@ -141,7 +141,7 @@ def _finding(one: StatedFinding, context: _Context) -> Iterator[Resource]:
         for m in one.measurements
     ]
     yield from members
-    places = [_selection(place, one, context) for place in one.places] if context.version == "R5" else []
+    places = [_selection(place, one, context) for place in one.regions] if context.version == "R5" else []
     yield from places
     asserted = one.asserted
     value = asserted[1] if asserted else one.finding
@@ -167,7 +167,7 @@ def _observation(context: _Context, *parts: str, **values: Any) -> Resource:
     return _entry(_given(resource))
 
 
-def _selection(place: StatedPlace, one: StatedFinding, context: _Context) -> Resource:
+def _selection(place: StatedRegion, one: StatedFinding, context: _Context) -> Resource:
     """An ImagingSelection (R5) of a segment, or of an image."""
     report, segment = context.report, place.segment
     instance = {

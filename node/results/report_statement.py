@@ -27,7 +27,7 @@ _PROCEDURE = "121058"
 _OUTCOMES = {(summary, STATUSES[outcome]): outcome for (outcome, _), summary in SUMMARIES.items()}
 
 
-class StatedPlace(NamedTuple):
+class StatedRegion(NamedTuple):
     """An object that a finding is in: a segment of a segmentation, or an image that a region was drawn on."""
 
     sop_class_uid: str
@@ -58,7 +58,7 @@ class StatedFinding:
     evaluations: dict[Code, Code] = field(default_factory=dict)
     has_region: bool = False
     """It has a place of its own on an image, in the patient or in a segmentation."""
-    places: list[StatedPlace] = field(default_factory=list)
+    regions: list[StatedRegion] = field(default_factory=list)
     """Without those that only coordinates in the patient give."""
 
     @property
@@ -138,10 +138,10 @@ def _take(one: StatedFinding, item: Dataset) -> None:
     elif item.ValueType in ("SCOORD", "SCOORD3D"):
         if not is_border(item):
             one.has_region = True
-            one.places += [_place(image) for image in item.get("ContentSequence", ()) if image.ValueType == "IMAGE"]
+            one.regions += [_region(image) for image in item.get("ContentSequence", ()) if image.ValueType == "IMAGE"]
     elif concept == _SEGMENT:
         one.has_region = True
-        one.places.append(_place(item))
+        one.regions.append(_region(item))
     elif item.ValueType == "NUM" and item.get("MeasuredValueSequence"):
         measured = item.MeasuredValueSequence[0]
         unit = _coded(measured.MeasurementUnitsCodeSequence[0])
@@ -151,10 +151,10 @@ def _take(one: StatedFinding, item: Dataset) -> None:
         one.evaluations[_name(item)] = _value(item)
 
 
-def _place(image: Dataset) -> StatedPlace:
+def _region(image: Dataset) -> StatedRegion:
     referenced = image.ReferencedSOPSequence[0]
     segment = referenced.get("ReferencedSegmentNumber")
-    return StatedPlace(
+    return StatedRegion(
         str(referenced.ReferencedSOPClassUID),
         str(referenced.ReferencedSOPInstanceUID),
         None if segment is None else int(segment),

@@ -77,7 +77,7 @@ def test_a_report_in_r5_says_where_each_finding_is_and_is_withdrawn_with_it(tmp_
         sent.deliver("ehr")
         assert sent.status("ehr").state == "STORED"
         selections = server.of("ImagingSelection")
-        places = [place for one in read_statement(report).findings for place in one.places]
+        places = [place for one in read_statement(report).findings for place in one.regions]
         assert [(one["instance"][0]["uid"], one["instance"][0].get("subset")) for one in selections] == [
             (place.sop_instance_uid, [str(place.segment)] if place.segment else None) for place in places
         ]
