@@ -59,6 +59,7 @@ class EventKind(StrEnum):
     IMAGES_PURGED = "images purged"
     RESULTS_PURGED = "results purged"
     LATE_ORDER = "late order"
+    WORKLIST = "worklist"
 
 
 def record_event(

@@ -102,6 +102,21 @@ class ProcedureStepState(StrEnum):
     """Not of the standard: an Instance Availability Notification, which names instances as a step does that ended."""
 
 
+class WorklistState(StrEnum):
+    """What became of a query of the Modality Worklist."""
+
+    PENDING = "pending"
+    """Not answered yet."""
+    FOUND = "found"
+    """It had an order, or one came in a message meanwhile."""
+    ABSENT = "absent"
+    """It has nothing of the study."""
+    NOT_TAKEN = "not taken"
+    """What it has is of another patient or order, or ambiguous."""
+    UNANSWERED = "unanswered"
+    """It did not answer for ``retry_hours``."""
+
+
 class ConflictKind(StrEnum):
     """How a second file under a known SOP Instance UID differs from the first."""
 

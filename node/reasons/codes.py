@@ -81,6 +81,12 @@ class ReasonCode(StrEnum):
     STUDY_SILENT = "study silent"
     STUDY_QUIET = "study quiet"
 
+    # orders of the worklist
+    WORKLIST_AWAITED = "worklist awaited"
+    WORKLIST_SILENT = "worklist silent"
+    WORKLIST_EMPTY = "worklist empty"
+    WORKLIST_NOT_TAKEN = "worklist not taken"
+
     # ends of jobs
     URGENT = "urgent"
     NOT_ANALYSED = "not analysed"
