@@ -60,6 +60,7 @@ class EventKind(StrEnum):
     RESULTS_PURGED = "results purged"
     LATE_ORDER = "late order"
     WORKLIST = "worklist"
+    STUDY_CONTENT = "study content"
 
 
 def record_event(

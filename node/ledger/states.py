@@ -100,6 +100,8 @@ class ProcedureStepState(StrEnum):
     DISCONTINUED = "DISCONTINUED"
     AVAILABLE = "AVAILABLE"
     """Not of the standard: an Instance Availability Notification, which names instances as a step does that ended."""
+    CONTENT = "CONTENT"
+    """Not of the standard: a Study Content Notification, which does the same."""
 
 
 class WorklistState(StrEnum):

@@ -173,6 +173,7 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     ),
     Kind.LATE_REFUSAL: (marked("late refusal"), marked("an image of it was refused; the series is open again")),
     Kind.PROCEDURE_STEP: (marked("procedure step {state}"), _procedure_step),
+    Kind.STUDY_CONTENT: (marked("study content"), marked("{calling_ae} names {images} images in {series} series")),
     Kind.AVAILABILITY: (marked("instances available"), marked("{calling_ae} names {images} images in {series} series")),
     Kind.SERIES_WAITING: (marked("waiting"), _deferrals),
     Kind.SERIES_COMPLETE: (marked("complete"), _signal),

@@ -24,6 +24,7 @@ class ReasonCode(StrEnum):
     PROCEDURE_STEP = "procedure step"
     COMMITMENT_REQUEST = "commitment request"
     AVAILABILITY_NOTIFICATION = "availability notification"
+    CONTENT_NOTIFICATION = "content notification"
     LISTED_ABSENT = "listed absent"
     COUNT_NOT_REACHED = "count not reached"
     GAP = "gap"
