@@ -36,6 +36,8 @@ def check(config: Config, pipelines: Iterable[dict[str, Any]] | None = None) -> 
         yield network.own_port(config, "web", config.web.address, config.web.port, network.DASHBOARD)
     if config.orders.enabled:
         yield guarded("orders", lambda: network.orders(config))
+    if config.orders.worklist.enabled:
+        yield network.worklist(config)
     if config.dicomweb.enabled:
         yield guarded("dicomweb", lambda: network.dicomweb(config))
     yield machine.device(config)

@@ -8,7 +8,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.check.result import Check
 from node.config import Config, Destination
-from node.deliver import echo
+from node.deliver import echo, echo_peer
+from node.deliver.association import Peer
 from node.dicomweb.authorization import token_of
 from node.errors import NodeError
 from node.fleet.file_client import fault
@@ -112,6 +113,14 @@ def orders(config: Config) -> Check:
     if config.orders.tls.enabled:
         server_context(config.orders.tls, "[orders.tls]")
     return own_port(config, "orders", config.orders.address, config.orders.port, _ORDERS)
+
+
+def worklist(config: Config) -> Check:
+    """Check that the Modality Worklist answers C-ECHO."""
+    of = config.orders.worklist
+    answer = echo_peer(Peer.of_worklist(of), config.ae.title)
+    found = answers_in(f"{of.title} at {of.host}:{of.port}", answer.seconds) if answer.ok else answer.reason
+    return Check(name=gettext("worklist"), good=answer.ok, found=found)
 
 
 def dicomweb(config: Config) -> Check:

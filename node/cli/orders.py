@@ -97,7 +97,8 @@ def _echo_order(one: Order) -> None:
 
     keys, values = one.keys, one.values
     what = " ".join(filter(None, (values.procedure_code, values.procedure and repr(values.procedure))))
-    shown = (values.priority or gettext("no priority"), what or gettext("no procedure"), gettext(one.state))
+    shown = [values.priority or gettext("no priority"), what or gettext("no procedure"), gettext(one.state)]
+    shown += [gettext("from the worklist")] if one.of_worklist else []
     echo(f"{clock(one.updated_at)}  {', '.join(shown)}")
     named = {
         gettext("accession {value}"): keys.accession,

@@ -23,6 +23,7 @@ from node.config.series import SeriesTable
 from node.config.storage import Retention, Storage
 from node.config.table import suggest
 from node.config.web import Web
+from node.config.worklist import Worklist
 
 __all__ = [
     "CONTAINER",
@@ -55,6 +56,7 @@ __all__ = [
     "StopRule",
     "Storage",
     "Web",
+    "Worklist",
     "load",
     "outside_factory",
     "parse",

@@ -63,20 +63,27 @@ class Config(Table):
     @model_validator(mode="before")
     @classmethod
     def _one_certificate(cls, table: Any) -> Any:
-        """Use the files of ``[ae.tls]`` for destinations that do not name their own."""
+        """Use the files of ``[ae.tls]`` for destinations and the worklist that do not name their own."""
         ours = _subtable(_subtable(table, "ae"), "tls")
         shared = {key: ours[key] for key in ("certificate", "key", "ca", "crl") if key in ours}
         destinations = {
             name: {**to, "tls": {**shared, **_subtable(to, "tls")}} if _subtable(to, "tls") else to
             for name, to in _subtable(table, "destinations").items()
         }
-        return {**table, "destinations": destinations} if destinations else table
+        table = {**table, "destinations": destinations} if destinations else table
+        orders = _subtable(table, "orders")
+        worklist = _subtable(orders, "worklist")
+        if tls := _subtable(worklist, "tls"):
+            table = {**table, "orders": {**orders, "worklist": {**worklist, "tls": {**shared, **tls}}}}
+        return table
 
     @model_validator(mode="after")
     def _tls_is_complete(self) -> Config:
         for name, to in self.destinations.items():
             if to.tls.enabled and not to.tls.ca:
                 raise ValueError(f"destinations.{name}.tls.ca is missing; give a PEM file, here or in [ae.tls]")
+        if self.orders.worklist.tls.enabled and not self.orders.worklist.tls.ca:
+            raise ValueError("orders.worklist.tls.ca is missing; give a PEM file, here or in [ae.tls]")
         return self
 
     @model_validator(mode="after")

@@ -9,9 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from node.config.table import AeTitle, Port, Table
 
-Service = Literal["store", "commitment", "mpps", "availability"]
+Service = Literal["store", "commitment", "mpps", "availability", "content"]
 """Services besides Verification: Storage, Storage Commitment, Modality Performed Procedure Step, Instance Availability
-Notification."""
+Notification, Study Content Notification."""
 
 
 class Caller(Table):

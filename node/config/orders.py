@@ -1,4 +1,4 @@
-"""``[orders]``: HL7 version 2 messages of the information system (RIS, HIS): orders, merged patients."""
+"""``[orders]``: HL7 version 2 messages of the information system (RIS, HIS): orders, merged patients; its worklist."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from node.config.network import AeTls
 from node.config.table import Port, Table
+from node.config.worklist import Worklist
 
 
 class Orders(Table):
@@ -32,6 +33,12 @@ class Orders(Table):
     """Delete an order this many days after its last message."""
     tls: AeTls = AeTls()
     """MLLP over TLS; the same keys as ``[ae.tls]``."""
+    worklist: Worklist = Worklist()
+
+    @property
+    def are_expected(self) -> bool:
+        """Whether orders may come, from messages or from the worklist."""
+        return self.enabled or self.worklist.enabled
 
     @field_validator("senders")
     @classmethod

@@ -11,6 +11,7 @@ from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
     CTImageStorage,
     LabelMapSegmentationStorage,
+    ModalityWorklistInformationFind,
     MRImageStorage,
     StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
@@ -23,6 +24,7 @@ from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __versio
 from node.config import Config, ObjectKind
 from node.deliver.association import Timeouts
 from node.deliver.transcode import UNCOMPRESSED
+from node.orders.worklist import MOST_ENTRIES
 from node.receive import status_codes
 from node.receive.element_walk import MOST_NESTED
 from node.receive.negotiation import MAXIMUM_PDU
@@ -65,6 +67,7 @@ _ASKED = (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
+    ModalityWorklistInformationFind,
 )
 
 _LIKE_THEIR_SOURCE = (CTImageStorage, MRImageStorage)
@@ -89,6 +92,7 @@ def statement(config: Config) -> str:
         syntaxes=sorted(TRANSFER_SYNTAXES),
         storage_limits=config.storage,
         most_nested=MOST_NESTED,
+        most_entries=MOST_ENTRIES,
         store_statuses=STORE_STATUSES,
         normalized_statuses=NORMALIZED_STATUSES,
         uncompressed=UNCOMPRESSED,

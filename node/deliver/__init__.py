@@ -2,7 +2,7 @@
 
 from node.deliver.deliverer import Deliverer
 from node.deliver.destination_watch import Watch
-from node.deliver.echo import Echo, echo
+from node.deliver.echo import Echo, echo, echo_peer
 from node.deliver.reports import Reports
 
-__all__ = ["Deliverer", "Echo", "Reports", "Watch", "echo"]
+__all__ = ["Deliverer", "Echo", "Reports", "Watch", "echo", "echo_peer"]

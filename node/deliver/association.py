@@ -19,7 +19,7 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from node.config import Destination, DestinationTls
+from node.config import Destination, DestinationTls, Worklist
 from node.deliver.query_audit import OnQuery, audit_query
 from node.errors import ConfigError, DeliveryError, RejectedError, UnreachableError
 from node.tls import client_context
@@ -50,12 +50,30 @@ class Peer:
     host: str
     port: int
     tls: DestinationTls
+    table: str = ""
+    """Table of ``config.toml`` that a remedy names; empty: that of the destination of this name."""
 
     @classmethod
     def of(cls, name: str, destination: Destination) -> Peer:
         return cls(
             name=name, title=destination.title, host=destination.host, port=destination.port, tls=destination.tls
         )
+
+    @classmethod
+    def of_worklist(cls, worklist: Worklist) -> Peer:
+        return cls(
+            name="worklist",
+            title=worklist.title,
+            host=worklist.host,
+            port=worklist.port,
+            tls=worklist.tls,
+            table="orders.worklist",
+        )
+
+    @property
+    def place(self) -> str:
+        """Name of its table."""
+        return self.table or f"destinations.{self.name}"
 
     def __str__(self) -> str:
         return f"{self.name} ({self.title} at {self.host}:{self.port})"
@@ -66,7 +84,7 @@ _ABORT_SECONDS = 2.0
 _REJECTIONS = {
     (1, 2): "application context not supported; ask its administrator",
     (1, 3): "our AE title {calling!r} is not recognised; ask its administrator to add this node, or change [ae] title",
-    (1, 7): "called AE title {called!r} is not recognised; correct title in [destinations.{name}]",
+    (1, 7): "called AE title {called!r} is not recognised; correct title in [{place}]",
     (2, 2): "protocol version not supported; ask its administrator",
     (3, 1): "temporary congestion; the node tries again",
     (3, 2): "its association limit is reached; the node tries again",
@@ -118,7 +136,7 @@ def associate(
     entity.dimse_timeout = timeouts.answer_seconds
     entity.network_timeout = max(timeouts.answer_seconds, timeouts.store_seconds)
     try:
-        secured = client_context(peer.tls, f"[destinations.{peer.name}.tls]") if peer.tls.enabled else None
+        secured = client_context(peer.tls, f"[{peer.place}.tls]") if peer.tls.enabled else None
     except ConfigError as error:  # a file that is being renewed may be incomplete: retry
         raise UnreachableError(f"{peer}: {error}") from error
     try:
@@ -133,7 +151,7 @@ def associate(
         )
     except OSError as error:
         raise UnreachableError(
-            f"{peer}: the host name cannot be resolved ({error.strerror}); correct host in [destinations.{peer.name}]"
+            f"{peer}: the host name cannot be resolved ({error.strerror}); correct host in [{peer.place}]"
         ) from error
     if not association.is_established:
         if association.rejected_contexts:
@@ -210,7 +228,7 @@ def _no_context_accepted(association: Association) -> str:
 
 def _rejection_text(answer: A_ASSOCIATE_RJ, peer: Peer, calling_title: str) -> str:
     words = _REJECTIONS.get((answer.source, answer.reason_diagnostic), "no reason given; ask its administrator")
-    return "association rejected: " + words.format(calling=calling_title, called=peer.title, name=peer.name)
+    return "association rejected: " + words.format(calling=calling_title, called=peer.title, place=peer.place)
 
 
 def _no_answer(peer: Peer, calling_title: str) -> str:
@@ -226,7 +244,7 @@ def _tls_failure(connection: socket.socket, peer: Peer, secured: ssl.SSLContext)
     try:
         secured.wrap_socket(connection, server_hostname=peer.host).close()
     except ssl.SSLCertVerificationError as error:
-        table = f"[destinations.{peer.name}.tls]"
+        table = f"[{peer.place}.tls]"
         return f"its certificate is not accepted ({error.verify_message}); correct ca, crl or check_host in {table}"
     except OSError as error:
         why = getattr(error, "reason", None) or error.strerror or error

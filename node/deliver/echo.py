@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +35,18 @@ class Echo:
 
 def echo(name: str, destination: Destination, calling_title: str, timeouts: Timeouts | None = None) -> Echo:
     """Check ``[destinations.name]`` once, calling as ``calling_title``. Returns failures instead of raising."""
+    return _timed(lambda: _ask(name, destination, calling_title, timeouts or Timeouts()))
+
+
+def echo_peer(peer: Peer, calling_title: str, timeouts: Timeouts | None = None) -> Echo:
+    """Send C-ECHO to a system that is no destination. Returns failures instead of raising."""
+    return _timed(lambda: _verify(peer, calling_title, timeouts or Timeouts()))
+
+
+def _timed(ask: Callable[[], str]) -> Echo:
     start, rejected = time.monotonic(), False
     try:
-        reason = _ask(name, destination, calling_title, timeouts or Timeouts())
+        reason = ask()
     except DeliveryError as error:
         reason, rejected = str(error), isinstance(error, RejectedError)
     return Echo(ok=not reason, seconds=time.monotonic() - start, reason=reason, rejected=rejected)
@@ -58,7 +68,11 @@ def _ask(name: str, destination: Destination, calling_title: str, timeouts: Time
         with service(name, destination, timeouts) as client:
             fault = ping(client)
             return f"{name} ({destination.url}): {fault}" if fault else ""
-    peer = Peer.of(name, destination)
+    return _verify(Peer.of(name, destination), calling_title, timeouts)
+
+
+def _verify(peer: Peer, calling_title: str, timeouts: Timeouts) -> str:
+    """Return why C-ECHO fails, or ""."""
     with associate(peer, calling_title, [build_context(Verification)], timeouts) as association:
         response = association.send_c_echo()
     if "Status" not in response:

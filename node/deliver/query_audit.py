@@ -9,7 +9,7 @@ import httpx
 from pynetdicom import evt
 from sqlalchemy import Engine
 
-from node.config import Destination
+from node.config import Destination, Worklist
 from node.ledger import NoticeKind
 from node.ledger.audit_events import Question, give_notice
 
@@ -24,6 +24,15 @@ def query_recorder(engine: Engine, destination: Destination) -> OnQuery:
     def record(question: Question) -> None:
         who = destination.title if destination.host else service
         give_notice(engine, NoticeKind.QUERY, who=who, address=address, detail=question.to_json())
+
+    return record
+
+
+def worklist_query_recorder(engine: Engine, worklist: Worklist) -> OnQuery:
+    """Return a function that records each query of the worklist in the audit trail."""
+
+    def record(question: Question) -> None:
+        give_notice(engine, NoticeKind.QUERY, who=worklist.title, address=worklist.host, detail=question.to_json())
 
     return record
 

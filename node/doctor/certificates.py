@@ -22,6 +22,8 @@ def certificates(config: Config) -> Iterator[Check]:
     named += [("[web]", str(config.web.certificate))] if config.web.certificate else []
     named += [("[fleet]", file) for file in (config.fleet.certificate, config.fleet.ca) if config.fleet.host]
     named += [("[audit]", config.audit.ca)]
+    worklist = config.orders.worklist.tls
+    named += [("[orders.worklist.tls]", file) for file in (worklist.certificate, worklist.ca) if worklist.enabled]
     for name, to in config.destinations.items():
         named += [(f"[destinations.{name}]", to.ca_file)]
         if to.tls.enabled:

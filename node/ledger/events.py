@@ -59,6 +59,8 @@ class EventKind(StrEnum):
     IMAGES_PURGED = "images purged"
     RESULTS_PURGED = "results purged"
     LATE_ORDER = "late order"
+    WORKLIST = "worklist"
+    STUDY_CONTENT = "study content"
 
 
 def record_event(

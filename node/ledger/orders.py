@@ -14,6 +14,7 @@ from node.ledger.new_orders import NewOrder, ReportStatus
 from node.ledger.order_keys import OrderKeys, OrderState, is_same_patient, issuers_differ, names_same_order
 from node.ledger.patient_changes import present_identity
 from node.ledger.tables import imaging_order, order_message, series_request
+from node.ledger.worklist_orders import WORKLIST, discard_worklist_orders
 
 _KEYS = tuple(OrderKeys.__dataclass_fields__)
 _VALUES = ("priority", "procedure_code", "procedure", "reason")
@@ -32,6 +33,8 @@ class Order:
     result_status: str
     received_at: float
     updated_at: float
+    of_worklist: bool = False
+    """No message brought it: the Modality Worklist has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +65,12 @@ def record_orders(connection: sa.Connection, orders: Iterable[NewOrder], message
         if before is None:
             row = {"id": f"{message_id}/{number}", "result_status": "", "received_at": at, **values}
             insert_new(connection, imaging_order, [row])
+            discard_worklist_orders(connection, keys)
             continue
         if new.state == OrderState.CANCELED:  # a cancellation may say nothing else
             values = {name: value for name, value in values.items() if value not in ("", None)} | {"noticed_at": None}
         connection.execute(sa.update(imaging_order).where(imaging_order.c.id == before).values(**values))
+        discard_worklist_orders(connection, keys)
 
 
 def record_reports(connection: sa.Connection, reports: Iterable[ReportStatus], at: float) -> None:
@@ -210,6 +215,7 @@ def _order(row: Any) -> Order:
         result_status=row.result_status,
         received_at=row.received_at,
         updated_at=row.updated_at,
+        of_worklist=row.message_id == WORKLIST,
     )
 
 
@@ -226,6 +232,7 @@ def order_summaries(orders: Sequence[Order]) -> list[dict[str, Any]]:
             "procedure": one.values.procedure,
             "state": one.state.value,
             "result_status": one.result_status,
+            "of_worklist": one.of_worklist,
             "received_at": one.received_at,
             "updated_at": one.updated_at,
         }

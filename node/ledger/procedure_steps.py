@@ -1,9 +1,10 @@
-"""Modality Performed Procedure Steps (PS3.4 annex F), and Instance Availability Notifications (annex R) beside them."""
+"""Modality Performed Procedure Steps (PS3.4 annex F), and notifications of availability (annex R) or study content."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -19,6 +20,14 @@ from node.ledger.states import ACTIVE, DecisionCause, DecisionOutcome, Procedure
 from node.ledger.tables import candidate, decision, event, job, procedure_step, procedure_step_instance, series
 from node.ledger.transitions import cancel_active
 from node.reasons import Reason, ReasonCode, reason
+
+_EVENTS: Mapping[str, EventKind] = MappingProxyType(
+    {
+        ProcedureStepState.AVAILABLE: EventKind.AVAILABILITY,
+        ProcedureStepState.CONTENT: EventKind.STUDY_CONTENT,
+    }
+)
+"""Of notifications."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,7 @@ class Step:
 def create_step(
     connection: sa.Connection, new: NewStep, state: ProcedureStepState = ProcedureStepState.IN_PROGRESS
 ) -> Literal["created", "exists", "too many"]:
-    """Keep a step that began, or a notification (``AVAILABLE``).
+    """Keep a step that began, or a notification (``AVAILABLE``, ``CONTENT``).
 
     Nothing is kept when its SOP Instance UID is taken or its device has too many.
     """
@@ -67,7 +76,7 @@ def create_step(
     if not insert_new(connection, procedure_step, [step]):
         return "exists"
     _add(connection, new.sop_instance_uid, new.made)
-    if state == ProcedureStepState.AVAILABLE:
+    if state in _EVENTS:
         series_uids = {series_uid for series_uid, _ in new.made}
         _record(connection, new, state, images=len(new.made), series=len(series_uids))
     else:
@@ -206,6 +215,13 @@ def named_instances(connection: sa.Connection, steps: Sequence[Step], series_uid
     return set(connection.scalars(query))
 
 
+def instances_of_step(connection: sa.Connection, uid: str) -> set[tuple[str, str]]:
+    """``(SeriesInstanceUID, SOPInstanceUID)`` of everything that one step names."""
+    names = procedure_step_instance.c["series_instance_uid", "sop_instance_uid"]
+    query = sa.select(*names).where(procedure_step_instance.c.procedure_step_uid == uid)
+    return {(str(series_uid), str(sop)) for series_uid, sop in connection.execute(query)}
+
+
 def named_series(connection: sa.Connection, steps: Sequence[Step]) -> set[str]:
     """Series Instance UIDs that these steps name."""
     query = sa.select(procedure_step_instance.c.series_instance_uid).where(
@@ -242,7 +258,7 @@ def _record(
     """Add the new state of a step to the timeline; ``images`` and ``series``: how many it made, when it has ended."""
     record_study_event(
         connection,
-        EventKind.AVAILABILITY if state == ProcedureStepState.AVAILABLE else EventKind.PROCEDURE_STEP,
+        _EVENTS.get(state, EventKind.PROCEDURE_STEP),
         at=ledger_clock(connection),
         study_instance_uid=step.study_instance_uid,
         state=state.lower(),

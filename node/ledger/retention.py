@@ -34,6 +34,7 @@ from node.ledger.tables import (
     result,
     series,
     series_request,
+    worklist_query,
 )
 
 
@@ -94,6 +95,7 @@ def purge_study(connection: sa.Connection, study: str) -> PurgedFiles:
         instance,
         series,
         series_request,
+        worklist_query,
     ):
         connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
     _end_missing_copies(connection, purged)

@@ -100,6 +100,23 @@ class ProcedureStepState(StrEnum):
     DISCONTINUED = "DISCONTINUED"
     AVAILABLE = "AVAILABLE"
     """Not of the standard: an Instance Availability Notification, which names instances as a step does that ended."""
+    CONTENT = "CONTENT"
+    """Not of the standard: a Study Content Notification, which does the same."""
+
+
+class WorklistState(StrEnum):
+    """What became of a query of the Modality Worklist."""
+
+    PENDING = "pending"
+    """Not answered yet."""
+    FOUND = "found"
+    """It had an order, or one came in a message meanwhile."""
+    ABSENT = "absent"
+    """It has nothing of the study."""
+    NOT_TAKEN = "not taken"
+    """What it has is of another patient or order, or ambiguous."""
+    UNANSWERED = "unanswered"
+    """It did not answer for ``retry_hours``."""
 
 
 class ConflictKind(StrEnum):

@@ -20,6 +20,7 @@ from node.ledger.pipeline_failures import failing_pipelines
 from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ACTIVE
 from node.ledger.undecided import undecided_series
+from node.ledger.worklist_queries import unanswered_queries
 from node.operate.account.description import describe_held
 from node.operate.account.rows import COPY_SECONDS, ROWLESS_SECONDS
 from node.operate.drift import BEFORE, drift
@@ -32,6 +33,8 @@ from node.spool import Spool
 from node.translation import gettext, ngettext
 
 _DAY_SECONDS = 86400.0
+_WORKLIST_SECONDS = 600.0
+"""After which a worklist that does not answer is reported."""
 
 
 def current_alerts(config: Config, connection: sa.Connection, spool: Spool, at: float) -> dict[str, str]:
@@ -94,7 +97,7 @@ def ledger_alerts(config: Config, connection: sa.Connection, at: float) -> dict[
         for name, changed in drifted.items()
         if changed
     }
-    alerts |= _lost(connection) | _copies(connection, at) | _orders(connection, at - _DAY_SECONDS)
+    alerts |= _lost(connection) | _copies(connection, at) | _orders(connection, at)
     _, last = first_and_last_image(connection)
     if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
         alerts["silence"] = gettext("no image came since {time}", time=clock(last))
@@ -215,14 +218,22 @@ def _copies(connection: sa.Connection, at: float) -> dict[str, str]:
     }
 
 
-def _orders(connection: sa.Connection, since: float) -> dict[str, str]:
-    alerts, rejected = {}, rejected_messages(connection, since)
+def _orders(connection: sa.Connection, at: float) -> dict[str, str]:
+    alerts, rejected = {}, rejected_messages(connection, at - _DAY_SECONDS)
     if rejected.number:
         alerts["rejected messages"] = gettext(
             "{messages} messages of the information system were rejected since {time}; "
             "`ainode orders --rejected` says why",
             messages=rejected.number,
             time=clock(rejected.oldest),
+        )
+    silent = unanswered_queries(connection)
+    if silent is not None and silent.since < at - _WORKLIST_SECONDS:
+        alerts["worklist"] = gettext(
+            "{studies} studies since {time} have no order: {reason}",
+            studies=silent.studies,
+            time=clock(silent.since),
+            reason=reason_text(silent.reason),
         )
     if merged := [one for one in changed_studies(connection) if one.kind == ChangeKind.MERGE]:
         alerts["merged patients"] = gettext(

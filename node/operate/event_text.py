@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from node.ledger.events import EventKind as Kind
+from node.ledger.states import WorklistState
 from node.reasons import deferrals_text, reason_text
 from node.translation import gettext, marked, ngettext
 from node.wording import timings_text
@@ -138,6 +139,12 @@ def _late_order(values: Mapping[str, Any]) -> str:
     return gettext("{order}: came after the decision; jobs and their priority stay as they are", order=order)
 
 
+def _worklist(values: Mapping[str, Any]) -> str:
+    if values["state"] == WorklistState.FOUND:
+        return gettext("the order is known")
+    return gettext("no order: {reason}", reason=values["reason"])
+
+
 def _verdicts(values: Mapping[str, Any]) -> str:
     return f"{gettext(str(values['source']))}: " + ", ".join(
         f"{number} {gettext(name)}" for name, number in values["verdicts"].items()
@@ -166,6 +173,7 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     ),
     Kind.LATE_REFUSAL: (marked("late refusal"), marked("an image of it was refused; the series is open again")),
     Kind.PROCEDURE_STEP: (marked("procedure step {state}"), _procedure_step),
+    Kind.STUDY_CONTENT: (marked("study content"), marked("{calling_ae} names {images} images in {series} series")),
     Kind.AVAILABILITY: (marked("instances available"), marked("{calling_ae} names {images} images in {series} series")),
     Kind.SERIES_WAITING: (marked("waiting"), _deferrals),
     Kind.SERIES_COMPLETE: (marked("complete"), _signal),
@@ -209,5 +217,6 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     Kind.IMAGES_PURGED: (marked("images purged"), marked("{images} images of the series, by retention")),
     Kind.RESULTS_PURGED: (marked("results purged"), marked("{objects} objects, by retention")),
     Kind.LATE_ORDER: (marked("order"), _late_order),
+    Kind.WORKLIST: (marked("worklist"), _worklist),
     Kind.NO_VERDICT: (marked("no verdict"), marked("{sop_instance_uid}: {reason}")),
 }

@@ -21,6 +21,7 @@ from node.ledger.progress import SeriesProgress
 from node.ledger.refusals import refused_of
 from node.ledger.states import ACTIVE, JobStage
 from node.ledger.study_history import DecisionRecord, StudyHistory, study_history
+from node.ledger.worklist_queries import queries_of_study
 from node.operate.account.description import describe_half_corrected, describe_held
 from node.operate.account.refusals import Refusals, describe_refusals, refusals
 from node.operate.event_text import event_text
@@ -50,6 +51,7 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
             work["waited_for"] = [] if needs else work["waited_for"]
         half, contradicting = half_corrected(connection, study_uid), held(connection, study_uid)
         excluded = excluded_images(connection, study_uid)
+        asked = queries_of_study(connection, study_uid)
         orders, changed = orders_of_study(connection, study_uid), changed_studies(connection, study_uid)
         series = []
         for progress in history.progress().series if history.series else ():
@@ -81,6 +83,9 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
         "study_instance_uid": study_uid,
         "orders": order_summaries((*orders.active, *orders.canceled)),
         "orders_of_others": len(orders.of_others),
+        "worklist": [
+            {"state": one.state.value, "reason": reason_text(one.reason), "asked_at": one.asked_at} for one in asked
+        ],
         "patient_changes": [{"kind": one.kind.value, "at": one.at} for one in changed],
         "series": series,
         "conflicts": [vars(one) for one in history.conflicts if one.series_instance_uid not in known],

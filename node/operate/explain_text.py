@@ -8,7 +8,7 @@ from typing import Any
 
 from node.ledger.excluded_images import ExcludedImage
 from node.ledger.pending_deliveries import is_stored
-from node.ledger.states import ACTIVE, SeriesState
+from node.ledger.states import ACTIVE, SeriesState, WorklistState
 from node.operate.account.description import describe_excluded
 from node.operate.characteristics import characteristic_lines
 from node.operate.explain import clock, describe_deferrals
@@ -61,14 +61,21 @@ def _describe_orders(explanation: Mapping[str, Any]) -> list[str]:
     for one in explanation["orders"]:
         what = " ".join(filter(None, (one["procedure_code"], one["procedure"] and repr(one["procedure"]))))
         state = one["state"]
+        text = (
+            marked("order {what}: {priority}, {state}, from the worklist {time}")
+            if one["of_worklist"]
+            else marked("order {what}: {priority}, {state}, received {time}")
+        )
         sentence = gettext(
-            "order {what}: {priority}, {state}, received {time}",
+            text,
             what=what or gettext("(no procedure)"),
             priority=one["priority"] or gettext("no priority"),
             state=gettext(state),
             time=clock(one["received_at"]),
         )
         lines.append(f"  {sentence}")
+    if not explanation["orders"]:
+        lines += [f"  {sentence}" for sentence in dict.fromkeys(map(_no_order, explanation["worklist"]))]
     if number := explanation["orders_of_others"]:
         sentence = ngettext(
             "{number} order has a number of this study and another patient, or none; it does not count",
@@ -89,6 +96,15 @@ def _describe_orders(explanation: Mapping[str, Any]) -> list[str]:
         )
         lines.append("  " + gettext(text, time=clock(change["at"])))
     return lines
+
+
+def _no_order(query: Mapping[str, Any]) -> str:
+    """Why the worklist has brought no order."""
+    if query["state"] == WorklistState.PENDING:
+        if query["reason"]:
+            return gettext("no order: {reason}; the node asks again", reason=query["reason"])
+        return gettext("no order yet: the worklist is being asked")
+    return gettext("no order: {reason}", reason=query["reason"] or gettext("it was deleted"))
 
 
 def _named(one: Mapping[str, Any]) -> str:

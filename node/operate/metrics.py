@@ -30,6 +30,7 @@ from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ACTIVE, DeliveryState, JobStage
 from node.ledger.turnaround import arrived_since, stages_by_pipeline
 from node.ledger.verdict_counts import verdict_totals
+from node.ledger.worklist_queries import queries_by_state
 from node.operate.status import by_role
 from node.operate.turnaround import median_stages, turnarounds
 from node.spool import Spool
@@ -105,6 +106,10 @@ def _received(connection: sa.Connection, at: float) -> Iterator[Metric]:
     for state, number in series_by_state(connection).items():
         states.add_metric([state], number)
     yield states
+    queries = _gauge("worklist_queries", "Queries of the Modality Worklist, by what became of them", "state")
+    for state, number in queries_by_state(connection).items():
+        queries.add_metric([state], number)
+    yield queries
     yield _scalar("conflicts", "Images received again with different content", conflict_count(connection))
 
 

@@ -11,18 +11,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from node.reasons import completeness, feedback, outcomes, routing
+from node.reasons import completeness, feedback, outcomes, routing, worklist
 from node.reasons.codes import Reason, ReasonCode, reason
 from node.reasons.outcomes import failed
 from node.translation import gettext, marked
 
 __all__ = ["Reason", "ReasonCode", "deferrals_text", "failed", "reason", "reason_text", "trace_in_words"]
 
-_TEXTS = {**completeness.TEXTS, **routing.TEXTS, **outcomes.TEXTS, **feedback.TEXTS}
+_TEXTS = {**completeness.TEXTS, **routing.TEXTS, **outcomes.TEXTS, **feedback.TEXTS, **worklist.TEXTS}
 _AWAITED = {
     ReasonCode.LAST_IMAGE: marked("more images"),
     ReasonCode.PROCEDURE_STEP: marked("its end"),
     ReasonCode.UNREAD_HEADERS: marked("the next attempt"),
+    ReasonCode.WORKLIST_AWAITED: marked("its answer"),
     ReasonCode.ASSOCIATION_ENDED: marked("the sender"),
     ReasonCode.ASSOCIATION_REJECTED: marked("the sender"),
 }

@@ -24,6 +24,7 @@ class ReasonCode(StrEnum):
     PROCEDURE_STEP = "procedure step"
     COMMITMENT_REQUEST = "commitment request"
     AVAILABILITY_NOTIFICATION = "availability notification"
+    CONTENT_NOTIFICATION = "content notification"
     LISTED_ABSENT = "listed absent"
     COUNT_NOT_REACHED = "count not reached"
     GAP = "gap"
@@ -80,6 +81,12 @@ class ReasonCode(StrEnum):
     STEP_COMPLETED = "step completed"
     STUDY_SILENT = "study silent"
     STUDY_QUIET = "study quiet"
+
+    # orders of the worklist
+    WORKLIST_AWAITED = "worklist awaited"
+    WORKLIST_SILENT = "worklist silent"
+    WORKLIST_EMPTY = "worklist empty"
+    WORKLIST_NOT_TAKEN = "worklist not taken"
 
     # ends of jobs
     URGENT = "urgent"

@@ -42,6 +42,14 @@ def _availability_notification(values: Mapping[str, Any]) -> str:
     )
 
 
+def _content_notification(values: Mapping[str, Any]) -> str:
+    return gettext(
+        "a Study Content Notification of {calling_ae}{device}",
+        calling_ae=values["calling_ae"],
+        device=_device(values),
+    )
+
+
 def _device(values: Mapping[str, Any]) -> str:
     """The device that sent it, where that is why it does not count."""
     device = values.get("equipment", "") or gettext("unknown device")
@@ -152,6 +160,7 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.PROCEDURE_STEP: _procedure_step,
     ReasonCode.COMMITMENT_REQUEST: _commitment_request,
     ReasonCode.AVAILABILITY_NOTIFICATION: _availability_notification,
+    ReasonCode.CONTENT_NOTIFICATION: _content_notification,
     ReasonCode.LISTED_ABSENT: marked("{images} images that {by} names are not here"),
     ReasonCode.COUNT_NOT_REACHED: marked("{images} of {stated} images are here"),
     ReasonCode.GAP: marked("{explanation}"),

@@ -6,7 +6,7 @@ import logging
 import struct
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -122,9 +122,8 @@ class Normalized:
     def serve(self, context_id: int, context: Context, command: Command, encoded: bytes | bytearray) -> None:
         """Answer a request; ``encoded`` is its data set, empty if it has none."""
         caller = self._association
-        is_large = len(encoded) > _LARGE or _coding(context)[2]
         try:
-            with _ONE_LARGE if is_large else nullcontext():
+            with turn(encoded, context.transfer_syntax):
                 request = NormalizedRequest(
                     calling_ae=caller.calling_ae,
                     address=caller.peer_address,
@@ -135,7 +134,7 @@ class Normalized:
                     sop_class_uid=command.sop_class_uid,
                     sop_instance_uid=command.sop_instance_uid,
                     type_id=command.type_id,
-                    dataset=_decoded(encoded, context),
+                    dataset=decoded(encoded, context.transfer_syntax),
                 )
                 answer = self._answer(request)
         except InputError as error:
@@ -164,7 +163,7 @@ class Normalized:
                 event_type=notification.event_type,
             )
             self._send(context_id, request, True)
-            self._send(context_id, encode(notification.information, *_coding(context)) or b"", False)
+            self._send(context_id, encode(notification.information, *_coding(context.transfer_syntax)) or b"", False)
 
     def answered(self, response: Command) -> None:
         """Handle a response to a notification; others are ignored."""
@@ -173,12 +172,18 @@ class Normalized:
             notification.answered(response.status)
 
 
-def _decoded(encoded: bytes | bytearray, context: Context) -> Dataset:
+def turn(encoded: bytes | bytearray, transfer_syntax: str) -> AbstractContextManager[object]:
+    """Wait for a turn to decode a data set and to serve it: large ones are served one after the other."""
+    is_large = len(encoded) > _LARGE or _coding(transfer_syntax)[2]
+    return _ONE_LARGE if is_large else nullcontext()
+
+
+def decoded(encoded: bytes | bytearray, transfer_syntax: str) -> Dataset:
     """Decode a data set with all its values, which pydicom would otherwise decode (and fail on) later.
 
     Raises ``InputError`` when it cannot be decoded or a sequence has another VR.
     """
-    implicit_vr, little_endian, deflated = _coding(context)
+    implicit_vr, little_endian, deflated = _coding(transfer_syntax)
     try:
         if deflated:
             encoded = DeflatedStream(BytesIO(encoded), LONGEST_DATA_SET).at(0, LONGEST_DATA_SET + 1)
@@ -195,7 +200,7 @@ def _decoded(encoded: bytes | bytearray, context: Context) -> Dataset:
     return dataset
 
 
-def _coding(context: Context) -> tuple[bool, bool, bool]:
-    """Return implicit VR, little endian and deflated of the context's transfer syntax."""
-    syntax = UID(context.transfer_syntax)
+def _coding(transfer_syntax: str) -> tuple[bool, bool, bool]:
+    """Return implicit VR, little endian and deflated of a transfer syntax."""
+    syntax = UID(transfer_syntax)
     return syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated

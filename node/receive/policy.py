@@ -48,10 +48,13 @@ TRANSFER_SYNTAXES = {uid: uid.keyword for uid in AllTransferSyntaxes if not uid.
 _STRANGERS = 8
 """Connections from addresses that no entry of ``callers`` has."""
 _LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K))
+STUDY_CONTENT_NOTIFICATION = UID("1.2.840.10008.1.9")
+"""Basic Study Content Notification, retired in 2006; pynetdicom has no name for it."""
 _SERVICES = {
     StorageCommitmentPushModel: "commitment",
     ModalityPerformedProcedureStep: "mpps",
     InstanceAvailabilityNotification: "availability",
+    STUDY_CONTENT_NOTIFICATION: "content",
     Verification: "",
 }
 SERVICES = frozenset(_SERVICES)

@@ -28,17 +28,18 @@ from node.receive.availability import notify_availability
 from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ
 from node.receive.commitment import CommitmentScp
 from node.receive.commitment_report import CommitmentReportScu
+from node.receive.content_notification import ContentNotification
 from node.receive.copies import Copies
-from node.receive.messages import Services
+from node.receive.messages import Services, Sink, StoreRequest
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
-from node.receive.policy import Policy
+from node.receive.policy import STUDY_CONTENT_NOTIFICATION, Policy
 from node.receive.procedure_step import ProcedureStepScp
 from node.receive.recovery import Recovery, recover
 from node.receive.refusals import Refusals
 from node.receive.row_writer import RowWriter
 from node.receive.sender_quota import Quota
 from node.receive.server import Server
-from node.receive.status_codes import UNRECOGNISED_OPERATION
+from node.receive.status_codes import UNRECOGNISED_OPERATION, Refusal
 from node.receive.storage import Storage
 from node.spool import Spool
 from node.tls import ServerTls
@@ -112,9 +113,7 @@ class Receiver:
             network_timeout=self._ae.network_timeout_seconds,
             transfer_timeout=self._ae.transfer_timeout_seconds,
             handlers=Handlers(
-                services=Services(
-                    store=self._storage.store, not_stored=self._refusals.not_stored, normalized=self._normalized
-                ),
+                services=Services(store=self._store, not_stored=self._not_stored, normalized=self._normalized),
                 closed=self._closed,
                 refused=self._refused,
             ),
@@ -180,6 +179,19 @@ class Receiver:
     def _occupied_bytes(self, calling_ae: str) -> int:
         with self._engine.connect() as connection:
             return occupied_bytes(connection, calling_ae)
+
+    def _store(self, request: StoreRequest) -> Sink:
+        if request.context_class_uid == STUDY_CONTENT_NOTIFICATION:
+            return ContentNotification(self._engine, request)
+        return self._storage.store(request)
+
+    def _not_stored(self, request: StoreRequest, beginning: bytes, why: Refusal | str) -> None:
+        """Record an image that was not stored; a notification that was not taken is only logged."""
+        if request.context_class_uid != STUDY_CONTENT_NOTIFICATION:
+            self._refusals.not_stored(request, beginning, why)
+            return
+        comment = why if isinstance(why, str) else why.comment
+        LOGGER.warning("Study Content Notification of %s not taken: %s", request.association.calling_ae, comment)
 
     def _normalized(self, request: NormalizedRequest) -> NormalizedAnswer:
         service = self._services.get((request.operation, request.context_class_uid))

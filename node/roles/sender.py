@@ -1,4 +1,4 @@
-"""Deliveries to the destinations, and the questions to the PACS."""
+"""Deliveries to the destinations, and the queries of PACS and worklist."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from node.deliver.reader_queries import ReaderQueries
 from node.inference.replacement_notes import ReplacementNotes
 from node.jobs.stage import Stage
 from node.ledger.states import JobStage
+from node.orders.worklist_queries import WorklistQueries
 from node.roles.context import RoleContext, serving
 
 DELIVERIES_AT_ONCE = 8
@@ -41,6 +42,7 @@ def run(context: RoleContext) -> Iterator[None]:
             Reports(config, engine).run,
             Watch(config, engine, jobs.make_due).run,
             ReaderQueries(config, engine).run,
+            WorklistQueries(config, engine).run,
         ]
         with running(loops, context.shutdown.requested):
             yield

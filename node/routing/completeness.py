@@ -8,6 +8,7 @@ Commitment   a request that names every image of the series, two at least, all h
              and nobody else sending: complete at once. Some are not here: waits
 Availability a notification (IAN) that names every image of the series, all here and    an archive's own list; it may
              nobody sending: complete at once. Some are not here: waits                 still get more
+Content      a Study Content Notification: as Availability                              the list of who sends
 Count        NumberOfSeriesRelatedInstances, alike in all images, reached: complete     means the series, as its name
              at once. Not reached: waits                                                says
 Parts        a concatenation lacks parts of InConcatenationTotalNumber: waits           C.7.6.16.2.2.4: all or none
@@ -37,7 +38,7 @@ from node.reasons import Reason, ReasonCode, reason
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A list of instances of one series, from an MPPS, a Storage Commitment request or an availability notification."""
+    """A list of instances of one series, from an MPPS, a Storage Commitment request or a notification."""
 
     by: Reason
     """Who made it."""

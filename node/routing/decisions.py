@@ -51,7 +51,7 @@ class Decider:
 
     def record_request(self, connection: Connection, series_uid: str, request: OrderKeys, at: float) -> None:
         """Keep the numbers of the order where orders may come; other sites keep nothing of patients in the ledger."""
-        if self._config.orders.enabled or has_messages(connection):
+        if self._config.orders.are_expected or has_messages(connection):
             record_request(connection, series_uid, request, at)
 
     def record(

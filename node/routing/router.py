@@ -19,7 +19,7 @@ from node.config import Config
 from node.config.order_values import OrderValues
 from node.errors import AbsentFileError
 from node.jobs.engine import Jobs
-from node.ledger import DecisionCause
+from node.ledger import DecisionCause, DecisionOutcome
 from node.ledger.clock import clock_of
 from node.ledger.clock_steps import pull_back
 from node.ledger.engine import begin_immediate
@@ -38,6 +38,7 @@ from node.routing.quiet_period import longest_quiet_seconds, shortest_quiet_seco
 from node.routing.series_examination import Examination, SeriesDecision, SeriesQuestion, ignored
 from node.routing.series_state import known_of
 from node.routing.study_decisions import Responsible, StudyDecider, for_everything
+from node.routing.worklist_wait import WorklistWait
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Router:
         self._shortest = shortest_quiet_seconds(config.rules, config.series)
         self._examiner = Examiner(spool, config.rules)
         self._late_orders = LateOrders(engine, config.rules)
+        self._worklist = WorklistWait(config.orders.worklist, engine)
         self._deferrals: dict[tuple[str, str], Sequence[Deferral]] = {}
         self._awaited: dict[tuple[str, str], list[Reason]] = {}
         self._any_orders = False
@@ -124,7 +126,10 @@ class Router:
             wait = Deferral(about=about, seconds=examined.seconds, until=examined.until)
             self._record_waiting(study_uid, series_uid, (wait,), at)
             return False
+        request = replace(examined.request, study_instance_uid=study_uid)
         decided = self._decider.without_rules(study_uid, series_uid) or examined.decision
+        is_of_one_patient = decided is examined.decision and decided.decision.outcome != DecisionOutcome.HELD
+        order_wait = self._worklist.of(series, request, examined.study_date, at) if is_of_one_patient else None
         arrival = Arrival(
             instances=len(known.paths),
             last_at=series.last_at,
@@ -141,6 +146,9 @@ class Router:
         if completion.signal is None:
             self._record_waiting(study_uid, series_uid, completion.deferrals, at)
             return False
+        if order_wait is not None:
+            self._record_waiting(study_uid, series_uid, (order_wait,), at)
+            return False
         if len(known.paths) < series.purged_images:  # a part must not take the place of results of the whole
             decided = ignored(reason(ReasonCode.IMAGES_PURGED, purged=series.purged_images, images=len(known.paths)))
         if known.discontinued:
@@ -148,7 +156,6 @@ class Router:
                 reason(ReasonCode.OF_DISCONTINUED_STEP, step=known.discontinued), DecisionCause.DISCONTINUED
             )
         generation = series.generation + 1
-        request = replace(examined.request, study_instance_uid=study_uid)
         with begin_immediate(self._engine) as connection:
             if orders_of(connection, request).values != question.orders:  # one came in between
                 return False

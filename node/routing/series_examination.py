@@ -25,6 +25,7 @@ from node.routing.order_request import request_of
 from node.routing.region import region_of
 from node.routing.rules import Decision, Origin, SeriesHeader, decide, is_urgent, representative
 from node.routing.series_selection import Weight, weigh
+from node.studies.attribute_values import values_of
 from node.studies.characteristics import Characteristics
 from node.studies.grid import describe
 from node.studies.header import read_header
@@ -84,6 +85,8 @@ class Examination:
     missing: str = ""
     request: OrderKeys = field(default_factory=OrderKeys)
     """What its headers say of its order."""
+    study_date: str = ""
+    """Study Date (0008,0020), as it is stated."""
 
 
 def examine(question: SeriesQuestion, rules: Sequence[Rule]) -> Examination:
@@ -102,8 +105,14 @@ def examine(question: SeriesQuestion, rules: Sequence[Rule]) -> Examination:
         unseen=unseen(headers, question.absent_positions),
     )
     try:
-        request = request_of(representative(headers)) if headers else OrderKeys()
-        return replace(examination, stated=stated_count(headers), missing=_missing(headers), request=request)
+        first = representative(headers) if headers else None
+        return replace(
+            examination,
+            stated=stated_count(headers),
+            missing=_missing(headers),
+            request=OrderKeys() if first is None else request_of(first),
+            study_date="" if first is None else values_of(first, "StudyDate")[0],
+        )
     except UNREADABLE as error:
         return replace(examination, decision=_not_understood(error))
 

@@ -46,10 +46,15 @@ def known_of(connection: Connection, of: Series) -> Known:
     # Of one image nobody needs a list: at least two.
     requests = [request for request in requests_of_series(connection, *key) if len(request.paths) > 1]
     own = [request for request in requests if device and request.equipment == device]
-    completed, available = (
+    completed, available, content = (
         _listed(connection, of, _in_state(steps, state), paths, others)
-        for state, others in ((ProcedureStepState.COMPLETED, 0), (ProcedureStepState.AVAILABLE, len(senders)))
+        for state, others in (
+            (ProcedureStepState.COMPLETED, 0),
+            (ProcedureStepState.AVAILABLE, len(senders)),
+            (ProcedureStepState.CONTENT, len(senders)),
+        )
     )
+    lists = (*completed, *available, *content)
     in_progress, discontinued = (
         next(map(_step, _in_state(steps, state)), None)
         for state in (ProcedureStepState.IN_PROGRESS, ProcedureStepState.DISCONTINUED)
@@ -57,7 +62,7 @@ def known_of(connection: Connection, of: Series) -> Known:
     return Known(
         paths=paths,
         senders=senders,
-        listings=(*completed, *available, *(_listing(request, paths.keys(), senders) for request in own)),
+        listings=(*lists, *(_listing(request, paths.keys(), senders) for request in own)),
         in_progress=in_progress,
         discontinued=None if completed else discontinued,
         unrelated=(
@@ -101,4 +106,6 @@ def _request(request: Request) -> Reason:
 def _step(step: Step) -> Reason:
     if step.state == ProcedureStepState.AVAILABLE:
         return reason(ReasonCode.AVAILABILITY_NOTIFICATION, calling_ae=step.calling_ae)
+    if step.state == ProcedureStepState.CONTENT:
+        return reason(ReasonCode.CONTENT_NOTIFICATION, calling_ae=step.calling_ae)
     return reason(ReasonCode.PROCEDURE_STEP, state=step.state, calling_ae=step.calling_ae)

@@ -28,7 +28,7 @@ from node.process.children import terminate
 
 _PATH = "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin"
 """Where Debian puts the peers. Not ``$PATH``: a virtual environment holds pynetdicom programs of the same names."""
-_PLUGINS = Path("/usr/share/orthanc/plugins")
+PLUGINS = Path("/usr/share/orthanc/plugins")
 _START_SECONDS = 60.0
 
 
@@ -108,7 +108,7 @@ class Orthanc:
         self.http_url = f"http://127.0.0.1:{self.http_port}"
         self.log = folder / "orthanc.log"
         self._program = program("Orthanc")
-        dicomweb = _PLUGINS / "libOrthancDicomWeb.so"
+        dicomweb = PLUGINS / "libOrthancDicomWeb.so"
         if not dicomweb.exists():
             pytest.skip("Orthanc's DICOMweb plug-in is not installed (Debian package orthanc-dicomweb)")
         self._configuration = folder / "orthanc.json"

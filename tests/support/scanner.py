@@ -143,3 +143,11 @@ def storescu(node: Node, folder: Path, datasets: Sequence[Dataset]) -> None:
     write(datasets, folder)
     dcmtk("storescu", "-R", "-aec", "AINODE", "+sd", "127.0.0.1", node.port, folder)
     until(lambda: all(row.closed_at for row in node.rows(association)))
+
+
+def jobs_at_once(node: Node) -> int:
+    """How many jobs there are without any waiting."""
+    config = parse(configuration(node.spool.folder, node.port) + RULE)
+    Router(config, node.engine, node.spool, Jobs(node.engine)).step(now())
+    with node.engine.connect() as connection:
+        return len(list_jobs(connection))

@@ -9,16 +9,11 @@ from dicom_files import ct_series
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom.sop_class import InstanceAvailabilityNotification
-from receivers import Node, associate, configuration, send_dataset
-from scanner import ELSEWHERE, HERE, RULE, say, send
+from receivers import Node, associate, send_dataset
+from scanner import ELSEWHERE, HERE, jobs_at_once, say, send
 from timeline import timeline
 
-from node.config import parse
-from node.jobs.engine import Jobs
-from node.ledger.engine import now
-from node.ledger.jobs import list_jobs
 from node.ledger.tables import procedure_step, procedure_step_instance
-from node.routing.router import Router
 
 CONTEXTS = [(InstanceAvailabilityNotification, ExplicitVRLittleEndian)]
 
@@ -45,14 +40,6 @@ def notify(node: Node, content: Dataset, uid: str | None = None, address: str = 
     response, _ = peer.send_n_create(content, InstanceAvailabilityNotification, uid)
     peer.release()
     return response
-
-
-def jobs_at_once(node: Node) -> int:
-    """How many jobs there are without any waiting."""
-    config = parse(configuration(node.spool.folder, node.port) + RULE)
-    Router(config, node.engine, node.spool, Jobs(node.engine)).step(now())
-    with node.engine.connect() as connection:
-        return len(list_jobs(connection))
 
 
 def test_a_series_whose_images_are_all_named_and_here_is_complete_at_once(node: Node) -> None:

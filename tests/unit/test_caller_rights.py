@@ -34,6 +34,7 @@ from node.operate.alerts import current_alerts
 from node.operate.explain import explain
 from node.operate.explain_text import describe as describe_study
 from node.reasons import reason_text
+from node.receive.policy import STUDY_CONTENT_NOTIFICATION
 from node.routing.router import Router
 
 
@@ -187,6 +188,7 @@ OFFERED = {
     "commitment": StorageCommitmentPushModel,
     "mpps": ModalityPerformedProcedureStep,
     "availability": InstanceAvailabilityNotification,
+    "content": STUDY_CONTENT_NOTIFICATION,
     "echo": Verification,
 }
 

@@ -21,7 +21,7 @@ from node.ledger.tables.operation import (
     session,
     stopped,
 )
-from node.ledger.tables.orders import imaging_order, order_message, patient_change, series_request
+from node.ledger.tables.orders import imaging_order, order_message, patient_change, series_request, worklist_query
 from node.ledger.tables.received import (
     association,
     commitment,
@@ -86,4 +86,5 @@ __all__ = [
     "session",
     "stopped",
     "verdict",
+    "worklist_query",
 ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.ledger.tables.columns import metadata, text, time
+from node.ledger.tables.columns import metadata, reason, text, time
 
 _REJECTED = sa.text("answer <> 'AA'")
 _NEW = sa.text("noticed_at IS NULL")
+_PENDING = sa.text("state = 'pending'")
 
 order_message = sa.Table(  # an HL7 message that was answered; the same one again gets the same answer
     "order_message",
@@ -42,7 +43,7 @@ imaging_order = sa.Table(
     text("reason"),
     text("state"),  # OrderState
     text("result_status"),  # OBR-25 of a report on it
-    text("message_id"),  # the last message about it
+    text("message_id"),  # the last message about it; "worklist": none, the worklist has it
     time("received_at"),
     time("updated_at"),
     time("noticed_at", null=True),  # when the router applied it to what it had decided; null: not yet
@@ -71,6 +72,27 @@ series_request = sa.Table(  # what the images of a complete series say of their 
     sa.Index("series_request_placer", "placer"),
     sa.Index("series_request_filler", "filler"),
     sa.Index("series_request_patient", "patient_id"),
+)
+
+worklist_query = sa.Table(  # for studies without an order: what the worklist was asked; goes with the study
+    "worklist_query",
+    metadata,
+    text("study_instance_uid", key=True),
+    text("accession", key=True),
+    text("patient_id", key=True),
+    text("accession_issuer"),
+    text("placer"),
+    text("filler"),
+    text("patient_issuer"),
+    text("study_date"),  # Study Date (0008,0020)
+    text("modality"),
+    text("state"),  # WorklistState
+    reason("reason", null=True),  # why there is no order; null: not known yet, or there is one
+    sa.Column("failures", sa.Integer, nullable=False),  # attempts without an answer
+    time("asked_at"),  # when the router wanted it first
+    time("due_at"),  # of the next attempt
+    time("answered_at", null=True),
+    sa.Index("worklist_query_due", "due_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
 )
 
 patient_change = sa.Table(  # a merge (ADT^A40) or an update (ADT^A08) of a patient
