@@ -83,16 +83,30 @@ _ABNORMAL = re.compile(
 
 def structure(name: str) -> tuple[Code, Code]:
     """Category and type (PS3.3 C.8.20.4) of the structure that a model calls ``name``."""
-    plain = re.sub(r"[\s_-]+", " ", name).strip().lower()
+    plain = _plain(name)
     category = ALTERED if _ABNORMAL.search(plain) else NORMAL
-    without_side = " ".join(re.sub(r"\b(left|right|\d+)\b", "", plain).split())
+    if (code := listed_code(name)) is not None:
+        return category, code
+    if re.search(r"neoplasm|tumou?r|cancer", plain):
+        return category, codes.SCT.Neoplasm
+    named = without_side(plain) or plain
+    return category, Code(re.sub(r"[^a-z0-9]+", "-", named).strip("-").upper() or "STRUCTURE", PRIVATE_SCHEME, named)
+
+
+def listed_code(name: str) -> Code | None:
+    """SNOMED CT code of a structure that means just what a model calls ``name``; ``None``: the list lacks it."""
+    plain = _plain(name)
     if vertebra := re.fullmatch(r"vertebrae? ([ctl]\d{1,2})", plain):
         keyword = f"{vertebra[1].upper()}Vertebra"
     else:
-        keyword = _KEYWORDS.get(plain) or _KEYWORDS.get(without_side, "")
-    if not keyword and re.search(r"neoplasm|tumou?r|cancer", plain):
-        keyword = "Neoplasm"
-    if keyword:
-        return category, getattr(codes.SCT, keyword)
-    named = without_side or plain
-    return category, Code(re.sub(r"[^a-z0-9]+", "-", named).strip("-").upper() or "STRUCTURE", PRIVATE_SCHEME, named)
+        keyword = _KEYWORDS.get(plain) or _KEYWORDS.get(without_side(plain), "")
+    return getattr(codes.SCT, keyword) if keyword else None
+
+
+def without_side(name: str) -> str:
+    """Return the words of a name without left, right and numbers."""
+    return " ".join(re.sub(r"\b(left|right|\d+)\b", "", _plain(name)).split())
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().lower()
