@@ -72,7 +72,7 @@ def try_pipeline(
             device=device,
             progress=show,
             kinds=(*DEFAULT_OBJECTS, "key images", "pdf"),
-            companions=_companions(companions),
+            companions=companion_folders(companions),
             before=before,
         )
     if as_json:
@@ -119,7 +119,7 @@ def _needed(pipeline: str, config: Config) -> tuple[str, ...]:
     return () if ":" in pipeline else config.before(pipeline)
 
 
-def _companions(named: tuple[str, ...]) -> dict[str, Path]:
+def companion_folders(named: tuple[str, ...]) -> dict[str, Path]:
     """Folders by name. Raises ``click.BadParameter`` unless each is ``NAME=FOLDER``."""
     folders = {name: Path(folder) for name, _, folder in (entry.partition("=") for entry in named)}
     for name, folder in folders.items():

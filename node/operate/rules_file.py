@@ -89,6 +89,10 @@ class RulesFile:
         self.folder.mkdir(mode=0o750, exist_ok=True)
         path = self.folder / f"{version.number:06d}.json"
         path.write_text(json.dumps(asdict(version)), encoding="utf-8")
+        if os.geteuid() == 0:  # a command of root; the dashboard has to read it as well
+            owner = self.folder.parent.stat()
+            for one in (self.folder, path):
+                os.chown(one, owner.st_uid, owner.st_gid)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 
@@ -32,7 +33,12 @@ def matching_codes(words: Sequence[str]) -> list[CodeMatch]:
     )
 
 
-def _known() -> Iterator[CodeMatch]:
+@cache
+def _known() -> tuple[CodeMatch, ...]:
+    return tuple(_read())
+
+
+def _read() -> Iterator[CodeMatch]:
     from pydicom.sr._concepts_dict import concepts
 
     known: dict[str, Any] = concepts
