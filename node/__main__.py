@@ -14,6 +14,7 @@ from node import __version__, log
 from node.cli import (
     acceptance,
     account,
+    adopt,
     audit,
     backup,
     bench,
@@ -166,6 +167,7 @@ for verb in (
     *phantom.VERBS,
     *quality.VERBS,
     *acceptance.VERBS,
+    *adopt.VERBS,
     *export.VERBS,
     *reconcile.VERBS,
     *plan.VERBS,

@@ -67,12 +67,12 @@ def accept(
     if (folder is None) == (verdicts is None):
         raise click.UsageError("give the FOLDER of studies with truth, or --verdicts NAME")
     with progress_bar("reading headers", hidden=as_json) as show:
-        of = _truth(config, folder, verdicts, show, negatives=negatives)
+        of = read_truth(config, folder, verdicts, show, negatives=negatives)
         show(f"loading {pipeline} on {device}", 0, 1)
-        report, tested = _tested(config, pipeline, device, replace(of, labels=labels), show)
+        report, tested = run_test(config, pipeline, device, replace(of, labels=labels), show)
     engine, _ = open_storage(config)
     document = as_document(report)
-    recorded = _record(engine, report, document)
+    recorded = record_report(engine, report, document)
     if pdf is not None:
         from node.feedback.acceptance_pdf import acceptance_pdf
 
@@ -86,7 +86,7 @@ def accept(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Truth:
+class Truth:
     """The series to test, and what is said of their truth."""
 
     cases: tuple[TruthCase, ...]
@@ -95,18 +95,27 @@ class _Truth:
     labels: tuple[str, ...] = ()
 
 
-def _truth(config: Config, folder: Path | None, verdicts: str | None, show: Progress, *, negatives: bool) -> _Truth:
+def read_truth(
+    config: Config,
+    folder: Path | None,
+    verdicts: str | None,
+    show: Progress,
+    *,
+    negatives: bool = False,
+    images: Path | None = None,
+) -> Truth:
+    """Read the truth below ``folder``, of ``images`` there or elsewhere, or readers' ``verdicts`` on a pipeline."""
     if folder is not None:
         from node.feedback.truth import read_truth_folder
 
-        found = read_truth_folder(folder, show, negatives=negatives)
+        found = read_truth_folder(folder, show, negatives=negatives, images=images)
         without = f"{found.without_truth} series without truth: "
         numbers = (
             (found.without_truth, without + ("taken as without a lesion" if negatives else "not tested")),
             (found.without_images, f"{found.without_images} segmentations or structure sets without their images"),
             (found.of_this_software, f"{found.of_this_software} results of a node: no truth"),
         )
-        return _Truth(
+        return Truth(
             cases=found.cases,
             origin="segmentations and structure sets of a folder",
             left_out=tuple(text for number, text in numbers if number),
@@ -115,16 +124,17 @@ def _truth(config: Config, folder: Path | None, verdicts: str | None, show: Prog
     from node.service import open_storage
 
     verified = read_verified_cases(*open_storage(config), verdicts or "")
-    return _Truth(
+    return Truth(
         cases=tuple(one.case for one in verified.cases),
         origin=f"verdicts of readers on pipeline {verdicts}",
         left_out=tuple(f"{number} judged analyses not tested: {why}" for why, number in verified.left_out.items()),
     )
 
 
-def _tested(
-    config: Config, pipeline: str, device: str, of: _Truth, show: Progress
+def run_test(
+    config: Config, pipeline: str, device: str, of: Truth, show: Progress
 ) -> tuple[AcceptanceReport, list[AcceptanceCase]]:
+    """Run the test of a configured pipeline; returns its report and every case."""
     from node.feedback.acceptance import figures_of
     from node.feedback.acceptance_report import AcceptanceReport
     from node.feedback.acceptance_run import data_digest, run_cases
@@ -154,7 +164,8 @@ def _tested(
     return report, tested
 
 
-def _record(engine: sa.Engine, report: AcceptanceReport, document: dict[str, Any]) -> Acceptance:
+def record_report(engine: sa.Engine, report: AcceptanceReport, document: dict[str, Any]) -> Acceptance:
+    """Keep a report in the ledger; ``document``: what ``as_document`` made of it."""
     from node.ledger.acceptances import PipelineVersion, record_acceptance
     from node.ledger.engine import begin_immediate
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from node.cli.options import config_option, echo, json_option, load, print_json
-from node.errors import WeightsError
+from node.errors import NotFoundError, WeightsError
 
 
 @click.group()
@@ -117,9 +118,21 @@ def verify(*, config_path: Path, as_json: bool) -> None:
 @config_option
 @click.argument("pipeline")
 def card(config_path: Path, pipeline: str) -> None:
-    """Print the model card of a configured or installed PIPELINE."""
-    from node.config import PipelineTable
+    """Print the model card of a configured or installed PIPELINE.
+
+    That of `ainode adopt` is printed before the text of the author.
+    """
+    from node.adopt.adoption import FOLDER
+    from node.adopt.model_card import CARD
+    from node.config import Config, PipelineTable
     from node.inference.model_store import card as read
 
-    tables = load(config_path).pipelines if config_path.exists() else {}
-    echo(read(pipeline, tables.get(pipeline, PipelineTable())))
+    config = load(config_path) if config_path.exists() else Config()
+    table = config.pipelines.get(pipeline, PipelineTable())
+    adopted = config.storage.folder / FOLDER / pipeline / CARD
+    if not adopted.is_file():
+        echo(read(pipeline, table))
+        return
+    echo(adopted.read_text(encoding="utf-8"))
+    with suppress(NotFoundError):
+        echo(f"\n---\n\n{read(pipeline, table)}")

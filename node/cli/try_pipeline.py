@@ -14,7 +14,7 @@ from node.wording import NOTICE
 
 if TYPE_CHECKING:
     from node.config import Config, PipelineTable
-    from node.inference.try_pipeline import Trial
+    from node.inference.try_pipeline import SeriesTrial, Trial
 
 
 @click.command("try")
@@ -72,7 +72,7 @@ def try_pipeline(
             device=device,
             progress=show,
             kinds=(*DEFAULT_OBJECTS, "key images", "pdf"),
-            companions=_companions(companions),
+            companions=companion_folders(companions),
             before=before,
         )
     if as_json:
@@ -119,13 +119,20 @@ def _needed(pipeline: str, config: Config) -> tuple[str, ...]:
     return () if ":" in pipeline else config.before(pipeline)
 
 
-def _companions(named: tuple[str, ...]) -> dict[str, Path]:
+def companion_folders(named: tuple[str, ...]) -> dict[str, Path]:
     """Folders by name. Raises ``click.BadParameter`` unless each is ``NAME=FOLDER``."""
     folders = {name: Path(folder) for name, _, folder in (entry.partition("=") for entry in named)}
     for name, folder in folders.items():
         if not name or not folder.is_dir():
             raise click.BadParameter(f"{name}={folder}: no such folder; write --companion NAME=FOLDER")
     return folders
+
+
+def cost_text(series: SeriesTrial, device: str) -> str:
+    """Time and memory of the run on a series."""
+    peaks = ", ".join(f"{mib:.0f} MiB {where}" for where, mib in series.peak_memory_mib.items())
+    cost = f"{series.seconds:.1f} s on {device}, {series.cpu_seconds:.1f} CPU seconds"
+    return f"{cost}, peak memory {peaks}" if peaks else cost
 
 
 def _show_trial(trial: Trial) -> None:
@@ -143,7 +150,7 @@ def _show_trial(trial: Trial) -> None:
         for line in (*series.measured, *series.derived, *series.remarks):
             echo(f"  {line}")
         if series.outcome != Outcome.NOT_APPLICABLE:
-            echo(f"  {series.seconds:.1f} s on {trial.device}, {len(series.files)} objects written")
+            echo(f"  {cost_text(series, trial.device)}, {len(series.files)} objects written")
         for path in series.pictures:
             echo(f"  key image {path}")
         if series.fault:

@@ -75,12 +75,15 @@ class ObjectHeader:
     of_this_software: bool
 
 
-def read_truth_folder(folder: Path, progress: Progress, *, negatives: bool) -> TruthFolder:
+def read_truth_folder(folder: Path, progress: Progress, *, negatives: bool, images: Path | None = None) -> TruthFolder:
     """Find the series of a folder and their truth; ``negatives``: a series without truth has no lesion.
+
+    ``images``: another folder that may hold the images.
 
     Raises ``InputError`` without a series that can be tested.
     """
-    files = sorted(one for one in folder.absolute().rglob("*") if one.is_file())
+    folders = [folder.absolute(), *([images.absolute()] if images is not None else [])]
+    files = sorted({one for below in folders for one in below.rglob("*") if one.is_file()})
     headers: dict[Path, ObjectHeader] = {}
     with closing(file_reader(files)) as reader:
         for number in range(0, len(files), _AT_ONCE):

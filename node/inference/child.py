@@ -135,6 +135,7 @@ def execute(
 
     timings: dict[str, float] = {}
     clock = _Clock(timings)
+    computed = time.process_time()
     try:
         reset_peak(device)
         pipeline = _pipeline(task, loaded, device, outside)
@@ -199,6 +200,7 @@ def execute(
             reason=reason,
             timings=timings,
             peak_memory_mib=peak,
+            cpu_seconds=round(time.process_time() - computed, 3),
             facts=facts,
             description=asdict(PipelineDescription.of(pipeline)),
         )

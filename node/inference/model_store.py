@@ -64,16 +64,11 @@ def add(
     limits of ``node.pipeline.model_content``, ``ConfigError`` for a name that is taken or cannot be a pipeline's, and
     for a download without a digest.
     """
-    remote = urlsplit(source).scheme in ("http", "https")
+    remote = _is_remote(source)
     origin = Path(urlsplit(source).path if remote else source)
     if remote and not sha256:
         raise ConfigError(f"{source}: a download must be pinned; give --sha256 as its author publishes it")
-    is_folder = not remote and _is_folder(origin)
-    suffix = "" if is_folder else origin.suffix
-    if not is_folder and suffix not in (".zip", *_MODEL_FILES):
-        raise _no_model(source)
-    called = _checked_name(_NO_NAME.sub("_", origin.stem).strip("_-") if name is None else name)
-    place = storage / FOLDER / (called + suffix)
+    called, place = _place(source, storage, name)
     if place.exists():
         raise ConfigError(f"{place} exists; give another --name, or remove it first")
     drafts = storage / FOLDER / _DRAFTS
@@ -97,6 +92,38 @@ def add(
         remove_tree(folder)
         os.close(lock)
     return model
+
+
+def stored(source: str, storage: Path, name: str | None) -> Model | None:
+    """Return the model that was added from ``source`` before; ``None`` when there is none, or it has other content.
+
+    Raises as ``add`` for what is no model, and for a name that cannot be a pipeline's.
+    """
+    called, place = _place(source, storage, name)
+    if _is_remote(source) or not place.exists() or (digest := content_digest(place)) != content_digest(Path(source)):
+        return None
+    return Model(name=called, path=place, sha256=digest, factory=_factory(place, source))
+
+
+def model_name(source: str, name: str | None) -> str:
+    """Return the name under which ``add`` takes a model over. Raises as it does."""
+    return _place(source, Path(), name)[0]
+
+
+def _place(source: str, storage: Path, name: str | None) -> tuple[str, Path]:
+    """Name of a model, and where it lies after it was added."""
+    remote = _is_remote(source)
+    origin = Path(urlsplit(source).path if remote else source)
+    is_folder = not remote and _is_folder(origin)
+    suffix = "" if is_folder else origin.suffix
+    if not is_folder and suffix not in (".zip", *_MODEL_FILES):
+        raise _no_model(source)
+    called = _checked_name(_NO_NAME.sub("_", origin.stem).strip("_-") if name is None else name)
+    return called, storage / FOLDER / (called + suffix)
+
+
+def _is_remote(source: str) -> bool:
+    return urlsplit(source).scheme in ("http", "https")
 
 
 def _is_folder(origin: Path) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from node.config import Config, PipelineTable
 from node.errors import NodeError, WeightsError
@@ -13,7 +15,7 @@ from node.inference.pipeline_process import describe
 
 @dataclass(frozen=True, kw_only=True)
 class ModelTrial:
-    """Result of loading a model with no option but its digest."""
+    """Result of loading a model."""
 
     description: PipelineDescription | None
     """``None`` when it does not load yet."""
@@ -21,12 +23,13 @@ class ModelTrial:
     """What options, packages or memory it lacks; empty when it loads."""
 
 
-def model_trial(model: Model, config: Config) -> ModelTrial:
-    """Load ``model`` in a confined process, as ``ainode check`` does.
+def model_trial(model: Model, config: Config, options: Mapping[str, Any] | None = None) -> ModelTrial:
+    """Load ``model`` in a confined process, as ``ainode check`` does; with its digest and other ``options``.
 
     Raises ``WeightsError`` for a model that no option and no package makes run.
     """
-    table = PipelineTable(factory=model.factory, weights=model.path, options={"sha256": model.sha256})
+    pinned = {**(options or {}), "sha256": model.sha256}
+    table = PipelineTable(factory=model.factory, weights=model.path, options=pinned)
     try:
         return ModelTrial(description=describe(model.name, config, table), fault="")
     except WeightsError:

@@ -104,6 +104,8 @@ class Reply:
     error: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     peak_memory_mib: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
+    """Computing of the process in this task, without that of its decoders."""
     facts: dict[str, Any] = field(default_factory=dict)
     """See ``node.inference.analysis_statistics``."""
     description: dict[str, Any] = field(default_factory=dict)
@@ -130,7 +132,7 @@ class Reply:
             raise PipelineError(f"the process of the pipeline sent no reply that can be read: {faults}") from None
         if reply.outcome not in ("", *Outcome):
             raise PipelineError("the process of the pipeline sent no reply that can be read: an unknown outcome")
-        numbers = (*reply.timings.values(), *reply.peak_memory_mib.values())
+        numbers = (*reply.timings.values(), *reply.peak_memory_mib.values(), reply.cpu_seconds)
         if not all(map(_is_number, numbers)) or not all(_is_fact(*fact) for fact in reply.facts.items()):
             raise PipelineError("the process of the pipeline sent no reply that can be read: a value of a wrong type")
         translations: dict[str, str] = {

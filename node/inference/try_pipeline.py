@@ -20,7 +20,7 @@ from node.inference.model_process import ModelProcess
 from node.inference.pipeline_description import PipelineDescription
 from node.inference.pipeline_process import loading, pipeline_process
 from node.inference.prerequisite_files import result_files, without_result
-from node.inference.task import ResultFiles, Task
+from node.inference.task import Reply, ResultFiles, Task
 from node.inference.trial_files import kind_of, write_objects
 from node.outcome import Outcome
 from node.pipeline import Algorithm, Findings
@@ -76,6 +76,10 @@ class SeriesTrial:
     remarks: tuple[str, ...]
     seconds: float
     """Of the run."""
+    cpu_seconds: float
+    """Computing of the process from files to findings."""
+    peak_memory_mib: Mapping[str, float]
+    """``host`` and, on a CUDA device, ``device``; with the loaded model."""
     files: tuple[Path, ...]
     """DICOM objects that were written."""
     pictures: tuple[Path, ...]
@@ -218,7 +222,7 @@ def _try_series(worker: ModelProcess, task: Task, out: Path | None, kinds: Colle
         analysed_at=handed_over.analysed_at,
         inputs=handed_over.inputs,
     )
-    return _series_trial(analysis, source, len(task.paths), kinds, out, seconds=reply.timings["run"])
+    return _series_trial(analysis, source, len(task.paths), kinds, out, reply=reply)
 
 
 def _without_run(task: Task, outcome: Outcome, why: str) -> SeriesTrial:
@@ -233,11 +237,11 @@ def _without_run(task: Task, outcome: Outcome, why: str) -> SeriesTrial:
         reason=why,
         analysed_at=datetime.now(UTC),
     )
-    return _series_trial(analysis, SourceSeries.read(task.paths), len(task.paths), (), None, seconds=0.0)
+    return _series_trial(analysis, SourceSeries.read(task.paths), len(task.paths), (), None, reply=Reply())
 
 
 def _series_trial(
-    analysis: Analysis, source: SourceSeries, images: int, kinds: Collection[str], out: Path | None, *, seconds: float
+    analysis: Analysis, source: SourceSeries, images: int, kinds: Collection[str], out: Path | None, *, reply: Reply
 ) -> SeriesTrial:
     """Encode an analysis, and write its objects below ``out``."""
     findings = analysis.findings or Findings()
@@ -259,7 +263,9 @@ def _series_trial(
         measured=measured_lines(findings),
         derived=tuple(series.description for series in findings.derived),
         remarks=remarks_of(analysis),
-        seconds=seconds,
+        seconds=reply.timings.get("run", 0.0),
+        cpu_seconds=reply.cpu_seconds,
+        peak_memory_mib=reply.peak_memory_mib,
         files=files,
         pictures=pictures,
     )

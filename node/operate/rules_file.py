@@ -57,10 +57,11 @@ class RulesFile:
         paths = sorted(self.folder.glob("*.json"), reverse=True)
         return [RulesVersion(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
-    def apply(self, part: str, *, instead_of: str, who: str, why: str) -> RulesVersion:
+    def apply(self, part: str, *, instead_of: str, who: str, why: str, tables: str = "") -> RulesVersion:
         """Write rules and destinations to the file, keep the version, and have the node read the file again.
 
-        ``instead_of``: what they were when the editor was opened. Raises ``ConfigError`` when they are others by now,
+        ``instead_of``: what they were when the editor was opened. ``tables``: other tables, which are added at the end
+        and belong to no version. Raises ``ConfigError`` when they are others by now,
         or not valid, and ``PlatformError`` when the file cannot be written.
         """
         with self._writing:
@@ -68,7 +69,8 @@ class RulesFile:
             before = rules_text(text)
             if before != instead_of:
                 raise ConfigError("the file was changed meanwhile; open the editor again, and compare")
-            changed, _ = changed_config(text, part, str(self.path))
+            longer = f"{text.rstrip()}\n\n{tables}" if tables else text
+            changed, _ = changed_config(longer, part, str(self.path))
             versions = self.versions()
             number = versions[0].number if versions else 0
             try:
@@ -87,6 +89,10 @@ class RulesFile:
         self.folder.mkdir(mode=0o750, exist_ok=True)
         path = self.folder / f"{version.number:06d}.json"
         path.write_text(json.dumps(asdict(version)), encoding="utf-8")
+        if os.geteuid() == 0:  # a command of root; the dashboard has to read it as well
+            owner = self.folder.parent.stat()
+            for one in (self.folder, path):
+                os.chown(one, owner.st_uid, owner.st_gid)
 
 
 def _replace(path: Path, text: str) -> None:

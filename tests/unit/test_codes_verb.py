@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from pydicom.sr.codedict import codes as dictionary
 
 from node.__main__ import main
-from node.cli.codes import matching_codes
 from node.errors import NotFoundError
 from node.pipeline import Code
+from node.pipeline.known_codes import matching_codes
 
 
 def run(*arguments: str) -> str:

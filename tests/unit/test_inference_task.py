@@ -10,7 +10,11 @@ from node.inference.task import Reply
 
 def test_a_reply_is_read_as_it_was_written() -> None:
     reply = Reply(
-        outcome="findings", reason="why", timings={"run": 2.5, "load": 1}, facts={"findings": 1, "scores": [0.5]}
+        outcome="findings",
+        reason="why",
+        timings={"run": 2.5, "load": 1},
+        cpu_seconds=3.5,
+        facts={"findings": 1, "scores": [0.5]},
     )
     assert Reply.from_bytes(reply.to_bytes()) == reply
 
@@ -31,6 +35,7 @@ def test_a_reply_is_read_as_it_was_written() -> None:
         b'{"timings": {"run": "1.5"}}',
         b'{"timings": [1.5]}',
         b'{"peak_memory_mib": {"run": true}}',
+        b'{"cpu_seconds": 1e400}',
         b'{"facts": []}',
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ def test_series_that_meets_the_needs_is_analysed_and_its_objects_are_written(tmp
     trial = run(tmp_path / "in", tmp_path / "out", steps)
     found, unsuited = trial.series
     assert (found.modality, found.images, found.outcome, found.fault) == ("CT", 4, "findings", "")
+    assert found.cpu_seconds > 0
+    assert found.peak_memory_mib["host"] > 10
     assert (found.lesions, found.segments) == (1, ("Nodule 1",))
     assert [dcmread(path).Modality for path in found.files] == ["SEG", "SR"]
     assert (unsuited.outcome, unsuited.reason, unsuited.files) == (
@@ -61,6 +64,7 @@ def test_companions_are_given_and_what_was_measured_is_printed(tmp_path: Path) -
     given = ainode_try(tmp_path, "companion", "--companion", f"t1c={tmp_path / 't1c'}")
     assert (given.exit_code, "t1c has 3 slices, t2 is None" in given.output) == (0, True)
     measured = ainode_try(tmp_path, "measure")
+    assert re.search(r"[\d.]+ s on cpu, [\d.]+ CPU seconds, peak memory \d+ MiB host, 0 objects", measured.output)
     assert (measured.exit_code, "Agatston score 12" in measured.output) == (0, True)
 
 
