@@ -21,13 +21,14 @@ from node.inference.model_store import Model, add, stored
 from node.inference.model_trial import ModelTrial, model_trial
 from node.operate.rules_file import FOLDER as VERSIONS
 from node.operate.rules_file import RulesFile
+from node.wording import NOTICE
 
 FOLDER = "adopted"
 """Under ``[storage] folder``: proposal and card of each model."""
 _PROPOSAL = "proposal.toml"
-_HEAD = """\
+_HEAD = f"""\
 # Proposal of `ainode adopt`. What is marked as a guess is not stated by the model: check it.
-# In shadow nothing of it leaves this node. Research use only. Not for diagnosis.
+# In shadow nothing of it leaves this node. {NOTICE}
 """
 
 

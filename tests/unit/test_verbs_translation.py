@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from node.__main__ import main
 
 ENGLISH_ALONE = {
-    "acceptance", "bench", "codes", "conformance", "demo", "export", "join", "models", "phantom", "plan",
+    "acceptance", "adopt", "bench", "codes", "conformance", "demo", "export", "join", "models", "phantom", "plan",
     "pseudonyms", "quality", "recipes", "trial", "try_pipeline", "help", "options",
 }  # fmt: skip
 """Modules of verbs for developers of pipelines and for studies of their quality, as docs/operate.md says."""
