@@ -37,7 +37,7 @@ def ris(tmp_path: Path) -> Iterator[Wlmscpfs]:
 def scene(tmp_path: Path, ris: Wlmscpfs) -> Iterator[WorklistScene]:
     one = WorklistScene(tmp_path, ris.port)
     yield one
-    one.node.engine.dispose()
+    one.close()
 
 
 def test_a_rule_sees_the_order_that_only_the_worklist_has(scene: WorklistScene):
@@ -86,7 +86,7 @@ def test_the_answer_that_comes_after_the_decision_has_the_series_decided_again(t
     scene.wait(4)
     scene.wait(11)
     assert scene.decided()[series][0] == "routed"
-    scene.node.engine.dispose()
+    scene.close()
 
 
 def test_a_worklist_that_is_silent_is_asked_again_until_the_node_gives_up(
@@ -112,7 +112,7 @@ def test_a_worklist_that_is_silent_is_asked_again_until_the_node_gives_up(
     scene.ask()
     assert scene.states() == {"unanswered": 1}
     assert "no order: the worklist did not answer" in scene.text()
-    scene.node.engine.dispose()
+    scene.close()
 
 
 @pytest.mark.parametrize("changed", [{"PatientID": "PAT2"}, {"IssuerOfPatientID": "OTHER"}, {"PatientID": ""}])
@@ -244,7 +244,7 @@ def test_a_ledger_in_postgresql_asks_answers_and_routes_alike(tmp_path: Path, ri
         scene.wait(7)
         assert scene.decided()[series][0] == "routed"
         assert scene.states() == {"found": 1, "not taken": 1}
-        scene.node.engine.dispose()
+        scene.close()
 
 
 def test_orthanc_answers_with_its_character_set(tmp_path: Path):
@@ -258,7 +258,7 @@ def test_orthanc_answers_with_its_character_set(tmp_path: Path):
         assert scene.decided()[series][0] == "routed"
         check = check_worklist(scene.config)
         assert check.good, check
-        scene.node.engine.dispose()
+        scene.close()
 
 
 def test_check_names_the_worklist_that_does_not_answer(tmp_path: Path):
@@ -267,7 +267,7 @@ def test_check_names_the_worklist_that_does_not_answer(tmp_path: Path):
     check = check_worklist(scene.config)
     assert not check.good
     assert "connection refused" in check.found
-    scene.node.engine.dispose()
+    scene.close()
 
 
 def test_a_worklist_that_hangs_keeps_no_other_studies_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -280,4 +280,4 @@ def test_a_worklist_that_hangs_keeps_no_other_studies_waiting(tmp_path: Path, mo
         assert scene.ask() == 0
         assert "did not answer the association request" in scene.text()
         assert scene.ask() == 0, "not due yet"
-        scene.node.engine.dispose()
+        scene.close()

@@ -55,6 +55,11 @@ class WorklistScene(Scene):
     def ask(self) -> int:
         return self.queries.step(self.at)
 
+    def close(self) -> None:
+        """Close all connections; on PostgreSQL leading holds one."""
+        self.queries._leadership.release()
+        self.node.engine.dispose()
+
     def text(self) -> str:
         return describe(explain(self.node.engine, self.study))
 
