@@ -8,7 +8,7 @@ from typing import Any
 
 from node.adopt.metadata import ModelMetadata
 from node.adopt.packed_model import PackedModel
-from node.adopt.stated_values import names_of, numbers_of, text_of, words
+from node.adopt.stated_values import in_millimetres, names_of, numbers_of, text_of, words
 
 _LICENCES = {
     r"apache license.{0,40}version 2\.0": "Apache-2.0",
@@ -85,7 +85,7 @@ def _grid(steps: Mapping[str, Any]) -> str:
     found = [one.get("pixdim") for one in _tables(steps) if "Spacing" in str(one.get("_target_"))]
     spacings = {numbers_of(value, 3) for value in found}
     numbers = spacings.pop() if len(spacings) == 1 else ()
-    return f"{' x '.join(f'{mm:g}' for mm in numbers)} mm (pixdim of its preprocessing: x, y, z)" if numbers else ""
+    return in_millimetres(numbers, "pixdim of its preprocessing: x, y, z")
 
 
 def _network(steps: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from node.adopt.metadata import ModelMetadata
 from node.adopt.proposal import Proposal
+from node.adopt.stated_values import in_millimetres
 from node.peer_text import escaped
 from node.pipeline import content_digest
 from node.wording import NOTICE
@@ -62,7 +63,7 @@ def card_text(proposal: Proposal, metadata: ModelMetadata, figures: CardFigures,
             f"- Series it takes: {_stated(figures.needs)}",
             f"- Modality: {_stated(metadata.modality)}{' (a guess)' if metadata.modality_is_guess else ''}",
             f"- Inputs: {_stated(channels)}",
-            f"- Grid: {_stated(metadata.grid or _millimetres(metadata))}",
+            f"- Grid: {_stated(metadata.grid or in_millimetres(metadata.spacing_mm, 'slice, row, column'))}",
             "",
             *table,
             "",
@@ -122,12 +123,6 @@ def _stated(text: str) -> str:
 def _plain(text: str) -> str:
     """Words of a model, without the marks of Markdown."""
     return _MARKDOWN.sub(r"\\\1", text)
-
-
-def _millimetres(metadata: ModelMetadata) -> str:
-    return (
-        f"{' x '.join(f'{mm:g}' for mm in metadata.spacing_mm)} mm (slice, row, column)" if metadata.spacing_mm else ""
-    )
 
 
 def _files(path: Path) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from node.adopt.metadata import ModelMetadata
 from node.adopt.packed_model import PackedModel
-from node.adopt.stated_values import text_of, words
+from node.adopt.stated_values import in_millimetres, text_of, words
 
 _NO_LABELS = ("background", "ignore")
 
@@ -36,7 +36,7 @@ def nnunet_metadata(model: PackedModel) -> ModelMetadata:
         references=text_of(dataset, "reference"),
         network=words(text_of(kinds, "network_class_name"), f"patch {' x '.join(map(str, patch))}" if patch else ""),
         training=f"planned by {planner}" if (planner := text_of(plans, "experiment_planner_used")) else "",
-        grid=_grid(configuration.get("spacing") or ()),
+        grid=in_millimetres(configuration.get("spacing") or (), "as planned: slice, row, column"),
         modality="CT" if is_ct else "MR",
         modality_is_guess=not is_ct,
         channels=channels,
@@ -58,7 +58,3 @@ def _configuration(place: str, plans: dict[str, Any]) -> tuple[str, dict[str, An
 def _labels(stated: dict[str, Any]) -> dict[int, str]:
     """Labels and regions in the order of the file."""
     return dict(enumerate((name for name, value in stated.items() if name not in _NO_LABELS and value != 0), 1))
-
-
-def _grid(spacing: Any) -> str:
-    return f"{' x '.join(f'{float(mm):g}' for mm in spacing)} mm (as planned: slice, row, column)" if spacing else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from node.adopt.channel_series import ChannelSeries, channel_series
 from node.adopt.metadata import ModelMetadata
-from node.adopt.structure_codes import StructureCode, structure_code
+from node.adopt.structure_codes import StructureCode, code_values, structure_code
 from node.adopt.table_lines import value_text
 from node.errors import ConfigError
 from node.inference.model_store import Model
@@ -62,7 +62,7 @@ def proposal_for(model: Model, metadata: ModelMetadata, given: Mapping[str, Any]
     if model.factory == MODEL_FILE:
         options |= _model_file_options(model, metadata, structures)
         missing += _missing_of_model_file(metadata, {**{name: one.value for name, one in options.items()}, **given})
-    elif coded := {one.label: _listed(one.code) for one in structures if one.code is not None}:
+    elif coded := {one.label: code_values(one.code) for one in structures if one.code is not None}:
         options["structures"] = Proposed(value=coded)
     if metadata.modality_is_guess:
         options["modality"] = Proposed(value=metadata.modality, guess="no channel is called CT")
@@ -87,7 +87,7 @@ def _model_file_options(
 ) -> dict[str, Proposed]:
     code_of = {one.label: one for one in structures}
     segments = [
-        {"channel": channel, "label": label, "category": _listed(one.category), "type": _listed(one.code)}
+        {"channel": channel, "label": label, "category": code_values(one.category), "type": code_values(one.code)}
         for channel, label in metadata.labels.items()
         if (one := code_of[label]).code is not None
     ]
@@ -125,7 +125,3 @@ def _missing_of_model_file(metadata: ModelMetadata, options: Mapping[str, Any]) 
         count = len(metadata.channels)
         missing.append(f"inputs: it takes {count} images, and model files run with one; pack it as a bundle")
     return missing
-
-
-def _listed(code: Any) -> list[str]:
-    return [code.value, code.scheme_designator, code.meaning]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -29,6 +29,11 @@ def numbers_of(value: Any, count: int) -> tuple[float, ...]:
     if not is_list or not all(isinstance(one, int | float) and not isinstance(one, bool) for one in value):
         return ()
     return tuple(value)
+
+
+def in_millimetres(values: Sequence[float], what: str) -> str:
+    """Write lengths in words, with what they are; empty: there are none."""
+    return f"{' x '.join(f'{float(mm):g}' for mm in values)} mm ({what})" if values else ""
 
 
 def names_of(value: Any) -> dict[int, str]:

@@ -35,6 +35,11 @@ class StructureCode:
     """Codes that have all words of the name, where none was taken."""
 
 
+def code_values(code: Code) -> list[str]:
+    """Return value, scheme and meaning, as the options of a pipeline have them."""
+    return [code.value, code.scheme_designator, code.meaning]
+
+
 def structure_code(label: str, chosen: Sequence[str] | None = None) -> StructureCode:
     """Find the code of a name, or take the ``chosen`` one: value, scheme, meaning.
 

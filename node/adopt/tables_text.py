@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from node.adopt.proposal import MODEL_FILE, Proposal
-from node.adopt.structure_codes import StructureCode
+from node.adopt.structure_codes import StructureCode, code_values
 from node.adopt.table_lines import key_text, line_of, table_header, value_text
 
 _NNUNET = "pipelines.nnunet:create"
@@ -67,13 +67,12 @@ def _structures(proposal: Proposal) -> Iterator[str]:
         if one.code is None:
             yield _unknown(one)
         else:
-            code = [one.code.value, one.code.scheme_designator, one.code.meaning]
-            yield line_of(one.label, code, f"guess: {one.guess}" if one.guess else "")
+            yield line_of(one.label, code_values(one.code), f"guess: {one.guess}" if one.guess else "")
 
 
 def _unknown(one: StructureCode) -> str:
     """A comment in place of a code."""
     if one.candidates:
-        several = "; ".join(value_text([code.value, code.scheme_designator, code.meaning]) for code in one.candidates)
+        several = "; ".join(value_text(code_values(code)) for code in one.candidates)
         return f"# {key_text(one.label)}: several codes have its words, choose one: {several}"
     return f"# {key_text(one.label)}: no code was found; fill in [value, scheme, meaning], see `ainode codes find`"

@@ -119,7 +119,7 @@ def worklist(config: Config) -> Check:
     """Check that the Modality Worklist answers C-ECHO."""
     of = config.orders.worklist
     answer = echo_peer(Peer.of_worklist(of), config.ae.title)
-    found = answers_in(f"{of.title} at {of.host}:{of.port}", answer.seconds) if answer.ok else answer.reason
+    found = answers_in(of.place, answer.seconds) if answer.ok else answer.reason
     return Check(name=gettext("worklist"), good=answer.ok, found=found)
 
 

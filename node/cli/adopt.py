@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, local_user, print_json, progress_bar
+from node.cli.options import config_option, confirmed, echo, json_option, load, local_user, print_json, progress_bar
 from node.errors import ConfigError, GateError, InputError, NodeError, PipelineError
 from node.wording import NOTICE
 
@@ -231,7 +231,7 @@ def _fault(adoption: Adoption, measured: _Measured) -> NodeError | None:
 def _confirmed(config_path: Path) -> bool:
     """Ask; no answer is no."""
     try:
-        return click.confirm(f"\nWrite it to {config_path}, in shadow")
+        return confirmed(f"\nWrite it to {config_path}, in shadow")
     except click.Abort:
         echo("")
         return False

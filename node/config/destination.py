@@ -65,6 +65,11 @@ class DestinationTls(Table):
         )
 
 
+def scp_place(title: str, host: str, port: int) -> str:
+    """Description of the place of a service class provider, for messages."""
+    return gettext("{title} at {address}", title=title, address=f"{host}:{port}")
+
+
 class Destination(Table):
     """A receiver of results: a Storage SCP, a STOW-RS service, a folder, a system with HL7 messages, or a FHIR server.
 
@@ -142,13 +147,7 @@ class Destination(Table):
     @property
     def place(self) -> str:
         """Description of the place, for messages."""
-        return (
-            self.url
-            or self.folder
-            or self.hl7
-            or self.fhir
-            or gettext("{title} at {address}", title=self.title, address=f"{self.host}:{self.port}")
-        )
+        return self.url or self.folder or self.hl7 or self.fhir or scp_place(self.title, self.host, self.port)
 
     @property
     def hl7_address(self) -> tuple[str, int]:

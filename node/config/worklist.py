@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from node.config.destination import DestinationTls
+from node.config.destination import DestinationTls, scp_place
 from node.config.table import AeTitle, Port, Table
 
 
@@ -29,6 +29,11 @@ class Worklist(Table):
     def enabled(self) -> bool:
         """Whether a worklist is asked."""
         return bool(self.host)
+
+    @property
+    def place(self) -> str:
+        """Description of the place, for messages."""
+        return scp_place(self.title, self.host, self.port)
 
     @model_validator(mode="after")
     def _has_a_title(self) -> Worklist:

@@ -57,7 +57,7 @@ class OrdersOfSeries:
 def record_orders(connection: sa.Connection, orders: Iterable[NewOrder], message_id: str, at: float) -> None:
     """Add orders, or replace what an earlier message said of the same ones."""
     for number, new in enumerate(orders):
-        keys = _present(connection, new.keys)
+        keys = present_keys(connection, new.keys)
         values = {**vars(keys), "priority": new.priority, "reason": new.reason}
         values |= {"procedure_code": new.procedure_code, "procedure": new.procedure, "state": new.state}
         values |= {"message_id": message_id, "updated_at": at, "noticed_at": None}
@@ -76,14 +76,14 @@ def record_orders(connection: sa.Connection, orders: Iterable[NewOrder], message
 def record_reports(connection: sa.Connection, reports: Iterable[ReportStatus], at: float) -> None:
     """Keep the status of reports on orders that are known; a report makes no order."""
     for report in reports:
-        known = _same_order(connection, _present(connection, report.keys))
+        known = _same_order(connection, present_keys(connection, report.keys))
         if known is not None:
             changed = {"result_status": report.status, "updated_at": at}
             connection.execute(sa.update(imaging_order).where(imaging_order.c.id == known).values(**changed))
 
 
-def _present(connection: sa.Connection, keys: OrderKeys) -> OrderKeys:
-    """The keys of an order or of images, with the ID that the patient has by now."""
+def present_keys(connection: sa.Connection, keys: OrderKeys) -> OrderKeys:
+    """Return the keys of an order or of images with the ID that their patient has after all merges."""
     patient_id, issuer = present_identity(connection, keys.patient_id, keys.patient_issuer)
     return replace(keys, patient_id=patient_id, patient_issuer=issuer)
 
@@ -120,7 +120,7 @@ def orders_of(connection: sa.Connection, images: OrderKeys) -> OrdersOfSeries:
     rows = connection.execute(query.limit(_LOOKED_AT)).all()
     if not rows:
         return OrdersOfSeries()
-    images = _present(connection, images)
+    images = present_keys(connection, images)
     named = [one for one in map(_order, rows) if names_same_order(one.keys, images)]
     own = [one for one in named if is_same_patient(one.keys, images)]
     return OrdersOfSeries(
@@ -189,7 +189,7 @@ def series_of_order(connection: sa.Connection, of: Order) -> list[tuple[str, str
     rows = connection.execute(sa.select(series_request).where(same).limit(10 * _LOOKED_AT)).all()
     found = []
     for row in rows:
-        images = _present(connection, _keys(row))
+        images = present_keys(connection, _keys(row))
         if names_same_order(of.keys, images) and is_same_patient(of.keys, images):
             found.append((str(row.study_instance_uid), str(row.series_instance_uid), float(row.read_at)))
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,7 +19,6 @@ from node.ledger.events import EventKind, record_study_event
 from node.ledger.new_orders import NewOrder
 from node.ledger.order_keys import OrderKeys
 from node.ledger.orders import orders_of
-from node.ledger.patient_changes import present_identity
 from node.ledger.states import WorklistState
 from node.ledger.tables import worklist_query
 from node.ledger.worklist_orders import record_worklist_orders
@@ -131,12 +130,6 @@ def has_order(connection: sa.Connection, images: OrderKeys) -> bool:
     """Whether an order of the images is known, also one that was canceled."""
     known = orders_of(connection, images)
     return bool(known.active or known.canceled)
-
-
-def present_keys(connection: sa.Connection, keys: OrderKeys) -> OrderKeys:
-    """Return keys with the ID that the patient has after all merges."""
-    patient_id, issuer = present_identity(connection, keys.patient_id, keys.patient_issuer)
-    return replace(keys, patient_id=patient_id, patient_issuer=issuer)
 
 
 def queries_of_study(connection: sa.Connection, study: str) -> list[WorklistQuery]:

@@ -23,13 +23,13 @@ from node.ledger.clock import clock_of
 from node.ledger.clock_steps import Steady
 from node.ledger.engine import begin_immediate
 from node.ledger.leadership import Leadership
+from node.ledger.orders import present_keys
 from node.ledger.states import WorklistState
 from node.ledger.worklist_queries import (
     WorklistQuery,
     answer_query,
     due_queries,
     give_up_queries,
-    present_keys,
     put_off_queries,
 )
 from node.log import about

@@ -5,7 +5,6 @@ Completeness takes the list like that of a procedure step. It is durable before 
 
 from __future__ import annotations
 
-from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from sqlalchemy import Engine
 
@@ -14,6 +13,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.procedure_steps import NewStep, create_step
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.procedure_step import too_many
+from node.receive.referenced_instances import referenced_instances
 from node.receive.status_codes import DUPLICATE_INSTANCE, INVALID_INSTANCE, MISSING_ATTRIBUTE, SUCCESS
 from node.spool import is_uid
 
@@ -27,7 +27,7 @@ def notify_availability(engine: Engine, request: NormalizedRequest) -> Normalize
     study = str(request.dataset.get("StudyInstanceUID") or "")
     if not is_uid(uid):
         return NormalizedAnswer(status=INVALID_INSTANCE, comment="invalid SOP Instance UID")
-    named = _named(request.dataset)
+    named = referenced_instances(request.dataset, ["ReferencedSOPSequence"], but=_UNAVAILABLE)
     if not is_uid(study) or not named:
         comment = "StudyInstanceUID or available instances in ReferencedSeriesSequence missing"
         return NormalizedAnswer(status=MISSING_ATTRIBUTE, comment=comment)
@@ -44,15 +44,3 @@ def notify_availability(engine: Engine, request: NormalizedRequest) -> Normalize
     if created == "exists":
         return NormalizedAnswer(status=DUPLICATE_INSTANCE, comment="notification already exists")
     return too_many(request) if created == "too many" else NormalizedAnswer(status=SUCCESS, sop_instance_uid=uid)
-
-
-def _named(attributes: Dataset) -> frozenset[tuple[str, str]]:
-    """Return ``(SeriesInstanceUID, SOPInstanceUID)`` of what Referenced Series Sequence (0008,1115) has available."""
-    named = set()
-    for series in attributes.get("ReferencedSeriesSequence") or ():
-        series_uid = str(series.get("SeriesInstanceUID") or "")
-        for item in series.get("ReferencedSOPSequence") or ():
-            uid = str(item.get("ReferencedSOPInstanceUID") or "")
-            if is_uid(series_uid) and is_uid(uid) and item.get("InstanceAvailability") != _UNAVAILABLE:
-                named.add((series_uid, uid))
-    return frozenset(named)

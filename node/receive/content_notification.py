@@ -20,6 +20,7 @@ from node.ledger.procedure_steps import NewStep, create_step, instances_of_step
 from node.receive.messages import StoreRequest
 from node.receive.normalized import LONGEST_DATA_SET, decoded, turn
 from node.receive.policy import STUDY_CONTENT_NOTIFICATION
+from node.receive.referenced_instances import referenced_instances
 from node.receive.request_checks import check_request
 from node.receive.status_codes import (
     CANNOT_UNDERSTAND,
@@ -83,7 +84,7 @@ class ContentNotification:
             return Refusal(DOES_NOT_MATCH_SOP_CLASS, "SOPClassUID of the data set differs from the request")
         if content.get("SOPInstanceUID", uid) != uid:
             return Refusal(INSTANCE_MISMATCH, "SOPInstanceUID of the data set differs from the request")
-        study, named = str(content.get("StudyInstanceUID") or ""), _named(content)
+        study, named = str(content.get("StudyInstanceUID") or ""), referenced_instances(content, _LISTS)
         if not is_uid(study) or not named:
             return Refusal(CANNOT_UNDERSTAND, "StudyInstanceUID or images in ReferencedSeriesSequence missing")
         notification = NewStep(
@@ -103,17 +104,6 @@ class ContentNotification:
         if created == "exists" and not is_same:
             return Refusal(CANNOT_UNDERSTAND, "another notification has this SOP Instance UID")
         return None
-
-
-def _named(content: Dataset) -> frozenset[tuple[str, str]]:
-    """Return ``(SeriesInstanceUID, SOPInstanceUID)`` of what Referenced Series Sequence (0008,1115) lists."""
-    named = set()
-    for series in content.get("ReferencedSeriesSequence") or ():
-        series_uid = str(series.get("SeriesInstanceUID") or "")
-        items = (item for keyword in _LISTS for item in series.get(keyword) or ())
-        uids = (str(item.get("ReferencedSOPInstanceUID") or "") for item in items)
-        named |= {(series_uid, uid) for uid in uids if is_uid(series_uid) and is_uid(uid)}
-    return frozenset(named)
 
 
 def _who(request: StoreRequest) -> tuple[str, str]:
