@@ -23,11 +23,15 @@ def surviving(what: str) -> Iterator[None]:
         logger.exception("%s failed; trying again", what)
 
 
-def look_every(seconds: float, stop: threading.Event, name: str, look: Callable[[], object]) -> None:
-    """Call ``look`` every ``seconds``, until ``stop`` is set."""
-    while not stop.wait(seconds):
+def look_every(
+    seconds: float, stop: threading.Event, name: str, look: Callable[[], object], *, first: float | None = None
+) -> None:
+    """Call ``look`` every ``seconds`` until ``stop`` is set; ``first``: after so many for the first time."""
+    wait = seconds if first is None else first
+    while not stop.wait(wait):
         with surviving(name):
             look()
+        wait = seconds
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``ainode retry``, ``cancel`` and ``retract``: what an operator does to one job."""
+"""``ainode retry``, ``prioritize``, ``cancel`` and ``retract``: what an operator does to one job."""
 
 from __future__ import annotations
 
@@ -34,6 +34,25 @@ def retry(config_path: Path, name: str) -> None:
     job = _find(config, name)
     open_jobs(config).retry(job.id)
     echo(gettext("job {id} ({pipeline}) is scheduled again", **_named(job)))
+
+
+@click.command()
+@config_option
+@_job_argument
+@click.argument("priority", type=click.Choice(("high", "medium", "low")))
+@in_language_of_user
+def prioritize(config_path: Path, name: str, priority: str) -> None:
+    """Change the priority of a job that has not ended.
+
+    It is named as for `ainode retry`. Of the jobs that wait, those of high priority go first. A job whose result this
+    one needs is raised with it. What runs already is not interrupted.
+    """
+    from node.service import open_jobs
+
+    config = load(config_path)
+    job = _find(config, name)
+    open_jobs(config).change_priority(job.id, priority)
+    echo(gettext("job {id} ({pipeline}) has {priority} priority now", **_named(job), priority=gettext(priority)))
 
 
 @click.command()
@@ -95,4 +114,4 @@ def _find(config: Config, name: str) -> Job:
     return find_job(config, *open_storage(config), name)
 
 
-VERBS = (retry, cancel, retract)
+VERBS = (retry, prioritize, cancel, retract)

@@ -113,13 +113,12 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
 def _route(route: Mapping[str, Any]) -> str:
     """Return what goes where, in words."""
     from node.config import FORWARD
-    from node.routing.rules import PRIORITIES
+    from node.ledger.states import priority_word
 
     pipeline = {"pipeline": route["pipeline"]}
     if route["shadow"]:
         return gettext("{pipeline}, tried in shadow; results are sent to no destination", **pipeline)
-    priority = next(word for word, number in PRIORITIES.items() if number == route["priority"])
-    to = {"destinations": _names(route["destinations"]), "priority": gettext(priority)}
+    to = {"destinations": _names(route["destinations"]), "priority": gettext(priority_word(route["priority"]))}
     if route["pipeline"] == FORWARD:
         return gettext("images to {destinations} ({priority} priority)", **to)
     return gettext("{pipeline}, results to {destinations} ({priority} priority)", **pipeline, **to)

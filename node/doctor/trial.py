@@ -17,7 +17,7 @@ from node.demo.images import Truth
 from node.demo.phantom import write_brain_flair, write_chest_ct
 from node.errors import GateError, NodeError
 from node.inference.devices import device_names
-from node.translation import decimal, gettext
+from node.translation import Sentence, decimal, gettext
 
 _PHANTOMS: dict[str, Callable[[Path], Truth]] = {
     "CT": lambda folder: write_chest_ct(folder, matrix=288),
@@ -79,4 +79,5 @@ def _try(config: Config, config_path: Path, pipeline: dict[str, Any], below: Pat
         found = gettext("{result}; not valid: {fault}", result=found, fault=series["fault"])
         remedy = gettext("the node would quarantine this result; report it to the author of the pipeline")
         return Check(name=line, good=False, found=found, remedy=remedy)
-    return Check(name=line, good=True, found=f"{found} {series['reason']}".rstrip())
+    reason = Sentence(series["reason"], series["reason_translations"])
+    return Check(name=line, good=True, found=f"{found}: {reason}" if reason else found)

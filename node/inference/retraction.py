@@ -10,9 +10,8 @@ from node.errors import NodeError
 from node.inference.encode_process import NOTE_SECONDS, EncodeProcess
 from node.inference.node_secret import secret_of
 from node.jobs.engine import Jobs
-from node.ledger.jobs import get_job
+from node.ledger.jobs import REJECTION, get_job
 from node.ledger.results import sendable_results
-from node.results.rejection import KIND
 from node.spool import Spool
 
 
@@ -25,7 +24,7 @@ def retract(jobs: Jobs, engine: Engine, spool: Spool, job_id: str, reason: str) 
     with engine.connect() as connection:
         job = get_job(connection, job_id)
         results = sendable_results(connection, job_id)
-    if any(kind == KIND for _, kind in results):
+    if any(kind == REJECTION for _, kind in results):
         raise NodeError(f"job {job_id} is retracted already; `ainode explain` its study to see when")
     if not results and job.results_purged_at is not None:
         raise NodeError(f"the results of job {job_id} are purged, and a note that rejects them needs their files")

@@ -13,7 +13,7 @@ from node.config import PipelineTable
 from node.errors import PipelineError
 from node.outcome import Outcome
 from node.peer_text import escaped
-from node.translation import LANGUAGES, Sentence
+from node.translation import LANGUAGES, Sentence, translations_of
 
 if TYPE_CHECKING:
     from node.inference.memory_admission import MemoryPeak
@@ -117,7 +117,7 @@ class Reply:
 
     def to_bytes(self) -> bytes:
         """Return one line of JSON. A long reason is cut: the exception of a library may hold a whole array."""
-        of = self.reason.translations if isinstance(self.reason, Sentence) else {}
+        of = translations_of(self.reason)
         translations = {language: text[:LONGEST_REASON] for language, text in of.items()}
         reply = replace(self, reason=self.reason[:LONGEST_REASON], translations=translations)
         return json.dumps(asdict(reply)).encode() + b"\n"

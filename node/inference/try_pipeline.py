@@ -33,6 +33,7 @@ from node.results.placed_region import PlacedRegion, place_regions
 from node.results.report_text import headline_of, measured_lines, remarks_of, scope_of
 from node.studies.folder import Progress, series_below
 from node.studies.source import SourceSeries
+from node.translation import translations_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,8 @@ class SeriesTrial:
     outcome: Outcome
     reason: str
     """Why it is partial or not applicable."""
+    reason_translations: Mapping[str, str]
+    """By language, without English; empty where the pipeline gave none."""
     fault: str
     """Why a node would not send the result; empty when it passed the gate."""
     headline: str
@@ -254,6 +257,7 @@ def _series_trial(
         images=images,
         outcome=analysis.outcome,
         reason=analysis.reason,
+        reason_translations=translations_of(analysis.reason),
         headline=headline_of(analysis),
         scope=scope_of(analysis),
         fault=fault,

@@ -28,7 +28,7 @@ from node.jobs.pace import Pace
 from node.jobs.stage import Stage
 from node.jobs.takeover import take_over_dead
 from node.jobs.turns import Turns
-from node.ledger import JobStage, transitions
+from node.ledger import JobStage, job_priority, transitions
 from node.ledger import retry_transitions as reopening
 from node.ledger.clock import clock_of
 from node.ledger.clock_steps import AHEAD_SECONDS
@@ -101,6 +101,12 @@ class Jobs:
         with begin_immediate(self._engine) as connection:
             self._enqueue(connection, reopening.retry_job(connection, job_id, stage))
 
+    def change_priority(self, job_id: str, priority: str, operator: str = "") -> None:
+        """Change when a job gets its turn; see ``node.ledger.job_priority.change_priority``."""
+        with begin_immediate(self._engine) as connection:
+            changed = job_priority.change_priority(connection, job_id, priority, operator)
+            queues.change_priority(connection, changed, priority)
+
     def send_again(self, job_id: str, destination: str, lost: Sequence[str]) -> None:
         """Re-send objects that a destination has lost; see ``node.ledger.retry_transitions.send_again``."""
         with begin_immediate(self._engine) as connection:
@@ -122,9 +128,8 @@ class Jobs:
     def make_stranded_due(self) -> None:
         """Make every retry due now whose delay began in the future: the clock was set back since."""
         began = datetime.fromtimestamp(clock_of(self._engine) + AHEAD_SECONDS, UTC).isoformat()
-        for workflow in self._client.list_workflows(
-            status="DELAYED", start_time=began, load_input=False, load_output=False
-        ):
+        stranded = self._client.list_workflows(status="DELAYED", start_time=began, load_input=False, load_output=False)
+        for workflow in stranded:
             self._client.set_workflow_delay(workflow.workflow_id, delay_until_epoch_ms=0)
 
     def serve(self, role: str, stages: Sequence[Stage], membership: Membership | None = None) -> None:

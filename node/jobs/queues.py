@@ -21,6 +21,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Attempt
 from node.ledger.operator_switches import stopped_pipelines
 from node.ledger.pipeline_failures import failed_pipelines
+from node.ledger.states import PRIORITIES
 
 _STAGES = {JobStage.INFER: "gpu", JobStage.ENCODE: "cpu", JobStage.DELIVER: "deliver"}
 """Older releases enqueued all attempts of a stage here."""
@@ -140,6 +141,15 @@ def _end_delays(database: SystemDatabase) -> None:
         # The state as a constant: DBOS has a partial index of it.
         ended = workflow.c.status == sa.literal_column("'DELAYED'"), workflow.c.delay_until_epoch_ms <= at
         connection.execute(sa.update(workflow).where(*ended).values(status="ENQUEUED"))
+
+
+def change_priority(connection: sa.Connection, jobs: Sequence[str], priority: str) -> None:
+    """Change the priority (``PRIORITIES``) of the attempts of some jobs that wait for a turn, or for their time."""
+    workflow = _workflows(connection)
+    # As constants: DBOS has partial indexes of these states. The id of an attempt begins with that of its job.
+    waiting = sa.or_(*(workflow.c.status == sa.literal_column(f"'{state}'") for state in ("ENQUEUED", "DELAYED")))
+    of_jobs = sa.or_(*(workflow.c.workflow_uuid.startswith(f"{one}/", autoescape=True) for one in jobs))
+    connection.execute(sa.update(workflow).where(waiting, of_jobs).values(priority=PRIORITIES[priority]))
 
 
 def running_attempts(connection: sa.Connection) -> dict[str, int]:

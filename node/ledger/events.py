@@ -43,6 +43,7 @@ class EventKind(StrEnum):
     JOB_CANCELED = "job canceled"
     JOB_RETRIED = "job retried"
     JOB_RETRACTED = "job retracted"
+    PRIORITY_CHANGED = "priority changed"
     OPERATOR_ACTED = "operator acted"
     DELIVERY_STORED = "delivery stored"
     DELIVERY_CONFIRMED = "delivery confirmed"

@@ -5,7 +5,9 @@ The values are what the database, `ainode status --json` and the metrics carry; 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 
 class SeriesState(StrEnum):
@@ -40,6 +42,15 @@ class JobState(StrEnum):
     IN_PROGRESS = "IN PROGRESS"
     COMPLETED = "COMPLETED"
     CANCELED = "CANCELED"
+
+
+PRIORITIES: Mapping[str, int] = MappingProxyType({"high": 1, "medium": 2, "low": 3})
+"""Priorities of jobs, as rules and operators name them and as the ledger keeps them."""
+
+
+def priority_word(number: int) -> str:
+    """Return the word for a priority of the ledger; ``""`` for that of jobs in shadow, which has none."""
+    return next((word for word, one in PRIORITIES.items() if one == number), "")
 
 
 class JobStage(StrEnum):

@@ -48,6 +48,13 @@ def _recovered(values: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, (gettext("{stage} was in no queue", stage=values["stage"]), _attempt(values))))
 
 
+def _priority(values: Mapping[str, Any]) -> str:
+    priority = gettext(values["priority"])
+    if not values["operator"]:
+        return gettext("to {priority}", priority=priority)
+    return gettext("to {priority} by {operator}", priority=priority, operator=values["operator"])
+
+
 def _sender(values: Mapping[str, Any]) -> str:
     return gettext("from {sender}", sender=values["sender"]) if values["sender"] else gettext("found in the spool")
 
@@ -196,6 +203,7 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     Kind.JOB_CANCELED: (marked("job canceled"), marked("{reason}")),
     Kind.JOB_RETRIED: (marked("job retried"), marked("from {stage}")),
     Kind.JOB_RETRACTED: (marked("job retracted"), _retracted),
+    Kind.PRIORITY_CHANGED: (marked("priority changed"), _priority),
     Kind.OPERATOR_ACTED: (marked("operator"), marked("{operator} {action} the job")),
     Kind.DELIVERY_STORED: (marked("delivery stored"), marked("{destination}: {instances} instances")),
     Kind.DELIVERY_CONFIRMED: (marked("delivery confirmed"), marked("{destination}: {instances} instances")),

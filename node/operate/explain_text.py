@@ -8,16 +8,13 @@ from typing import Any
 
 from node.ledger.excluded_images import ExcludedImage
 from node.ledger.pending_deliveries import is_stored
-from node.ledger.states import ACTIVE, SeriesState, WorklistState
+from node.ledger.states import ACTIVE, SeriesState, WorklistState, priority_word
 from node.operate.account.description import describe_excluded
 from node.operate.characteristics import characteristic_lines
 from node.operate.explain import clock, describe_deferrals
 from node.operate.stage_text import stage_text, wait_text
 from node.translation import gettext, marked, ngettext
 from node.translation.cells import padded
-
-_PRIORITIES = {1: "high", 3: "low"}
-"""Of a job, as the ledger has them; medium goes without saying."""
 
 
 def describe(explanation: dict[str, Any]) -> str:
@@ -199,7 +196,8 @@ def _describe_job(work: dict[str, Any]) -> list[str]:
     lines = ["  " + gettext("job {id}: pipeline {pipeline!r} by rule {rule!r}", **of)]
     stage, outcome, cause = work["stage"], work["outcome"], work["shadow"]
     at = gettext(", stage {stage}", stage=gettext(stage)) if work["state"] in ACTIVE else ""
-    if work["state"] in ACTIVE and (priority := _PRIORITIES.get(work["priority"])):
+    priority = priority_word(work["priority"])
+    if work["state"] in ACTIVE and priority not in ("", "medium"):  # which goes without saying
         at += gettext(", priority {priority}", priority=gettext(priority))
     at += gettext(", outcome {outcome}", outcome=gettext(outcome)) if outcome else ""
     lines.append(f"    {work['state']}{at}" + (f": {work['reason']}" if work["reason"] else ""))

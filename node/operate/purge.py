@@ -46,6 +46,8 @@ from node.spool import Spool
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 3600.0
+FIRST_SECONDS = 600.0
+"""From the start to the first look: a clock that was wrong when the machine started is set by then."""
 
 
 class Retention:
@@ -61,8 +63,8 @@ class Retention:
         self._set_forward_at: float | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Look every hour until ``stop`` is set."""
-        look_every(POLL_SECONDS, stop, "retention", lambda: self.look(clock_of(self._engine)))
+        """Look soon after the start and then every hour, until ``stop`` is set."""
+        look_every(POLL_SECONDS, stop, "retention", lambda: self.look(clock_of(self._engine)), first=FIRST_SECONDS)
 
     def look(self, at: float) -> list[str]:
         """``step``, but no study is purged because the clock was set forward: it is as old as it was before.

@@ -16,13 +16,12 @@ from node.config import FORWARD, Condition, Destination, Rule, Selection, parse_
 from node.config.characteristics import UNKNOWN
 from node.config.order_values import FREE_TEXT, PREFIX, OrderValues, are_urgent, values_of_orders
 from node.ledger import DecisionOutcome
-from node.ledger.states import ShadowCause
+from node.ledger.states import PRIORITIES, ShadowCause
 from node.reasons import Reason, ReasonCode, reason
 from node.studies.attribute_values import values_at, values_of
 from node.studies.characteristics import Characteristics, characteristics_of
 from node.studies.result_mark import result_mark
 
-PRIORITIES = {"high": 1, "medium": 2, "low": 3}
 WITHHELD = "(not shown)"
 """Stands in traces for values that may tell who the patient is."""
 _ONLY_BACK = reason(ReasonCode.ONLY_BACK)

@@ -51,6 +51,11 @@ class Sentence(str):
         return Sentence, (str(self), self.translations)
 
 
+def translations_of(text: str) -> Mapping[str, str]:
+    """Return the translations that a text has with it, by language without English."""
+    return text.translations if isinstance(text, Sentence) else {}
+
+
 @contextmanager
 def in_language(language: InterfaceLanguage) -> Iterator[None]:
     """Speak a language until the end of the ``with`` block, in this thread or task alone."""

@@ -1,8 +1,10 @@
-"""Actions of an operator: retry, cancel, run another pipeline, exclude an image. Each is recorded with the name."""
+"""Actions of an operator on jobs, series and images. Each is recorded with the name."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
@@ -16,9 +18,20 @@ from node.ledger.held_series import refuse_held
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.retention import refuse_purged_series
 from node.ledger.series import series_of_study
-from node.translation import gettext
+from node.ledger.states import PRIORITIES
+from node.translation import gettext, marked
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest, address_of
+
+RETRACTION_REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        "quality": marked("poor quality"),
+        "safety": marked("patient safety"),
+        "worklist": marked("wrong patient or order"),
+        "retention": marked("retention period over"),
+    }
+)
+"""Why results are withdrawn: the words of ``ainode retract``, and what the page says for them."""
 
 
 def retry(context: AppContext, user_request: UserRequest) -> Response:
@@ -33,6 +46,26 @@ def cancel(context: AppContext, user_request: UserRequest) -> Response:
     job_id = user_request.request.path_params["job"]
     context.jobs.cancel(job_id, user_request.user.name)
     return _recorded(context, user_request, job_id, "cancelled")
+
+
+def prioritize(context: AppContext, user_request: UserRequest) -> Response:
+    """Change the priority of a job."""
+    job_id, priority = user_request.request.path_params["job"], user_request.form.get("priority", "")
+    if priority not in PRIORITIES:
+        raise HTTPException(400, gettext("There is no priority {priority!r}.", priority=priority))
+    context.jobs.change_priority(job_id, priority, user_request.user.name)
+    return _noted(context, user_request, job_id, f"gave {priority} priority to")
+
+
+def retract(context: AppContext, user_request: UserRequest) -> Response:
+    """Withdraw the results of a job from the destinations that have them."""
+    from node.inference.retraction import retract as withdraw  # slow to import
+
+    job_id, reason = user_request.request.path_params["job"], user_request.form.get("reason", "")
+    if reason not in RETRACTION_REASONS:
+        raise HTTPException(400, gettext("Results are only retracted with a reason."))
+    withdraw(context.jobs, context.engine, context.spool, job_id, reason)
+    return _recorded(context, user_request, job_id, "retracted")
 
 
 def run(context: AppContext, user_request: UserRequest) -> Response:
@@ -98,6 +131,11 @@ def include(context: AppContext, user_request: UserRequest) -> Response:
 def _recorded(context: AppContext, user_request: UserRequest, job_id: str, what: str) -> Response:
     with begin_immediate(context.engine) as connection:
         record_event(connection, job_id, EventKind.OPERATOR_ACTED, operator=user_request.user.name, action=what)
+    return _noted(context, user_request, job_id, what)
+
+
+def _noted(context: AppContext, user_request: UserRequest, job_id: str, what: str) -> Response:
+    with context.engine.connect() as connection:
         uid = get_job(connection, job_id).study_instance_uid
     note(context, user_request, f"{what} job {job_id}")
     return RedirectResponse(f"/study/{uid}", 303)

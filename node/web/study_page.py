@@ -11,16 +11,17 @@ from starlette.responses import Response
 
 from node.errors import InputError, InternalError, PlatformError
 from node.ledger.clicked_verdicts import current_verdicts
-from node.ledger.jobs import get_job, source_paths
+from node.ledger.jobs import REJECTION, get_job, source_paths
 from node.ledger.progress import OPEN
 from node.ledger.results import Result, results_of_job
-from node.ledger.states import ACTIVE, DecisionOutcome
+from node.ledger.states import ACTIVE, PRIORITIES, DecisionOutcome, priority_word
 from node.log import about, study_lines
 from node.operate.characteristics import characteristic_lines
 from node.operate.explain import describe_deferrals, explain
 from node.operate.stage_text import stage_text, wait_text
 from node.outcome import ANALYSED
 from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS
+from node.web.actions import RETRACTION_REASONS
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
 from node.web.evidence import bundle
@@ -63,6 +64,10 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
         "label": label,
         "active": active,
         "working": ACTIVE,
+        "priority_word": priority_word,
+        "priorities": tuple(PRIORITIES),
+        "retraction_reasons": RETRACTION_REASONS,
+        "rejection": REJECTION,
         "ignored": DecisionOutcome.IGNORED,
         "made": result_count,
         "pipelines": sorted(context.config.pipelines),

@@ -21,12 +21,15 @@ from receivers import Node, until
 
 from node.__main__ import main
 from node.check import Check, check
-from node.config import Config, parse
+from node.check.pipelines import describe_pipelines
+from node.config import Config, load, parse
 from node.doctor.certificates import certificates
 from node.doctor.lint import lint
 from node.doctor.machine import disk_speed, integrity, our_clock
 from node.doctor.network import callers, habits, host_names, presentation, reports, their_clock
+from node.doctor.trial import try_pipelines
 from node.ledger.tables import association
+from node.translation import in_language
 
 PAGE = (Path(__file__).parents[2] / "docs" / "install.md").read_text(encoding="utf-8")
 RULE = '[[rules]]\nname = "all"\npipelines = ["bright"]\ndestinations = ["pacs"]\n[rules.match]\nModality = "CT"\n'
@@ -98,6 +101,16 @@ def test_a_node_that_is_well_is_told_so_and_its_ledger_stays_empty(pacs: real_pe
         assert ledger.execute("SELECT count(*) FROM instance").fetchone() == (0,)
         assert ledger.execute("SELECT count(*) FROM job").fetchone() == (0,)
     ledger.close()
+
+
+def test_a_self_test_says_in_the_language_of_the_user_why_a_pipeline_refuses_the_phantom(tmp_path: Path):
+    config = tmp_path / "config.toml"
+    config.write_text(configured(tmp_path).replace("bright", "brain").replace('factory = "brain_pipeline:create"', ""))
+    with in_language("de"):
+        loaded = load(config)
+        (check,) = try_pipelines(loaded, config, list(describe_pipelines(loaded)))
+    assert check.name == "Selbsttest von brain"
+    assert check.found.endswith(": die Serie hat 28 Bilder, benötigt werden mindestens 80")
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,14 @@ from dbos import DBOS
 from job_node import PACE, RETRIES
 from timeline import timeline
 
-from node.errors import DeliveryError, InputError, not_analysed
+from node.errors import DeliveryError, InputError, NodeError, not_analysed
 from node.jobs.engine import Jobs
 from node.jobs.stage import Done, Stage
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.jobs import Job, NewJob, get_job
 from node.ledger.members import Member, beats, renew_beat
+from node.ledger.states import ShadowCause
 from node.ledger.tables import job
 from node.ledger.transitions import record_outcome, schedule_results
 from node.membership import Membership, new_member
@@ -222,6 +223,51 @@ def test_urgent_jobs_go_first(engine: sa.Engine, jobs: Jobs) -> None:
     jobs.serve("worker", stages(lambda job_id, _: order.append(job_id)))
     until(lambda: len(order) == 3)
     assert order == [high, medium, low]
+
+
+@postgres.BOTH
+def test_a_changed_priority_holds_for_what_waits_and_for_what_follows(engine: sa.Engine, jobs: Jobs) -> None:
+    order: list[str] = []
+    first, second, third = (enqueue(engine, jobs, number) for number in (1, 2, 3))
+    jobs.change_priority(third, "high", "anna")
+    jobs.change_priority(first, "low")
+    jobs.serve("worker", stages(lambda job_id, _: order.append(job_id)))
+    until(lambda: len(order) == 3)
+    assert order == [third, second, first]
+    assert [line.detail for line in timeline(engine) if line.what == "priority changed"] == [
+        "to high by anna",
+        "to low",
+    ]
+    with engine.connect() as connection:
+        table = dbos(engine, "workflow_status", "workflow_uuid", "priority")
+        rows = connection.execute(sa.select(table)).all()
+    assert {row.priority for row in rows if row.workflow_uuid.startswith(third)} == {1}, "encode, too"
+
+
+def test_the_job_whose_result_another_one_needs_is_raised_with_it(engine: sa.Engine, jobs: Jobs) -> None:
+    needed = replace(new_job(priority=3), destinations=())
+    needs = replace(new_job(priority=3), pipeline="q", after="p")
+    with begin_immediate(engine) as connection:
+        assert jobs.enqueue(connection, needed)
+        assert jobs.enqueue(connection, needs)
+    jobs.change_priority(needs.id, "high")
+    assert (read(engine, needed.id).priority, read(engine, needs.id).priority) == (1, 1)
+    jobs.change_priority(needs.id, "low")
+    assert (read(engine, needed.id).priority, read(engine, needs.id).priority) == (1, 3), "others may need it"
+
+
+def test_the_priority_of_what_has_ended_or_is_tried_in_shadow_stays(engine: sa.Engine, jobs: Jobs) -> None:
+    tried = replace(new_job(2), shadow=ShadowCause.TRIAL)
+    with begin_immediate(engine) as connection:
+        assert jobs.enqueue(connection, tried)
+    with pytest.raises(NodeError, match="runs in shadow, after all others"):
+        jobs.change_priority(tried.id, "high")
+    ended = enqueue(engine, jobs)
+    with pytest.raises(NodeError, match="has medium priority already"):
+        jobs.change_priority(ended, "medium")
+    jobs.cancel(ended)
+    with pytest.raises(NodeError, match="is CANCELED; only the priority of an open job can be changed"):
+        jobs.change_priority(ended, "high")
 
 
 def test_process_executes_only_the_stages_it_serves(engine: sa.Engine, jobs: Jobs) -> None:

@@ -74,7 +74,7 @@ _WORDS = (
     *("worker", "workers", "sender", "senders", "receiver", "receivers", "router", "routers", "web", "webs"),
     *("axial", "coronal", "sagittal", "oblique", "present"),
     *("up", "down", "failing", "paused", "idle", "low", "medium", "high", "not compared yet", "absent"),
-    *("cancelled", "retried", "identity", "content", "total", "withdrawn", "other", "act", "ignored"),
+    *("cancelled", "retracted", "retried", "identity", "content", "total", "withdrawn", "other", "act", "ignored"),
     *("stored", "stored in addition to another file", "stored and excluded", "cut off", "refused", "tried in shadow"),
     *("without outcome", "in work", "processed", "sent on as they are", "kept here only", "canceled", "ended"),
     *("Query", "Begin Transferring DICOM Instances", "DICOM Instances Transferred", "Application Activity"),

@@ -21,11 +21,18 @@ SPOKEN: tuple[tuple[int, Literal["light", "dark"], str], ...] = (
 """The same, and the language that the browser asks for: German has the longest words."""
 
 
+WAITING = "1.2.826.0.1.3680043.8.498.73020195"
+"""A study of ``web_pictures`` whose job waits for a device."""
+OPEN_ALL = "() => document.querySelectorAll('details').forEach(one => { one.open = true; })"
+"""What opens every part of a page that is folded in."""
+
+
 def pages_of(dashboard: Dashboard) -> dict[str, str]:
     """Name -> path; the login is shown before these."""
     return {
         "studies": "/",
         "study": f"/study/{dashboard.uid}",
+        "waiting study": f"/study/{WAITING}",
         "destinations": "/destinations",
         "pipelines": "/pipelines",
         "pipeline": "/pipelines/nodule",

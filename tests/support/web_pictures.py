@@ -23,10 +23,11 @@ from every_page import sign_in
 from playwright.sync_api import sync_playwright
 
 from node.ledger.analysis_statistics import record_statistics
+from node.ledger.deliveries import schedule_delivery
 from node.ledger.destination_circuits import record_failure
 from node.ledger.engine import begin_immediate
 from node.ledger.members import Member, renew_beat
-from node.ledger.tables import decision, delivery, job, job_fact, series
+from node.ledger.tables import decision, delivery, delivery_instance, job, job_fact, result, series
 from node.operate.audit.auditor import trail_path
 from node.operate.audit.message import (
     APPLICATION_ACTIVITY,
@@ -101,9 +102,14 @@ def audited(dashboard: Dashboard, at: float) -> None:
     Trail(trail_path(dashboard.config)).append([message(event, "AINODE") for event in events])
 
 
+def uid_of(number: int) -> str:
+    """Study Instance UID of one of ``STUDIES``."""
+    return f"1.2.826.0.1.3680043.8.498.{73019284 + 911 * number}"
+
+
 def _study(connection: sa.Connection, number: int, at: float, entry: tuple[str, int, float, Any]) -> None:
     modality, images, minutes, work = entry
-    uid, last = f"1.2.826.0.1.3680043.8.498.{73019284 + 911 * number}", at - minutes * 60
+    uid, last = uid_of(number), at - minutes * 60
     of = {"study_instance_uid": uid, "series_instance_uid": f"{uid}.3"}
     state = {"state": "COMPLETE", "generation": 1} if work else {"state": "RECEIVING", "generation": 0}
     connection.execute(
@@ -140,7 +146,19 @@ def filled_dashboard(folder: Path) -> Iterator[Dashboard]:
     """A dashboard on that week, which shows patients."""
     with dashboard_on(folder, *analysed(folder), destinations=ARCHIVE, show_patient=True) as made:
         fill(made)
+        _deliver(made)
         yield made
+
+
+def _deliver(dashboard: Dashboard) -> None:
+    """The results of the analysed study are at their destination: they can be retracted."""
+    with begin_immediate(dashboard.engine) as connection:
+        schedule_delivery(connection, dashboard.job_id, "pacs")
+        mine = delivery.c.job_id == dashboard.job_id
+        connection.execute(sa.update(delivery).where(mine).values(state="STORED"))
+        made = connection.scalars(sa.select(result.c.sop_instance_uid).where(result.c.job_id == dashboard.job_id))
+        answer = {"job_id": dashboard.job_id, "destination": "pacs", "status": 0, "sent_at": time.time()}
+        connection.execute(sa.insert(delivery_instance), [{**answer, "sop_instance_uid": uid} for uid in made])
 
 
 def main(out: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from dashboards import Dashboard
-from every_page import SPOKEN, logged_in, open_chromium, pages_of
+from every_page import OPEN_ALL, SPOKEN, logged_in, open_chromium, pages_of
 from playwright.sync_api import Browser, Page
 from web_pictures import filled_dashboard
 
@@ -51,7 +51,7 @@ def test_axe_finds_no_violation_on_any_page(
     with logged_in(chromium, dashboard, width, scheme, locale) as page:  # type: ignore[arg-type]
         for name, path in pages_of(dashboard).items():
             page.goto(path)
-            page.evaluate("() => document.querySelectorAll('details').forEach(one => one.open = true)")
+            page.evaluate(OPEN_ALL)
             found += [f"{name}: {one}" for one in violations(page)]
         page.context.clear_cookies()
         page.goto("/login")

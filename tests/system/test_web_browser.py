@@ -12,6 +12,7 @@ from dicom_files import ct_series, write
 from every_page import sign_in
 from lesion_studies import with_lesion
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from pydicom import dcmread
 from pydicom.uid import generate_uid
 from real_peers import free_port
 from whole_node import WholeNode, whole_node
@@ -29,12 +30,15 @@ def web_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory, web_port: int) -> Iterator[WholeNode]:
+def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_peers.StoreScp]:
+    with real_peers.storescp(tmp_path_factory.mktemp("pacs")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, pacs: real_peers.StoreScp, web_port: int) -> Iterator[WholeNode]:
     extra = EXTRA.format(web_port)
-    with (
-        real_peers.storescp(tmp_path_factory.mktemp("pacs")) as pacs,
-        whole_node(tmp_path_factory.mktemp("node"), pacs.port, title="STORESCP", extra=extra) as running,
-    ):
+    with whole_node(tmp_path_factory.mktemp("node"), pacs.port, title="STORESCP", extra=extra) as running:
         write_user(running.folder / "web-users", make_user("anna", "operate", PASSWORD))
         yield running
 
@@ -160,6 +164,47 @@ def test_a_failed_job_is_retried_with_the_keyboard(page: Page, node: WholeNode, 
     page.keyboard.press("Enter")
     expect(page.locator(".timeline:not(.log)")).to_contain_text("anna retried the job")
     expect(job.locator(".stage")).to_have_text("failed")
+
+
+def test_delivered_results_are_retracted_with_a_reason(
+    page: Page, node: WholeNode, pacs: real_peers.StoreScp, tmp_path: Path
+):
+    study = send(node, tmp_path)
+    page.goto(f"/?q={study}")
+    page.locator(f'a[href="/study/{study}"]').click()
+    expect(page.locator("article .stage")).to_have_text("stored")
+    page.get_by_text("Retract the results").click()
+    page.get_by_label("Reason").select_option("wrong patient or order")
+    page.wait_for_timeout(3000)  # the page looks every two seconds; what is being filled in stays
+    expect(page.get_by_label("Reason")).to_have_value("worklist")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Retract").click()
+    expect(page.locator(".timeline:not(.log)")).to_contain_text("anna retracted the job")
+    expect(page.locator(".results")).to_contain_text("AI results withdrawn (worklist)")
+    expect(page.locator("article .stage")).to_have_text("stored")
+    received = [dcmread(path, stop_before_pixels=True) for path in pacs.files()]
+    notes = [one for one in received if one.StudyInstanceUID == study and one.Modality == "KO"]
+    assert [one.ConceptNameCodeSequence[0].CodeMeaning for one in notes] == ["Incorrect Modality Worklist Entry"]
+    assert page.get_by_text("Retract the results").count() == 0
+
+
+def test_a_job_that_waits_is_raised(page: Page, node: WholeNode, tmp_path: Path):
+    page.goto("/pipelines")
+    card = page.locator("section", has=page.get_by_role("link", name="bright"))
+    page.once("dialog", lambda dialog: dialog.accept())
+    card.get_by_role("button", name="Stop").click()
+    expect(card.locator(".stage")).to_have_text("stopped")
+    study = send(node, tmp_path)
+    page.goto(f"/?q={study}")
+    page.locator(f'a[href="/study/{study}"]').click()
+    expect(page.locator("article .stage")).to_have_text("queued")
+    page.get_by_role("button", name="Raise priority").click()
+    expect(page.locator("article")).to_contain_text("high priority")
+    expect(page.locator(".timeline:not(.log)")).to_contain_text("to high by anna")
+    page.goto("/pipelines")
+    card.get_by_role("button", name="Start").click()
+    page.goto(f"/study/{study}")
+    expect(page.locator("article .stage")).to_have_text("stored")
 
 
 def test_a_paused_destination_gets_nothing_until_it_is_resumed(page: Page, node: WholeNode, tmp_path: Path):

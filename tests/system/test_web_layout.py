@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 from dashboards import Dashboard
-from every_page import SPOKEN, logged_in, open_chromium, pages_of
+from every_page import OPEN_ALL, SPOKEN, logged_in, open_chromium, pages_of
 from playwright.sync_api import Browser
 from web_pictures import filled_dashboard
 
@@ -52,6 +52,7 @@ def test_no_page_is_wider_than_the_screen_and_nothing_overlaps(
         for name, path in pages_of(dashboard).items():
             page.goto(path)
             page.wait_for_load_state("networkidle") if path.startswith("/study/") else None
+            page.evaluate(OPEN_ALL)
             if pictures is not None:
                 page.screenshot(path=pictures / f"{name}-{'-'.join(map(str, screen))}.png", full_page=True)
             assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), (

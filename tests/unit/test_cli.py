@@ -58,6 +58,7 @@ def in_folder(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (["status", "--config", "absent.toml"], errors.ConfigError, "absent.toml does not exist; run `ainode init`"),
         (["explain", "1.2.3"], errors.NotFoundError, "study 1.2.3: not in the ledger"),
         (["retry", "abc"], errors.NotFoundError, "job 'abc' is not in the ledger"),
+        (["prioritize", "abc", "high"], errors.NotFoundError, "job 'abc' is not in the ledger"),
         (["cancel", "abc"], errors.NotFoundError, "job 'abc' is not in the ledger"),
         (["run", "--only", "reciever"], errors.ConfigError, "--only 'reciever': unknown role"),
         (["try", "nodul", "."], errors.NotFoundError, "(did you mean 'nodule'?)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -233,3 +234,18 @@ def test_a_study_that_is_overdue_is_planned_for_today(node: Node, study: str):
         plan = plan_of(connection, RetentionRules(node.config), now() + MONTH)
     assert plan.due[0].at < now() + MONTH
     assert [one.day for one in plan.days] == [datetime.fromtimestamp(now() + MONTH, UTC).astimezone().date()]
+
+
+def test_the_first_look_comes_soon_after_the_start(node: Node, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("node.operate.purge.FIRST_SECONDS", 0.0)
+    looks: list[float] = []
+    looked, stop = threading.Event(), threading.Event()
+    purging = retention(node)
+    monkeypatch.setattr(purging, "look", lambda at: (looks.append(at), looked.set()))
+    thread = threading.Thread(target=purging.run, args=(stop,))
+    thread.start()
+    assert looked.wait(30.0)
+    assert not stop.wait(0.3)
+    stop.set()
+    thread.join()
+    assert len(looks) == 1, "the next one an hour later"

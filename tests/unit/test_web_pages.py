@@ -90,6 +90,33 @@ def test_an_operator_retries_and_the_timeline_names_who(dashboard: Dashboard):
         assert reason_text(get_job(connection, dashboard.job_id).reason) == "cancelled by otto"
 
 
+def test_an_operator_changes_the_priority_of_a_job_that_has_not_ended(dashboard: Dashboard):
+    browser, path = dashboard.browser("otto"), f"/job/{dashboard.job_id}/priority"
+    assert "Raise priority" not in browser.get(f"/study/{dashboard.uid}").text, "it has ended"
+    browser.post(f"/job/{dashboard.job_id}/retry", data={"csrf": token(browser)})
+    page = browser.get(f"/study/{dashboard.uid}").text
+    assert "medium priority" in page
+    assert 'name="priority" value="high"' in page
+    assert 'name="priority" value="low"' in page
+    assert browser.post(path, data={"csrf": token(browser), "priority": "high"}).status_code == 303
+    page = browser.get(f"/study/{dashboard.uid}").text
+    assert "high priority" in page
+    assert "Raise priority" not in page
+    assert 'name="priority" value="medium"' in page
+    assert "<b>priority changed</b><span>to high by otto</span>" in page
+    assert browser.post(path, data={"csrf": token(browser), "priority": "first"}).status_code == 400
+    assert "Raise priority" not in dashboard.browser("vera").get(f"/study/{dashboard.uid}").text
+
+
+def test_results_are_retracted_with_a_reason_only_and_where_some_were_sent(dashboard: Dashboard):
+    browser, path = dashboard.browser("otto"), f"/job/{dashboard.job_id}/retract"
+    assert "Retract the results" not in browser.get(f"/study/{dashboard.uid}").text, "nothing was sent"
+    assert "only retracted with a reason" in browser.post(path, data={"csrf": token(browser)}).text
+    refused = browser.post(path, data={"csrf": token(browser), "reason": "safety"})
+    assert (refused.status_code, "no destination holds anything of job" in refused.text) == (400, True)
+    assert dashboard.browser("vera").post(path, data={"reason": "safety"}).status_code == 403
+
+
 def test_an_operator_runs_another_pipeline_on_a_series_once(dashboard: Dashboard):
     browser = dashboard.browser("otto")
     with dashboard.engine.connect() as connection:

@@ -81,6 +81,10 @@ document.addEventListener("click", async (event) => {
 });
 
 document.querySelectorAll(".viewer").forEach(makeViewer);
+// What is being filled in stays: no part of the page is renewed meanwhile.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.target.querySelector("details[open] form")) event.preventDefault();
+});
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;
   if (question && !window.confirm(question)) event.preventDefault();
