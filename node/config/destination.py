@@ -14,6 +14,7 @@ from node.translation import gettext
 ObjectKind = Literal[
     "seg",
     "labelmap",
+    "image seg",
     "sr",
     "derived",
     "derived j2k",

@@ -207,7 +207,8 @@ class Analysis:
 Kind = Literal[ObjectKind, "sr on labelmap", "sr alone", "rejection"]
 """Of an object: what a destination can ask for; a report refers to the SEG, to the label map, or to neither."""
 OPTIONAL: frozenset[str] = frozenset(
-    {"labelmap", "key images", "pdf", "presentation state", "key object selection", "parametric map", "rtstruct"}
+    {"labelmap", "image seg", "key images", "pdf", "presentation state", "key object selection", "parametric map"}
+    | {"rtstruct"}
 )
 """Kinds without which the rest of a result is still whole; the others go together or not at all."""
 

@@ -130,16 +130,16 @@ def encode(
 def _objects(work: _Work, encoded: list[EncodedReference]) -> Iterator[EncodedReference]:
     """Everything on the findings, without identity; ``encoded``: what there is already. The reports name it all."""
     segmentations: dict[str, Segmentation] = {}
-    image_segs = list(_image_segs(work))
-    encoded += image_segs
-    yield from image_segs
-    for kind, dataset in chain(_segmentations(work), _structure_set(work), _shown(work), _maps(work)):
-        if isinstance(dataset, Segmentation):
+    for kind, dataset in chain(
+        _image_segs(work), _segmentations(work), _structure_set(work), _shown(work), _maps(work)
+    ):
+        if isinstance(dataset, Segmentation) and kind in _REPORTS.values():
             segmentations[kind] = dataset
         yield kind, dataset
         encoded.append((kind, dataset))
     for kind, on in _REPORTS.items():
         if kind in work.kinds:
+            others = [one for one in encoded if all(one[0] in p for p in work.profiles if kind in p)]
             report = encode_sr(
                 work.analysis,
                 work.source,
@@ -147,8 +147,8 @@ def _objects(work: _Work, encoded: list[EncodedReference]) -> Iterator[EncodedRe
                 findings=work.findings,
                 regions=work.regions,
                 seg=segmentations.get(on),
-                image_segs=[dataset for image_kind, dataset in image_segs if image_kind == on],
-                others=[one for one in encoded if all(one[0] in p for p in work.profiles if kind in p)],
+                image_segs=[dataset for of, dataset in others if of == "image seg"],
+                others=others,
                 key=work.key,
                 kind=kind,
             )
@@ -167,10 +167,10 @@ def _segmentations(work: _Work) -> Iterator[EncodedReference]:
 
 
 def _image_segs(work: _Work) -> Iterator[EncodedReference]:
-    if "seg" in work.kinds:
-        with _making("seg"):
+    if "image seg" in work.kinds:
+        with _making("image seg"):
             segs = list(encode_image_segs(work.analysis, work.source, work.headers, regions=work.regions, key=work.key))
-        yield from (("seg", seg) for seg in segs)
+        yield from (("image seg", seg) for seg in segs)
 
 
 def _structure_set(work: _Work) -> Iterator[EncodedReference]:

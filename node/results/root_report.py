@@ -21,6 +21,7 @@ EncodedReference = tuple[Kind, Dataset]
 _NAMES: Mapping[str, Code] = {
     "seg": codes.DCM.Segmentation,
     "labelmap": codes.DCM.Segmentation,
+    "image seg": codes.DCM.Segmentation,
     "key images": codes.DCM.IllustrationOfFinding,
     "pdf": codes.DCM.Document,
     "presentation state": codes.DCM.PresentationState,

@@ -74,11 +74,11 @@ def test_segmentations_of_images_without_a_volume_are_valid(
     monkeypatch.syspath_prepend(tmp_path)
     received = write(images[name](), tmp_path / "in")
     table = PipelineTable(factory=f"spots_on_{name}:create")
-    kinds = ("seg", *KINDS)
+    kinds = ("image seg", *KINDS)
     trial = run_trial(name, table, tmp_path / "in", tmp_path / "out", device="cpu", progress=print, kinds=kinds)
     (analysed,) = trial.series
     assert (analysed.outcome, analysed.fault) == ("findings", "")
-    segmentations = [path for path in analysed.files if path.name.endswith("-seg.dcm")]
+    segmentations = [path for path in analysed.files if path.name.endswith("-image seg.dcm")]
     assert len(segmentations) == len(received)
     assert [errors("dciodvfy", path) for path in analysed.files] == [[]] * len(analysed.files)
     assert errors("dcentvfy", *received, *analysed.files) == []

@@ -31,7 +31,8 @@ from node.results.rejection import REJECTIONS, encode_rejection
 from node.studies.folder import series_below
 from node.studies.source import SourceSeries
 
-EVERY = tuple(kind for kind in get_args(Kind) if kind != "rejection")
+EVERY = tuple(kind for kind in get_args(Kind) if kind not in ("rejection", "image seg"))
+"""Every kind that an analysis of a volume can have."""
 _BESIDE = frozenset(get_args(ObjectKind)) - {"seg", "labelmap", "sr"}
 PROFILES = (_BESIDE | {"seg", "sr"}, _BESIDE | {"labelmap", "sr on labelmap"}, _BESIDE | {"sr alone"})
 """What three destinations get: a report names only what goes wherever it goes itself."""

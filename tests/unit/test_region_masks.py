@@ -21,8 +21,9 @@ from node.results.image_outline import outline_of
 from node.results.report_items import measurement_groups
 from node.studies.source import SourceSeries
 from node.studies.source_result import SourceResult
+from node.wording import NOTICE
 
-KINDS = ("seg", "sr", "key images", "pdf", "presentation state", "key object selection")
+KINDS = ("image seg", "sr", "key images", "pdf", "presentation state", "key object selection")
 OPACITY = codes.DCM.Opacity
 
 
@@ -55,7 +56,7 @@ def objects_of(findings: Findings, source: SourceSeries) -> list[EncodedObject]:
 
 
 def segs(objects: list[EncodedObject]) -> list[Dataset]:
-    return [one.dataset for one in objects if one.kind == "seg"]
+    return [one.dataset for one in objects if one.kind == "image seg"]
 
 
 def test_masks_become_a_segmentation_of_each_image_without_an_invented_place(tmp_path):
@@ -106,6 +107,17 @@ def test_the_report_states_outline_and_segment_with_one_tracking_uid(tmp_path):
     assert (target.ReferencedSOPInstanceUID, target.ReferencedSegmentNumber) == (seg.SOPInstanceUID, 1)
     numbers = [item for group in (outline, segment) for item in group.ContentSequence if item.ValueType == "NUM"]
     assert len(numbers) == 1, "what is measured is stated once"
+
+
+def test_only_destinations_that_want_it_get_it_and_reports_refer_to_it_where_it_goes(tmp_path):
+    source = xrays(tmp_path)
+    findings = Findings(regions=(region(ring(80, 60), source.images()[0]),))
+    assert [one.kind for one in encode(analysis(findings), source)] == ["sr"], "not sent unless it is asked for"
+    kinds, alone = {"sr", "image seg"}, {"sr"}
+    for profiles, refers in (([kinds], True), ([kinds, alone], False)):
+        seg, report = (one.dataset for one in encode(analysis(findings), source, kinds, profiles=profiles))
+        assert (str(seg.SOPInstanceUID) in str(report)) is refers, profiles
+        assert NOTICE in str(seg)
 
 
 def test_frames_of_a_loop_are_named_in_one_segmentation(tmp_path):
@@ -173,7 +185,7 @@ def test_the_gate_refuses_a_segmentation_that_does_not_fit_its_image(tmp_path, s
     source = xrays(tmp_path)
     objects = objects_of(Findings(regions=(region(ring(80, 60), source.images()[0]),)), source)
     with pytest.raises(GateError, match=fault):
-        check(spoiled(tuple(objects), "seg", spoil), source)
+        check(spoiled(tuple(objects), "image seg", spoil), source)
 
 
 def test_a_later_pipeline_gets_no_volume_of_it(tmp_path):
@@ -181,7 +193,7 @@ def test_a_later_pipeline_gets_no_volume_of_it(tmp_path):
     (seg,) = [
         one
         for one in objects_of(Findings(regions=(region(ring(80, 60), source.images()[0]),)), source)
-        if one.kind == "seg"
+        if one.kind == "image seg"
     ]
     path = tmp_path / "seg.dcm"
     path.write_bytes(seg.data)

@@ -149,6 +149,7 @@ def object_faults(
 
 SOP_CLASSES = {
     "seg": SegmentationStorage,
+    "image seg": SegmentationStorage,
     "sr": Comprehensive3DSRStorage,
     "sr on labelmap": Comprehensive3DSRStorage,
     "sr alone": Comprehensive3DSRStorage,
@@ -169,7 +170,7 @@ def _kind_faults(kind: str, dataset: Dataset, source: Source, results: Mapping[s
         yield f"SOPClassUID is {dataset.SOPClassUID}, not {expected}"
     elif kind == "labelmap" and dataset.SegmentationType == "LABELMAP":
         yield from label_faults(dataset, source)
-    elif kind in ("seg", "labelmap"):
+    elif kind in ("seg", "labelmap", "image seg"):
         yield from seg_faults(dataset, source)
     elif kind.startswith("sr"):
         yield from report_faults(dataset, results)
