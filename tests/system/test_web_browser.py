@@ -188,25 +188,6 @@ def test_delivered_results_are_retracted_with_a_reason(
     assert page.get_by_text("Retract the results").count() == 0
 
 
-def test_a_job_that_waits_is_raised(page: Page, node: WholeNode, tmp_path: Path):
-    page.goto("/pipelines")
-    card = page.locator("section", has=page.get_by_role("link", name="bright"))
-    page.once("dialog", lambda dialog: dialog.accept())
-    card.get_by_role("button", name="Stop").click()
-    expect(card.locator(".stage")).to_have_text("stopped")
-    study = send(node, tmp_path)
-    page.goto(f"/?q={study}")
-    page.locator(f'a[href="/study/{study}"]').click()
-    expect(page.locator("article .stage")).to_have_text("queued")
-    page.get_by_role("button", name="Raise priority").click()
-    expect(page.locator("article")).to_contain_text("high priority")
-    expect(page.locator(".timeline:not(.log)")).to_contain_text("to high by anna")
-    page.goto("/pipelines")
-    card.get_by_role("button", name="Start").click()
-    page.goto(f"/study/{study}")
-    expect(page.locator("article .stage")).to_have_text("stored")
-
-
 def test_a_paused_destination_gets_nothing_until_it_is_resumed(page: Page, node: WholeNode, tmp_path: Path):
     page.goto("/destinations")
     page.once("dialog", lambda dialog: dialog.accept())
@@ -226,7 +207,9 @@ def test_a_paused_destination_gets_nothing_until_it_is_resumed(page: Page, node:
     expect(page.locator("#pacs .stage")).to_have_text("up")
 
 
-def test_a_stopped_pipeline_leaves_its_jobs_waiting_until_it_is_started(page: Page, node: WholeNode, tmp_path: Path):
+def test_a_stopped_pipeline_leaves_its_jobs_waiting_at_their_priority_until_it_is_started(
+    page: Page, node: WholeNode, tmp_path: Path
+):
     page.goto("/pipelines")
     card = page.locator("section", has=page.get_by_role("link", name="bright"))
     page.once("dialog", lambda dialog: dialog.accept())
@@ -236,6 +219,9 @@ def test_a_stopped_pipeline_leaves_its_jobs_waiting_until_it_is_started(page: Pa
     page.goto(f"/?q={study}")
     page.locator(f'a[href="/study/{study}"]').click()
     expect(page.locator("article .stage")).to_have_text("queued")
+    page.get_by_role("button", name="Raise priority").click()
+    expect(page.locator("article")).to_contain_text("high priority")
+    expect(page.locator(".timeline:not(.log)")).to_contain_text("to high by anna")
     page.wait_for_timeout(3000)
     page.reload()
     expect(page.locator("article .stage")).to_have_text("queued")
