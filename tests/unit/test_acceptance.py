@@ -57,6 +57,7 @@ def studies(folder: Path, *truths: dict[str, np.ndarray]) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_a_folder_gives_the_series_that_are_outlined_and_says_what_it_left_out(tmp_path: Path):
     studies(tmp_path, {"A": MIDDLE}, {})
     write(mr_series(n=4, size=16), tmp_path / "mr")
@@ -209,6 +210,7 @@ def ainode(tmp_path: Path, *arguments: object) -> Result:
     return CliRunner().invoke(main, [*verb.split(), *rest, "--config", str(config)])
 
 
+@pytest.mark.thorough
 def test_accept_records_a_report_that_an_operator_approves_and_withdraws(tmp_path: Path):
     folder, pdf = studies(tmp_path / "in", {"A": MIDDLE}, {}), tmp_path / "report.pdf"
     done = ainode(tmp_path, "accept", "x", folder, "--negatives", "--pdf", pdf)
@@ -233,6 +235,7 @@ def truth_of(site: Site) -> dict[str, Any]:
     return {lesion.label: lesion.volume_mm3 for lesion in compare_with_truth(files).lesions}
 
 
+@pytest.mark.thorough
 def test_verdicts_of_readers_are_truth_where_they_say_all(site: Site):
     facts = {"outcome": "findings", "scanner": "Maker A", "slices": 8, "findings": 2, "scores": [], "device": "cpu"}
     with begin_immediate(site.engine) as connection:

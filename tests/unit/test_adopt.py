@@ -26,6 +26,8 @@ from node.operate.rules_file import RulesFile
 from node.service import open_storage
 from node.studies.source import SourceSeries
 
+pytestmark = pytest.mark.thorough
+
 HAS_NNUNET = importlib.util.find_spec("nnunetv2") is not None
 CONFIG = """\
 [storage]

@@ -84,6 +84,7 @@ def test_no_file_yet_is_an_empty_page(tmp_path: Path):
     assert read_page(tmp_path / "audit.log", "", None, 10) == AuditPage(entries=(), unreadable=0, older=None)
 
 
+@pytest.mark.thorough
 def test_operators_alone_see_the_trail_and_no_patient_id(serve: Serve):
     with serve() as dashboard:
         fill(dashboard.spool.folder / "audit.log")

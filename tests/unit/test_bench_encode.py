@@ -33,6 +33,7 @@ def test_every_tool_encodes_the_same_segments(tmp_path: Path):
         assert told["peak_mb"] > 10, tool
 
 
+@pytest.mark.thorough
 def test_each_encoding_runs_in_a_process_of_its_own_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 from dicom_files import ct_series, write
 
@@ -13,6 +14,7 @@ from node.__main__ import main
 from node.bench.infer import Timed, aim_seconds, markdown
 
 
+@pytest.mark.thorough
 def test_a_pipeline_is_timed_on_the_series_that_it_applies_to(tmp_path: Path):
     tissue = np.rint(np.random.default_rng(1).normal(40, 25, (4, 96, 96))).astype(np.int32)
     write(ct_series(volume=tissue), tmp_path)

@@ -48,6 +48,7 @@ def test_the_table_shows_medians_and_how_busy_the_device_was():
     assert text[-1].startswith("| JPEG 2000 | 3 waiting, 1 in flight, device busy 25% |")
 
 
+@pytest.mark.thorough
 def test_the_verb_measures_what_is_asked_for(monkeypatch: pytest.MonkeyPatch):
     plans = []
 

@@ -397,6 +397,7 @@ def test_the_best_series_may_be_one_with_a_characteristic(tmp_path):
     assert {series[uid][0]: one.outcome for uid, one in decisions.items()} == {"B70f": "ignored", "B31f": "routed"}
 
 
+@pytest.mark.thorough
 def test_rules_test_shows_what_a_series_is(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text(RULE)

@@ -57,6 +57,7 @@ def test_a_fault_of_a_library_names_what_was_read(reader: ConfinedProcess) -> No
         reader.call("series 1.2", f.break_off)
 
 
+@pytest.mark.thorough
 def test_a_process_that_decodes_nothing_loads_no_decoder() -> None:
     for decodes in (True, False):
         reader = ConfinedProcess("reader", readable=[], bounds=SMALL, decodes=decodes)
@@ -64,6 +65,7 @@ def test_a_process_that_decodes_nothing_loads_no_decoder() -> None:
         reader.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(abi() == 0, reason="this kernel has no Landlock")
 def test_only_the_given_folders_can_be_read_or_written(reader: ConfinedProcess, folder: Path) -> None:
     assert reader.call("a", f.text, folder / "images" / "file") == "images"
@@ -78,6 +80,7 @@ def test_it_has_no_network(reader: ConfinedProcess) -> None:
         reader.call("a", f.connect, 104)
 
 
+@pytest.mark.thorough
 def test_too_much_computing_is_an_error_of_the_input_and_the_next_call_is_answered(reader: ConfinedProcess) -> None:
     with pytest.raises(InputError, match=r"series 1\.2: .* more than 1 s of computing"):
         reader.call("series 1.2", f.spin)
@@ -97,12 +100,14 @@ def test_one_file_beyond_its_bound_hides_no_other_of_the_call(reader: ConfinedPr
     assert [answer.partition(":")[0] for answer in answers] == ["first read", "second", "third read"]
 
 
+@pytest.mark.thorough
 def test_a_crash_is_an_error_of_the_input_and_the_next_call_is_answered(reader: ConfinedProcess) -> None:
     with pytest.raises(InputError, match=r"series 1\.2: .* SIGSEGV"):
         reader.call("series 1.2", f.crash)
     assert reader.call("a", f.values, 1).number == 1
 
 
+@pytest.mark.thorough
 def test_a_kill_from_outside_is_no_error_of_the_input(reader: ConfinedProcess) -> None:
     with pytest.raises(PlatformError, match=r"series 1\.2: .* SIGKILL"):
         reader.call("series 1.2", f.kill_oneself)

@@ -78,11 +78,13 @@ def test_a_sentence_names_each_end_that_was_not_seen() -> None:
     assert ends(cut_off(*BRAIN, 60, 70, 50)) == (1, 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", PARTS)
 def test_lungs_that_reach_an_outermost_image_are_cut_off_there(chest: Volume, part: str) -> None:
     assert ends(lungs_cut_off(part_of(chest, part))) == PARTS[part]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", PARTS)
 def test_brain_that_reaches_an_outermost_image_is_cut_off_there(brain: Volume, part: str) -> None:
     assert ends(brain_cut_off(part_of(brain, part))) == PARTS[part]

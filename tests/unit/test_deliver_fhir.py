@@ -65,6 +65,7 @@ def test_a_report_is_created_once_in_the_language_of_the_destination(
         assert secret not in caplog.text
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kinds", [["seg", "sr"], ["sr alone"]], ids=str)
 def test_a_report_in_r5_says_where_each_finding_is_and_is_withdrawn_with_it(tmp_path: Path, kinds: list[Any]) -> None:
     source = source_of(tmp_path / "images", ct_series(8, 48))
@@ -104,6 +105,7 @@ def test_a_server_of_another_release_is_named(tmp_path: Path, report: FileDatase
         assert "speaks FHIR 5.0.0, and fhir_version is R4" in answer.reason
 
 
+@pytest.mark.thorough
 def test_a_withdrawn_report_and_its_observations_are_marked_only_where_it_was_sent(
     tmp_path: Path, objects: tuple[EncodedObject, ...]
 ) -> None:

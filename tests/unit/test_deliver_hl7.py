@@ -75,6 +75,7 @@ def test_a_message_that_is_not_accepted_is_sent_again_under_the_same_control_id(
         assert len(receiver.distinct) == 1
 
 
+@pytest.mark.thorough
 def test_messages_go_over_tls_to_the_receiver_that_the_authority_names(
     tmp_path: Path, report: FileDataset, authority: Authority, other: Authority
 ) -> None:
@@ -92,6 +93,7 @@ def test_messages_go_over_tls_to_the_receiver_that_the_authority_names(
         assert len(receiver.messages) == 1
 
 
+@pytest.mark.thorough
 def test_a_withdrawn_report_is_cancelled_only_where_it_was_sent(
     tmp_path: Path, objects: tuple[EncodedObject, ...]
 ) -> None:

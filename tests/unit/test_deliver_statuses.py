@@ -270,6 +270,7 @@ def test_a_destination_that_answers_slowly_costs_an_attempt_and_the_next_one_con
     assert job.status().state == "STORED"
 
 
+@pytest.mark.thorough
 def test_a_destination_that_trickles_its_answer_ends_the_attempt(tmp_path: Path) -> None:
     with scripted(0x0000) as pacs, trickling(pacs.port) as port:
         job = finished(tmp_path, pacs)

@@ -30,6 +30,7 @@ def export(site: Site, folder: Path) -> str:
     return done.output
 
 
+@pytest.mark.thorough
 def test_verified_cases_become_a_data_set_without_a_header_of_the_patient(site: Site, tmp_path: Path):
     facts = {"outcome": "findings", "scanner": "Maker A", "slices": 8, "findings": 2, "scores": [], "device": "cpu"}
     with begin_immediate(site.engine) as connection:

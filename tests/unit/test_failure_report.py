@@ -29,6 +29,8 @@ from node.results.failure_report import encode_failure_reports, stated_identity
 from node.studies.element_bytes import top_elements
 from node.studies.minimal_series import MinimalSeries, minimal_header
 
+pytestmark = pytest.mark.thorough
+
 _LONG = {"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"}
 
 

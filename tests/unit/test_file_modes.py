@@ -48,6 +48,7 @@ def test_ledger_and_folders_are_closed_whatever_the_umask(tmp_path: Path) -> Non
     assert about  # the study log has a folder only
 
 
+@pytest.mark.thorough
 def test_a_running_node_opens_nothing_to_others_and_leaves_no_core(tmp_path: Path) -> None:
     running = Supervised(tmp_path)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -128,6 +129,7 @@ def test_no_unit_leaves_a_core(unit: Path) -> None:
     assert "\nLimitCORE=0\n" in unit.read_text()
 
 
+@pytest.mark.thorough
 def test_a_verb_run_by_hand_leaves_a_closed_ledger(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(f'[storage]\nfolder = "{tmp_path / "data"}"\n')

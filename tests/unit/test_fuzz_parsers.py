@@ -21,6 +21,7 @@ def test_a_mutated_rule_is_decided_or_refused_in_words():
     assert 100 < accepted < 950
 
 
+@pytest.mark.thorough
 def test_a_mutated_form_is_obeyed_or_refused(dashboard: Dashboard):
     rng, examples, forms = random.Random(32), stored("forms"), Forms(dashboard)
     answers = {forms.try_form(rng, body) for body in examples}

@@ -42,6 +42,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.thorough
 def test_hostile_sequences_find_no_fault_and_leave_nothing(tmp_path: Path):
     rng = random.Random(20)
     with target(tmp_path / "node") as node:

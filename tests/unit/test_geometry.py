@@ -112,6 +112,7 @@ def named_in(image: FileDataset) -> set[str]:
     return set(listed)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", SERIES)
 def test_a_map_has_the_values_of_the_pixels_of_the_images_and_every_other_object_is_valid_too(tmp_path, kind):
     source = source_of(tmp_path, SERIES[kind](ct_series(6, 32)))
@@ -159,6 +160,7 @@ def test_a_result_of_a_part_of_the_series_names_the_images_of_that_part_only(tmp
     assert any(source.left_out in str(i.get("TextValue", "")) for i in walk(report))
 
 
+@pytest.mark.thorough
 def test_results_across_a_missing_image_lie_on_the_images_that_exist(tmp_path):
     voxels = np.add.outer(np.arange(120) * 10, np.zeros((12, 12)))
     images = mr_series(volume=voxels, spacing=(1.0, 1.0, 1.0), orientation=SAGITTAL)

@@ -86,6 +86,7 @@ for number in {calls}:
     assert inside(code).splitlines() == ["Permission denied"] * 4
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(abi() < 6, reason="this kernel has no Landlock of ABI 6")
 def test_a_hostile_pipeline_reaches_nothing_of_the_node(tmp_path: Path) -> None:
     with prying.laid_out(tmp_path) as (storage, pry):
@@ -189,6 +190,7 @@ other.kill()
     assert inside(code) == ""
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(abi() < 1, reason="this kernel has no Landlock")
 def test_what_the_configuration_names_for_a_pipeline_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("w")

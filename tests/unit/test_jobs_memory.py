@@ -38,6 +38,7 @@ def loaded(*names: str) -> OrderedDict[str, Any]:
     return OrderedDict((name, create(weights=None, device="cpu", options={})) for name in names)
 
 
+@pytest.mark.thorough
 def test_models_are_unloaded_until_the_device_has_room_and_the_one_in_use_stays():
     models = loaded("oldest", "older", "this")
     admit("this", [seen(100, 1, 500)], 100, models, lambda: 600 - 100 * len(models))

@@ -58,6 +58,7 @@ def classes(node: JobNode, job_id: str) -> list[str]:
     return sorted(dcmread(node.spool.absolute(row.path)).Modality for row in node.results(job_id))
 
 
+@pytest.mark.thorough
 def test_every_outcome_in_turn_becomes_its_objects_and_reaches_who_wants_it(node: JobNode) -> None:
     both = ("pacs", "findings")
     found = node.enqueue(destinations=both, pipeline="findings")
@@ -149,6 +150,7 @@ def test_object_the_gate_refuses_is_kept_in_quarantine_and_a_failure_is_sent(
     assert all(node.spool.absolute(row.path).exists() for row in rows)
 
 
+@pytest.mark.thorough
 def test_one_bad_picture_is_kept_in_quarantine_and_the_rest_leaves_with_a_report_that_says_so(
     node: JobNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +206,7 @@ def inferred(idle: JobNode, job_id: str) -> Stage:
     return encode
 
 
+@pytest.mark.thorough
 def test_one_line_says_which_headers_were_mended_and_nothing_of_the_patient(
     idle: JobNode, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,6 +224,7 @@ def test_one_line_says_which_headers_were_mended_and_nothing_of_the_patient(
     assert "Unlogged" not in caplog.text
 
 
+@pytest.mark.thorough
 def test_repeated_encoding_makes_the_same_files(idle: JobNode) -> None:
     job_id = idle.enqueue()
     encode = inferred(idle, job_id)
@@ -294,6 +298,7 @@ def done_rows(node: JobNode, job_id: str, before: list[dict[str, FileDataset]]) 
     return [row for row in node.results(job_id) if row.sop_instance_uid not in known]
 
 
+@pytest.mark.thorough
 def test_running_job_that_is_cancelled_ends_its_pipeline_and_frees_the_device(node: JobNode) -> None:
     job_id = node.enqueue(pipeline="hang")
     deadline = time.monotonic() + 240
@@ -358,6 +363,7 @@ def test_handovers_of_finished_jobs_are_swept_and_those_in_work_are_kept(idle: J
     assert [path.name for path in (idle.folder / "work").iterdir()] == [waiting]
 
 
+@pytest.mark.thorough
 def test_lost_handover_is_a_failure_that_names_the_remedy(idle: JobNode) -> None:
     job_id = idle.enqueue()
     with idle.engine.begin() as connection:

@@ -16,6 +16,8 @@ from node.config import PipelineTable
 from node.errors import GateError, InputError, NotFoundError
 from node.inference.try_pipeline import Trial, run_trial
 
+pytestmark = pytest.mark.thorough
+
 
 def run(folder: Path, out: Path | None, steps: list[Any], **options: Any) -> Trial:
     table = PipelineTable(factory="job_pipelines:create", options=options)

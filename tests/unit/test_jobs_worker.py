@@ -86,6 +86,7 @@ def test_output_of_a_pipeline_goes_to_the_log(
     assert "from python" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.thorough
 def test_exception_is_a_failure_that_may_be_retried_in_a_new_child(tmp_path: Path, notes: Path) -> None:
     worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     failing = task(tmp_path, does="raise", log=str(notes / "log"), once=str(notes / "once"))
@@ -148,6 +149,7 @@ def test_compiled_code_is_there_for_the_next_process(tmp_path: Path) -> None:
     assert compiled[0] == compiled[1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("does", "reason"), [("segv", "killed by SIGSEGV"), ("exit", "ended with status 3")], ids=["segv", "exit"]
 )
@@ -159,6 +161,7 @@ def test_death_of_the_child_is_a_failure_with_its_reason(
     assert not caught.value.permanent
 
 
+@pytest.mark.thorough
 def test_killed_child_is_explained_by_lack_of_memory(shared: ModelProcess, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"killed by SIGKILL, most often by the kernel for lack of memory"):
         shared.run(task(tmp_path, does="die before rename"), wanted)
@@ -240,6 +243,7 @@ def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.thorough
 def test_wrong_options_and_weights_are_permanent(shared: ModelProcess, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[pipelines.scripted\].*options.does = 'jump' is unknown; use") as caught:
         shared.run(task(tmp_path, does="jump"), wanted)
@@ -291,6 +295,7 @@ def test_factory_with_the_wrong_signature_is_a_configuration_error(monkeypatch: 
         load_pipeline("x", PipelineTable(factory="job_pipelines:create"), "cpu")
 
 
+@pytest.mark.thorough
 def test_devices_are_spelt_out() -> None:
     assert device_names(Devices(use=("cuda:1", "cpu"))) == ("cuda:1", "cpu")
     found = device_names(Devices())

@@ -298,6 +298,7 @@ PLACES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("fate", FATES[1:])
 def test_each_loss_at_each_place_with_each_outcome(node: Losses, fate: str, place: str) -> None:
@@ -364,6 +365,7 @@ def losses(draw: st.DrawFn) -> Loss:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(1500)
 @settings(max_examples=examples(2000), deadline=None, suppress_health_check=list(HealthCheck))
 @given(losses(), st.sampled_from(("none", "none", *SAID)))

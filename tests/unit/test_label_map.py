@@ -74,6 +74,7 @@ SERIES: dict[str, Callable[[], list[FileDataset]]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("grid", ["HPL", "FAR", "cropped", "coarser"])
 @pytest.mark.parametrize("name", SERIES)
 def test_every_object_is_the_same_byte_for_byte(tmp_path: Path, name: str, grid: str) -> None:

@@ -94,6 +94,7 @@ def test_what_a_diaphragm_or_a_heart_may_be_is_not_taken_for_a_mass(chest: Volum
     assert lungs_of(with_ball(chest, place, 90)).dense == ()
 
 
+@pytest.mark.thorough
 def test_lungs_without_a_mass_and_with_small_nodules_raise_no_alarm(chest: Volume) -> None:
     assert lungs_of(chest).dense == ()
     assert lungs_of(with_ball(chest, WITHIN_LUNG, 15)).dense == ()

@@ -50,6 +50,7 @@ def test_any_uid_names_its_study(standing: Dashboard):
         assert studies(standing, one(standing, column)) == [standing.uid], column
 
 
+@pytest.mark.thorough
 def test_accession_number_and_patient_id_name_studies_where_the_configuration_allows(standing: Dashboard):
     for name in ("A1", "test-1", "ＴＥＳＴ－１"):  # noqa: RUF001 - full width
         assert studies(standing, name, allowing(standing.config)) == [standing.uid]
@@ -60,6 +61,7 @@ def test_accession_number_and_patient_id_name_studies_where_the_configuration_al
             studies(standing, name, allowing(standing.config))
 
 
+@pytest.mark.thorough
 def test_labels_hold_patient_and_order_only_where_the_configuration_allows(standing: Dashboard):
     read = read_labels(standing.config, standing.engine, standing.spool, [standing.uid])[standing.uid]
     assert (read.patient, read.patient_id, read.accession, read.description) == ("", "", "", "")
@@ -99,6 +101,7 @@ def verb(dashboard: Dashboard, folder: Any, *arguments: str) -> Result:
     return CliRunner().invoke(main, [*arguments, "--config", str(config)])
 
 
+@pytest.mark.thorough
 def test_status_shows_ignored_series_with_their_descriptions_and_the_order(serve: Serve, tmp_path: Any):
     with serve() as dashboard:
         with begin_immediate(dashboard.engine) as connection:
@@ -113,6 +116,7 @@ def test_status_shows_ignored_series_with_their_descriptions_and_the_order(serve
     assert verb(dashboard, tmp_path, "status", "A2").exit_code == NotFoundError.exit_code
 
 
+@pytest.mark.thorough
 def test_explain_has_one_line_for_each_kind_of_object(standing: Dashboard, tmp_path: Any):
     text = describe(explain(standing.engine, standing.uid))
     lines = [line for line in text.splitlines() if line.startswith("    result ")]
@@ -124,6 +128,7 @@ def test_explain_has_one_line_for_each_kind_of_object(standing: Dashboard, tmp_p
     assert verb(standing, tmp_path, "explain", "A1").output.startswith(f"Study {standing.uid}")
 
 
+@pytest.mark.thorough
 def test_explain_names_a_series_by_number_and_description(standing: Dashboard, tmp_path: Any):
     uid, called = one(standing, series.c.series_instance_uid), read_description(standing)
     assert f"Series 1 '{called}' ({uid}): CT, " in verb(standing, tmp_path, "explain", standing.uid).output

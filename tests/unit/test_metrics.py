@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import ledger_walk
+import pytest
 import sqlalchemy as sa
 from drawn_examples import examples
 from hypothesis import given, settings
@@ -38,6 +39,7 @@ def scraped(engine: sa.Engine, folder: Path) -> dict[tuple[str, ...], float]:
     }
 
 
+@pytest.mark.thorough
 @settings(max_examples=examples(15), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(Walk.STEPS), st.integers(0, 60)), max_size=60))
 def test_whatever_has_happened_the_metrics_add_up_to_the_rows(tmp_path_factory, steps: list[ledger_walk.Step]):

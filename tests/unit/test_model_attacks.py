@@ -77,6 +77,7 @@ def test_a_name_is_a_name_and_no_path(bundle, storage, name):
     assert entries(storage.parent) == before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["spleen_ct_v0.5.3", "spleen ct [new]", "..x"])
 def test_a_file_name_becomes_a_name_that_the_printed_table_can_have(bundle, storage, name):
     packed = Path(shutil.make_archive(str(bundle), "zip", bundle))

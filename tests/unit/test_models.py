@@ -38,6 +38,7 @@ def site(tmp_path: Path):
         server.shutdown()
 
 
+@pytest.mark.thorough
 def test_what_add_prints_is_a_configuration_that_loads_the_bundle(bundle, tmp_path):
     config = tmp_path / "config.toml"
     config.write_text(f'[storage]\nfolder = "{tmp_path / "node"}"\n')
@@ -55,12 +56,14 @@ def added(source: Path, tmp_path: Path, *options: str):
     return CliRunner().invoke(main, ["models", "add", str(source), "--config", str(config), *options])
 
 
+@pytest.mark.thorough
 def test_add_loads_the_model_and_says_for_which_series_it_is(bundle, tmp_path):
     assert "It loads: organ segmentation of the tests 1.2.3, for series with Modality CT; at least 2 slices." in (
         added(bundle, tmp_path).output
     )
 
 
+@pytest.mark.thorough
 def test_a_model_that_cannot_be_run_is_refused_and_not_kept(tmp_path):
     def generative(metadata):
         metadata["network_data_format"]["inputs"] = {"latent": {"type": "noise"}}
@@ -74,6 +77,7 @@ def test_a_model_that_cannot_be_run_is_refused_and_not_kept(tmp_path):
     assert f"weights: {absent}/models/model.pt does not exist" in added(absent, tmp_path).output
 
 
+@pytest.mark.thorough
 def test_a_model_that_lacks_an_option_is_added_with_what_it_lacks(tmp_path):
     def without_modality(metadata):
         metadata["network_data_format"]["inputs"]["image"]["modality"] = "none"

@@ -77,6 +77,7 @@ def test_the_outline_loss_is_least_for_the_mask_itself() -> None:
     assert outline_loss(torch.full((2, 1, 16, 16), -6.0), mask) > outline_loss(right, mask)
 
 
+@pytest.mark.thorough
 def test_of_two_neighbours_the_one_that_is_pointed_at_is_outlined() -> None:
     networks = NodulePipeline(weights=None, device="cpu", options=Options()).networks
     hu = np.full((24, 140, 140), -870, np.float32) + np.random.default_rng(0).normal(0, 15, (24, 140, 140))
@@ -200,6 +201,7 @@ def a_part(network: nn.Module, target: float, steps: int = 4) -> Part:
     )
 
 
+@pytest.mark.thorough
 def test_training_stops_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     torch.manual_seed(0)
     first = a_part(nn.Conv2d(3, 1, 3), 2.0)

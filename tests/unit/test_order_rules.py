@@ -112,6 +112,7 @@ def test_an_order_that_came_before_the_images_routes_them_with_its_priority(scen
     assert "PAT1" not in text
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("priority", ["low", "medium", None])
 def test_a_rule_that_states_a_priority_keeps_it(tmp_path: Path, priority: str | None):
     stated = f'priority = "{priority}"\n' if priority else ""

@@ -13,6 +13,8 @@ from job_node import JobNode, config_of, encode_here
 from node.errors import DeliveryError, EncodeError, GateError, TimeLimitError
 from node.jobs.failure import logged_error
 
+pytestmark = pytest.mark.thorough
+
 encoding = import_module("node.results.encode")
 
 

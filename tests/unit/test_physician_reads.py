@@ -46,6 +46,7 @@ def page(dataset: Dataset) -> str:
     return done.stdout.decode()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["axial", "enhanced-mr"])
 def test_every_kind_of_object_says_that_it_is_for_research(tmp_path: Path, name: str):
     source = source_of(tmp_path, SYNTHETIC[name]())
@@ -77,6 +78,7 @@ def test_the_notice_is_written_in_one_place():
     assert written == ["wording.py"]
 
 
+@pytest.mark.thorough
 def test_the_pipeline_tumor_reads_flair_abnormality_everywhere(tmp_path: Path):
     source = source_of(tmp_path, SYNTHETIC["mr"]())
     title = Config.model_validate({"pipelines": {"tumor": {}}}).title("tumor")

@@ -90,6 +90,7 @@ def stated(segment: Segment, name: object) -> float:
     return next(m.value for m in segment.measurements if m.name == name)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("orientation", ["HPL", "RPF", "LFA", "AHR"])
 @pytest.mark.parametrize("larger", ["left", "right"])
 def test_the_larger_hippocampus_is_on_its_own_side_in_every_orientation(
@@ -112,6 +113,7 @@ def test_the_larger_hippocampus_is_on_its_own_side_in_every_orientation(
     assert (index > 40) if larger == "left" else (index < -40)
 
 
+@pytest.mark.thorough
 def test_outlines_on_an_oblique_grid_do_not_overlap(pipeline: BrainPipeline) -> None:
     image, angle = phantom(), np.deg2rad(7)
     turn = np.eye(4)
@@ -124,6 +126,7 @@ def test_outlines_on_an_oblique_grid_do_not_overlap(pipeline: BrainPipeline) -> 
     assert times.max() == 1, "viewers draw overlapping segments in layers, and OHIF not all of them"
 
 
+@pytest.mark.thorough
 def test_unpaired_structures_have_no_side_and_no_asymmetry(pipeline: BrainPipeline) -> None:
     findings = pipeline.run(VolumeSeries(phantom(), "MR", T1))
     stem = by_label(findings)["Brain stem"]
@@ -134,6 +137,7 @@ def test_unpaired_structures_have_no_side_and_no_asymmetry(pipeline: BrainPipeli
     assert "Brain tissue without ventricles" in findings.remarks[0]
 
 
+@pytest.mark.thorough
 def test_structures_that_reach_the_edge_are_not_measured(pipeline: BrainPipeline) -> None:
     whole = phantom()
     cut = whole[:, :, : whole.array.shape[2] // 2 + 45]  # the left side ends where the shell still goes on
@@ -155,6 +159,7 @@ def test_images_the_network_does_not_know_are_refused(pipeline: BrainPipeline, m
         pipeline.run(VolumeSeries(phantom(), "MR", T1))
 
 
+@pytest.mark.thorough
 def test_an_unsure_network_asks_for_a_look(pipeline: BrainPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         pipeline, "_label", lambda name, image: (read_levels(name, image)[0], np.full(image.shape, 0.7))

@@ -248,6 +248,7 @@ def test_noise_free_gain_is_estimated_without_the_noise_free_slice():
     assert estimate == pytest.approx(true_gain, abs=0.3)
 
 
+@pytest.mark.thorough
 def test_phantom_tells_a_blur_from_the_identity():
     seen = responses(900, 20, {"before": lambda s: s[1], "blurred": lambda s: ndimage.gaussian_filter(s[1], 1.0)})
     before, blurred = seen["before"], seen["blurred"]

@@ -105,6 +105,7 @@ def options_for(path, **changed):
     return described | changed
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("orientation", ["HPL", "FAR", "LHA"])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_ball_is_found_where_it_lies_in_any_orientation(model_file, orientation, activation):

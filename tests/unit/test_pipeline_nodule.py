@@ -69,6 +69,7 @@ def chest(*, nodule: bool = True, lungs: bool = True) -> Volume:
     return Volume(hu.astype(np.float32), affine, "PATIENT", "1.2.3")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("orientation", ["HPL", "PFR"])
 def test_a_nodule_comes_back_where_it_is_in_the_patient(pipeline: NodulePipeline, orientation: str) -> None:
     findings = pipeline.run(VolumeSeries(chest().to_patient_orientation(orientation)))
@@ -87,6 +88,7 @@ def test_a_nodule_comes_back_where_it_is_in_the_patient(pipeline: NodulePipeline
     assert lesion.probability >= pipeline.options.threshold
 
 
+@pytest.mark.thorough
 def test_malignancy_is_asked_for_and_said_to_be_an_opinion() -> None:
     asked = create(weights=None, device="cpu", options={"malignancy": True}).run(VolumeSeries(chest()))
     judged = {name.meaning: value for name, value in asked.lesions[0].evaluations.items()}
@@ -110,6 +112,7 @@ def test_the_heat_map_is_asked_for_and_is_hot_where_the_nodule_is() -> None:
     assert spread.volume.array.shape == heat.volume.array.shape
 
 
+@pytest.mark.thorough
 def test_the_mirrored_nodule_is_in_the_right_lung(pipeline: NodulePipeline) -> None:
     plain = chest()
     mirrored = plain.with_array(np.ascontiguousarray(plain.array[:, :, ::-1]))
@@ -254,6 +257,7 @@ def test_insertion_never_darkens_what_is_denser() -> None:
     assert slices.min() >= 199
 
 
+@pytest.mark.thorough
 def test_a_cube_has_its_nodules_where_the_labels_say() -> None:
     ground = background(chest(nodule=False))
     rng = np.random.default_rng(3)

@@ -65,6 +65,7 @@ def centroid_lps(mask: Volume) -> np.ndarray:
     return mask.map_indices_to_reference(np.argwhere(mask.array > 0).astype(float)).mean(axis=0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("orientation", ["HPL", "FAR", "LPH", "PHR"])
 def test_a_lesion_comes_back_where_it_is_in_the_patient(pipeline: TumorPipeline, orientation: str) -> None:
     turned = head().to_patient_orientation(orientation)
@@ -81,11 +82,13 @@ def test_a_lesion_comes_back_where_it_is_in_the_patient(pipeline: TumorPipeline,
     assert lesion.probability > 0.5
 
 
+@pytest.mark.thorough
 def test_a_head_without_lesion_gives_no_findings(pipeline: TumorPipeline) -> None:
     findings = pipeline.run(VolumeSeries(head(lesion=False), "MR", FLAIR))
     assert findings.all_segments == ()
 
 
+@pytest.mark.thorough
 def test_thin_slices_give_the_mask_on_their_own_grid(pipeline: TumorPipeline) -> None:
     thick = head()
     thin = Volume(np.repeat(thick.array, 5, axis=0), thick.affine @ np.diag([0.2, 1, 1, 1]), "PATIENT", "1.2.3")
@@ -124,6 +127,7 @@ def test_flair_is_told_from_other_contrasts_by_its_headers(attributes: dict[str,
     assert doubt is None if reason is None else reason in (doubt or "")
 
 
+@pytest.mark.thorough
 def test_another_contrast_is_refused_unless_the_site_wants_it(pipeline: TumorPipeline) -> None:
     series = VolumeSeries(head(), "MR", {"EchoTime": 8.9})
     with pytest.raises(Unsuitable, match="not T2-weighted FLAIR"):

@@ -107,6 +107,7 @@ def test_an_association_that_stays_open_is_waited_for_until_the_study_is_quiet(t
     assert "although an association of CT1" in describe(explain(scene.node.engine, scene.study))
 
 
+@pytest.mark.thorough
 def test_an_association_that_sends_another_study_holds_nothing_up(tmp_path: Path):
     scene = Scene(tmp_path, CHEST)
     scene.receive()

@@ -28,6 +28,8 @@ from node.reasons import reason_text
 from node.routing.prerequisites import with_prerequisites
 from node.routing.rules import Route
 
+pytestmark = pytest.mark.thorough
+
 
 def config(folder: Path, notes: Path) -> Config:
     """Pipelines ``A``, and ``count A`` after each."""

@@ -70,6 +70,7 @@ def test_a_step_that_comes_without_a_uid_gets_one(node: Node) -> None:
     assert is_uid(node.rows(procedure_step)[0].sop_instance_uid)
 
 
+@pytest.mark.thorough
 def test_an_answered_step_outlives_the_death_of_the_receiver(
     receiver_process: Callable[..., ReceiverProcess],
 ) -> None:

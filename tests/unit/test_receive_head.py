@@ -100,6 +100,7 @@ def test_a_deflated_data_set_that_is_damaged_or_cut_is_refused() -> None:
         read_identity(BytesIO(b"\xff" * 100), DeflatedExplicitVRLittleEndian)
 
 
+@pytest.mark.thorough
 def test_a_deflate_bomb_is_refused_without_filling_memory() -> None:
     import tracemalloc
 

@@ -71,6 +71,7 @@ def test_an_address_that_asks_for_associations_too_often_is_refused_until_a_minu
         associate(node, CT).release()
 
 
+@pytest.mark.thorough
 def test_receivers_of_one_port_count_an_address_together_and_others_apart(tmp_path: Path) -> None:
     ours = RateLimit(AssociationSlots(os.open(tmp_path / "seats", os.O_RDWR | os.O_CREAT)), 3)
     assert [ours.allows("10.0.0.1"), ours.allows("10.0.0.1"), ours.allows("10.0.0.2")] == [True] * 3

@@ -319,6 +319,7 @@ def test_a_fault_of_the_node_at_the_command_is_answered_after_the_data_set(
 # --- memory -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_instance(receiver_process: Callable[..., ReceiverProcess]) -> None:
     size, part = 300 << 20, 100_000
     process = receiver_process()

@@ -228,6 +228,7 @@ def store_as(node: Node, images: Sequence[Dataset], calling: str) -> None:
     closed(node)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("after", [raw_peer.abort(0, 0), b""], ids=["A-ABORT", "connection closed"])
 def test_a_sender_that_breaks_off_between_two_messages_is_waited_for_and_named(node: Node, after: bytes) -> None:
     images = ct_series(4, 16)

@@ -79,6 +79,7 @@ def everything(source: SourceSeries) -> tuple[EncodedObject, ...]:
     return objects
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")  # pydicom warns about what the source wrote; that is the point
 @pytest.mark.parametrize("which", NAMES)
 def test_names_leave_byte_for_byte_as_they_came(tmp_path, which):

@@ -114,6 +114,7 @@ def test_every_finding_on_the_slice_is_outlined_in_its_colour(tmp_path: Path):
     assert len({i.SeriesInstanceUID for i in images}) == 1
 
 
+@pytest.mark.thorough
 def test_of_many_lesions_the_largest_are_drawn(tmp_path: Path):
     source = source_of(tmp_path, ct_series(4, 64))
     grid = source.volume()

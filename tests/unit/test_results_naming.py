@@ -50,6 +50,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> SourceSeries:
     return source_of(tmp_path_factory.mktemp("images"), ct_series(5, 32))
 
 
+@pytest.mark.thorough
 def test_the_outcome_comes_first_and_then_what_it_is(source: SourceSeries):
     objects = encode(with_everything(source), source, EVERY)
     said = {made.kind: str(made.dataset.SeriesDescription) for made in objects}
@@ -92,6 +93,7 @@ def test_no_description_is_longer_than_dicom_allows(source: SourceSeries, name: 
     assert said.endswith(" key images, 5 images")
 
 
+@pytest.mark.thorough
 def test_a_second_version_says_so_in_every_object(tmp_path: Path, source: SourceSeries):
     first = encode(with_everything(source), source, EVERY)
     assert not any(" v1" in made.description or "eplaces" in str(made.dataset) for made in first)

@@ -34,6 +34,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.thorough
 def test_files_are_routed_with_their_trace_and_the_best_of_a_study_is_chosen(tmp_path: Path, config: Path):
     study = str(generate_uid())
     for thickness in ("5", "1"):
@@ -58,6 +59,7 @@ def test_files_are_routed_with_their_trace_and_the_best_of_a_study_is_chosen(tmp
     assert "1 file is not DICOM" in told
 
 
+@pytest.mark.thorough
 def test_a_sender_can_be_supposed(tmp_path: Path, config: Path):
     config.write_text(CHEST.replace("prefer =", 'senders = ["CT1"]\n# prefer ='))
     (path, *_) = write(ct_series(n=2, size=16), tmp_path / "files")
@@ -67,6 +69,7 @@ def test_a_sender_can_be_supposed(tmp_path: Path, config: Path):
     assert answer["outcome"] == "ignored"
 
 
+@pytest.mark.thorough
 def test_a_missing_companion_is_named(tmp_path: Path, config: Path):
     config.write_text(BRAIN)
     images = ct_series(n=2, size=16)
@@ -77,6 +80,7 @@ def test_a_missing_companion_is_named(tmp_path: Path, config: Path):
     assert answer["trace"][0]["note"] == "'t1c' did not come within 600 s"
 
 
+@pytest.mark.thorough
 def test_replay_names_the_series_that_a_new_file_would_route_differently_and_runs_nothing(tmp_path: Path):
     storage = f'\n[storage]\nfolder = "{tmp_path / "node"}"\n'
     old, same, new = (tmp_path / name for name in ("old.toml", "same.toml", "new.toml"))
@@ -116,6 +120,7 @@ def reroute(*arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_series_that_were_ignored_are_routed_by_corrected_rules_and_no_others(tmp_path: Path):
     storage = f'\n[storage]\nfolder = "{tmp_path / "node"}"\n'
     corrected = tmp_path / "corrected.toml"

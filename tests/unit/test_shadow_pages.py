@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import sqlalchemy as sa
 from dashboards import Dashboard, token
 from stop_rule_runs import TOO_MANY_REJECTED
@@ -14,6 +15,7 @@ from node.ledger.shadow import pipelines_in_shadow, stop_sending
 from node.ledger.tables import job, job_fact, notice
 
 
+@pytest.mark.thorough
 def test_an_operator_sees_why_results_are_not_sent_and_resumes_with_a_reason(dashboard: Dashboard):
     with begin_immediate(dashboard.engine) as connection:
         stop_sending(connection, "nodule", TOO_MANY_REJECTED)

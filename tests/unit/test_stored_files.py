@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2] / "node"
 OWN = {
     "fleet/copy_repair.py",
@@ -19,6 +21,7 @@ OWN = {
 """What looks at this machine's own folder and says so; ``study_labels`` names the place of a file that is absent."""
 
 
+@pytest.mark.thorough
 def test_rooms_ask_the_spool_for_readable_files_and_not_for_their_places():
     users = {
         str(path.relative_to(ROOT))

@@ -123,6 +123,7 @@ def test_a_caption_is_in_the_language_of_the_key_image_and_headers_stay_english(
     assert not np.array_equal(pictures["en"], pictures["de"])
 
 
+@pytest.mark.thorough
 def test_another_address_makes_other_instances_and_the_same_one_the_same_bytes(source: SourceSeries):
     links = ("", link_of(source), link_of(source, "https://other.example.org"))
     made = [objects_of(source, link) for link in links]

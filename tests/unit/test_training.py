@@ -82,6 +82,7 @@ def test_the_learning_rate_rises_then_falls_to_zero():
     assert rates[-1] == pytest.approx(0)
 
 
+@pytest.mark.thorough
 def test_tumour_training_goes_on_from_its_checkpoint(tmp_path: Path):
     samples = iter(Sampler(patients(), batch=2, with_tumour=0.5, seed=5))
     trainer = Trainer(tmp_path, seed=1, device="cpu")

@@ -149,6 +149,7 @@ def directory(path: Path, instances: Sequence[str]) -> Path:
     return path
 
 
+@pytest.mark.thorough
 def test_a_directory_names_its_instances(tmp_path: Path):
     path = directory(tmp_path / "DICOMDIR", ["1.2.3", "1.2.4"])
     with opened_medium(path, tmp_path) as files:

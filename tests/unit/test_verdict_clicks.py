@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import httpx
+import pytest
 import sqlalchemy as sa
 from dashboards import Dashboard, token
 
@@ -36,6 +37,7 @@ def given(dashboard: Dashboard) -> dict[str, str]:
     return {lesion: one.verdict for lesion, one in found.items()}
 
 
+@pytest.mark.thorough
 def test_a_reader_judges_each_lesion_and_what_was_missed(dashboard: Dashboard):
     browser = dashboard.browser("rita")
     first, second = lesions(dashboard, browser)
@@ -63,6 +65,7 @@ def test_a_reader_judges_each_lesion_and_what_was_missed(dashboard: Dashboard):
     assert "rita" not in str(rows)
 
 
+@pytest.mark.thorough
 def test_the_last_click_counts_and_is_withdrawn_by_its_reader_only(dashboard: Dashboard):
     browser = dashboard.browser("rita")
     first, _ = lesions(dashboard, browser)

@@ -160,6 +160,7 @@ def test_the_verb_prints_text_json_and_csv(engine: sa.Engine, tmp_path: Path):
     assert as_csv([]).startswith("pipeline,version,scanner,month,")
 
 
+@pytest.mark.thorough
 def test_ten_thousand_verdicts_are_counted_in_a_second(engine: sa.Engine):
     at = now(engine)
     names = numbered(0, 50_000)

@@ -111,6 +111,7 @@ def test_a_report_that_only_refers_to_ours_says_nothing_of_what_it_leaves_out(si
     assert verdicts_of(site.collect(report)) == {"Nodule 1": "edited", "1.2.3.4": "added"}
 
 
+@pytest.mark.thorough
 def test_a_report_beside_a_segmentation_takes_nothing_from_it_and_adds_no_lesion_twice(site: Site):
     masks = {**site.masks, "New": cube(site.masks["Nodule 1"].shape, (0, 24, 24), (3, 28, 29))}
     masks["Nodule 1"] = masks["Nodule 1"].copy()

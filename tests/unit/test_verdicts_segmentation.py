@@ -98,6 +98,7 @@ def test_frames_that_name_no_image_are_placed_by_their_position(site: Site):
     assert {row.verdict for row in site.collect(dataset).values()} == {"edited", "rejected", "added"}
 
 
+@pytest.mark.thorough
 def test_an_object_counts_once_and_a_later_one_takes_its_place(site: Site):
     dataset = edited(site)
     first = site.collect(dataset)

@@ -51,6 +51,7 @@ def test_contours_with_holes_and_several_parts_enclose_exactly_their_voxels(kind
     assert np.array_equal(array_of(read.masks[1], mask.shape), mask)
 
 
+@pytest.mark.thorough
 def test_random_shapes_are_read_as_they_were_outlined(tmp_path: Path):
     source = source_of(tmp_path, ct_series(4, 24))
     drawn = np.random.default_rng(22)
@@ -84,6 +85,7 @@ def parts_of(site: Site) -> dict[str, np.ndarray]:
     return {"kept": changed, "missed": new}
 
 
+@pytest.mark.thorough
 def test_a_structure_set_on_our_series_gives_verdicts(site: Site):
     masks = parts_of(site)
     dataset = workstation_rtstruct(site.source, {name: outlines(mask) for name, mask in masks.items()})

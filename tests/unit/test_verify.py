@@ -148,6 +148,7 @@ def test_what_retention_forgets_meanwhile_is_no_fault(full: Node) -> None:
     assert (found.files, found.recorded, found.faults) == (2, 6, 0)
 
 
+@pytest.mark.thorough
 def test_a_deleted_ledger_is_rebuilt_from_the_files_when_a_receiver_starts(
     receiver_process: Callable[..., ReceiverProcess],
 ) -> None:

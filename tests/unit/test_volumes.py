@@ -214,6 +214,7 @@ def test_the_adc_of_the_page_becomes_a_parametric_map_on_the_images_of_the_first
     assert referenced <= first
 
 
+@pytest.mark.thorough
 def test_a_trial_of_the_page_writes_what_a_node_would_send(tmp_path, page):
     write(diffusion_series(), tmp_path / "in" / "dwi")
     write(mr_series(4, 32), tmp_path / "in" / "flair")

@@ -61,6 +61,7 @@ def test_the_role_view_sees_no_button_and_may_change_nothing(standing: Dashboard
         assert browser.post(path, data={"csrf": token(browser)}).status_code == 403, path
 
 
+@pytest.mark.thorough
 def test_a_session_ends_with_logout_with_a_new_password_and_with_the_user(dashboard: Dashboard):
     path = dashboard.users
     one, two, three = (dashboard.browser("otto") for _ in range(3))

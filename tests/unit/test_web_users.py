@@ -80,6 +80,7 @@ def test_a_last_day_that_is_no_day_lets_nobody_in_and_names_the_line(tmp_path: P
         read_users(path)
 
 
+@pytest.mark.thorough
 def test_a_user_who_expires_is_out_at_once_and_cannot_log_in(dashboard: Dashboard):
     browser, operator = dashboard.browser("vera"), dashboard.browser("otto")
     assert browser.get("/").status_code == 200
@@ -95,6 +96,7 @@ def test_a_user_who_expires_is_out_at_once_and_cannot_log_in(dashboard: Dashboar
     assert "expired</span>" in operator.get("/users").text
 
 
+@pytest.mark.thorough
 def test_an_administrator_adds_expires_and_removes_users_who_log_in_with_the_password_shown_once(dashboard: Dashboard):
     users = users_path(dashboard.config.web, dashboard.config.storage.folder)
     write_user(users, make_user("ada", "admin", PASSWORD))
@@ -126,6 +128,7 @@ def test_an_administrator_adds_expires_and_removes_users_who_log_in_with_the_pas
     ]  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_nobody_but_an_administrator_changes_users_and_nobody_the_own_one(dashboard: Dashboard):
     users = users_path(dashboard.config.web, dashboard.config.storage.folder)
     write_user(users, make_user("ada", "admin", PASSWORD))
