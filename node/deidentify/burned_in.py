@@ -16,28 +16,45 @@ _CLASSES = (
     "1.2.840.10008.5.1.4.1.1.77",  # visible light
     "1.2.840.10008.5.1.4.1.1.104",  # encapsulated documents
 )
+_FACES = ("1.2.840.10008.5.1.4.1.1.77",)
+"""Photographs: blanked text leaves the face."""
 _CAPTURED = {"SCREEN SAVE", "SCREENSAVE", "SCREENSHOT", "SCREEN", "CAPTURE", "PASTED", "DOSE_INFO", "REPORT", "OVERLAY"}
 """In Image Type (0008,0008), value 3 and later."""
 _CLEAN = {"CT", "MR", "PT", "NM"}
 """Modalities whose original images have no text unless they say so."""
 
 
-def objection(dataset: Dataset, *, is_result: bool, clean_pixel_data: bool) -> str | None:
+def objection(dataset: Dataset, *, is_result: bool, clean_pixel_data: bool, is_masked: bool = False) -> str | None:
     """Return why an object must not be sent; ``None``: nothing speaks against it.
 
     ``is_result``: made by this node, which writes no text into pixels of the kinds that a destination may get.
-    ``clean_pixel_data``: the destination is promised that no pixels have text.
+    ``clean_pixel_data``: the destination is promised that no pixels have text. ``is_masked``: where this device writes
+    text, its images are blanked.
     """
     stated = str(dataset.get("BurnedInAnnotation", "")).strip().upper()
-    if stated not in ("", "NO"):
+    if stated not in ("", "NO") and not is_masked:
         return f"BurnedInAnnotation is {stated[:16]}"
     if is_result:
         return None
-    sop_class = str(dataset.get("SOPClassUID", ""))
+    name = UID(str(dataset.get("SOPClassUID", ""))).name
     if "PixelData" not in dataset:
-        return f"{UID(sop_class).name} is no image, and its content cannot be cleaned"
-    if any(sop_class == root or sop_class.startswith(f"{root}.") for root in _CLASSES):
-        return f"{UID(sop_class).name} may show text or a face"
+        return f"{name} is no image, and its content cannot be cleaned"
+    if _has_overlay_in_pixels(dataset):
+        return "an overlay is stored in the bits of the pixel data"
+    if is_masked:
+        return f"{name} may show a face" if _is_of(dataset, _FACES) else None
+    if _is_of(dataset, _CLASSES):
+        return f"{name} may show text or a face"
+    return _may_show_text(dataset, must_say_no=clean_pixel_data and not stated)
+
+
+def _is_of(dataset: Dataset, classes: Sequence[str]) -> bool:
+    sop_class = str(dataset.get("SOPClassUID", ""))
+    return any(sop_class == root or sop_class.startswith(f"{root}.") for root in classes)
+
+
+def _may_show_text(dataset: Dataset, *, must_say_no: bool) -> str | None:
+    """``must_say_no``: an image that does not say NO to burned-in text is only clean where its modality has none."""
     modality = str(dataset.get("Modality", "")).strip().upper()
     if not modality or modality in _MODALITIES:
         return f"images of modality {modality[:16] or 'unknown'} may show text or a face"
@@ -45,7 +62,7 @@ def objection(dataset: Dataset, *, is_result: bool, clean_pixel_data: bool) -> s
         return f"ConversionType is {conversion[:16]}: the image was captured from a screen or film"
     if why := _looks_captured(dataset):
         return why
-    if clean_pixel_data and not stated and modality not in _CLEAN:
+    if must_say_no and modality not in _CLEAN:
         return f"BurnedInAnnotation does not say NO, as images of modality {modality} must with clean pixel data"
     return None
 
@@ -55,8 +72,6 @@ def _looks_captured(dataset: Dataset) -> str | None:
         return f"ImageType has {shown[0]}: the image looks like a screen capture"
     if int(dataset.get("SamplesPerPixel") or 1) > 1:
         return "an image in colour looks like a screen capture"
-    if _has_overlay_in_pixels(dataset):
-        return "an overlay is stored in the bits of the pixel data"
     return None
 
 

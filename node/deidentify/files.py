@@ -11,12 +11,14 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from node.deidentify.burned_in import objection
 from node.deidentify.deidentifier import Deidentifier
 from node.deidentify.identifiers import Identifiers, identifiers_of, traces
+from node.deidentify.pixel_masks import blank, mask_of
 from node.deidentify.profile import BASIC
 from node.deidentify.profile_of_destination import Identity, Profile
 from node.deidentify.pseudonyms import Pseudonyms
 from node.errors import GateError, InputError, NodeError
-from node.studies.pydicom_errors import NOT_DICOM
+from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE
 
+_CLEAN_PIXELS = "clean pixel data"
 _MOST_TRACES = 5
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
@@ -33,15 +35,19 @@ def deidentify_file(path: Path, profile: Profile, to: Path, *, is_result: bool) 
             return _written(dataset, profile, to, is_result=is_result)
     except NodeError:
         raise
-    except NOT_DICOM as error:
+    except (*NOT_DICOM, *UNDECODABLE) as error:
         raise InputError(f"the object cannot be de-identified ({type(error).__name__})") from None
 
 
 def _written(dataset: FileDataset, profile: Profile, to: Path, *, is_result: bool) -> Identity:
     options = frozenset(profile.options)
-    clean = "clean pixel data" in options
-    if why := objection(dataset, is_result=is_result, clean_pixel_data=clean):
+    mask = None if is_result else mask_of(dataset, profile.masks)
+    clean = _CLEAN_PIXELS in options
+    if why := objection(dataset, is_result=is_result, clean_pixel_data=clean, is_masked=mask is not None):
         raise GateError(f"not sent to a destination with de-identification: {why}")
+    if mask is not None:
+        blank(dataset, mask)
+        options |= {_CLEAN_PIXELS}
     identifiers = identifiers_of(dataset, options, is_result=is_result)
     pixels = [dataset.get(keyword) for keyword in _PIXELS]
     pseudonyms = Pseudonyms(profile.key, profile.destination)

@@ -16,6 +16,17 @@ class Identity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PixelMask:
+    """Areas with burned-in text in the images of one device; see ``node.config.deidentify.DeviceMask``."""
+
+    manufacturer: str
+    model: str
+    rows: int
+    columns: int
+    areas: tuple[tuple[int, int, int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """How a destination gets its objects."""
 
@@ -23,3 +34,5 @@ class Profile:
     """Of the node."""
     destination: str
     options: tuple[str, ...]
+    masks: tuple[PixelMask, ...] = ()
+    """Of all devices that have some."""

@@ -16,7 +16,7 @@ from node.config import Config, Destination
 from node.confined import Bounds, shared_process
 from node.deidentify.calls import deidentify_file
 from node.deidentify.key import deidentify_key
-from node.deidentify.profile_of_destination import Profile
+from node.deidentify.profile_of_destination import PixelMask, Profile
 from node.deidentify.pseudonyms import Pseudonyms
 from node.deliver.object_result import Answer, Store
 from node.errors import EncodeError, GateError, InputError
@@ -33,7 +33,10 @@ def profile_of(config: Config, engine: Engine, name: str, destination: Destinati
     if not destination.deidentify:
         return None
     return Profile(
-        key=deidentify_key(config, engine), destination=name, options=tuple(sorted(destination.deidentify_options))
+        key=deidentify_key(config, engine),
+        destination=name,
+        options=tuple(sorted(destination.deidentify_options)),
+        masks=tuple(PixelMask(**one.model_dump()) for one in config.deidentify.masks),
     )
 
 

@@ -17,6 +17,7 @@ from dicom_files import ct_series, secondary_capture, write
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 
+from node.config.deidentify import Deidentify
 from node.deidentify.calls import deidentify_file
 from node.deidentify.profile_of_destination import Profile
 from node.deliver.reconcile import reconcile
@@ -125,6 +126,21 @@ def test_what_may_have_text_in_its_pixels_is_withheld_and_stays_visible(
     assert status is None
     assert "may show text or a face" in comment
     assert "Kowalska" not in comment
+
+
+def test_text_of_a_known_device_is_blanked_on_the_way(study: Study, tmp_path: Path, pacs: real_peers.Orthanc) -> None:
+    screen = secondary_capture(study=str(study.images[0].StudyInstanceUID))
+    screen.Manufacturer, screen.ManufacturerModelName = "Maker", "Screen 3"
+    job = jobs.FinishedJob(tmp_path, [screen], {"research": jobs.destination(pacs, deidentify="basic")})
+    size = {"rows": screen.Rows, "columns": screen.Columns}
+    mask = {"manufacturer": "maker", "model": "screen*", **size, "areas": ((0, 0, screen.Columns, 2),)}
+    job.config = job.config.model_copy(update={"deidentify": Deidentify.model_validate({"masks": (mask,)})})
+    before = set(pacs.instances())
+    job.deliver("research")
+    (uid,) = set(pacs.instances()) - before
+    received = pacs.download(uid)
+    assert (received.BurnedInAnnotation, received.pixel_array[:2].any()) == ("NO", False)
+    assert received.pixel_array[2:].any()
 
 
 def test_a_peer_without_the_transfer_syntax_gets_the_deidentified_object_converted(

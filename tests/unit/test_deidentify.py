@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import identified
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from dicom_files import ct_series, secondary_capture, write
 from ledgers import open_copy
+from projections import cine
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 
 from node.__main__ import main
 from node.config import Config, parse
@@ -22,7 +24,7 @@ from node.deidentify.descriptions import cleaned
 from node.deidentify.identifiers import identifiers_of, traces
 from node.deidentify.key import deidentify_key, key_file
 from node.deidentify.profile import action, table
-from node.deidentify.profile_of_destination import Profile
+from node.deidentify.profile_of_destination import PixelMask, Profile
 from node.deidentify.pseudonyms import Pseudonyms, shifted
 from node.errors import ConfigError, GateError
 
@@ -260,3 +262,99 @@ def test_an_operator_looks_up_a_pseudonym_and_changes_the_key(tmp_path: Path) ->
     assert "deidentify-key.until-" in run("rotate", "--reason", "a copy was lost", "--yes")
     assert run("of", "r", "KOWALSKA-77123") != before
     assert len([*tmp_path.glob("deidentify-key*")]) == 2
+
+
+def _ultrasound(pixels: np.ndarray, photometric: str, *, planar: int = 0) -> FileDataset:
+    """A cine loop of a device that writes the name of the patient into its first rows."""
+    dataset = identified.identify([cine(frames=pixels.shape[0])])[0]
+    dataset.Manufacturer, dataset.ManufacturerModelName = "GE Healthcare", "LOGIQ E9"
+    dataset.BurnedInAnnotation = "YES"
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = pixels.shape[:3]
+    dataset.PhotometricInterpretation = photometric
+    dataset.SamplesPerPixel = pixels.shape[3]
+    dataset.PlanarConfiguration = planar
+    dataset.BitsAllocated = 8 * pixels.itemsize
+    dataset.BitsStored, dataset.HighBit = dataset.BitsAllocated, dataset.BitsAllocated - 1
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+    dataset.PixelData = (pixels.transpose(0, 3, 1, 2) if planar else pixels).tobytes()
+    dataset["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
+    return dataset
+
+
+MASK = PixelMask(manufacturer="ge*", model="LOGIQ E?", rows=8, columns=10, areas=((0, 0, 10, 2), (7, 5, 3, 3)))
+
+
+def masked(dataset: FileDataset, folder: Path, *masks: PixelMask) -> FileDataset:
+    (path,) = write([dataset], folder / "source")
+    profile = Profile(key=KEY, destination="research", options=(), masks=masks)
+    deidentify_file(path, profile, folder / "out.dcm", is_result=False)
+    return dcmread(folder / "out.dcm")
+
+
+@pytest.mark.parametrize(
+    ("photometric", "dtype", "planar", "black"),
+    [
+        ("RGB", np.uint8, 0, [0, 0, 0]),
+        ("RGB", np.uint8, 1, [0, 0, 0]),
+        ("YBR_FULL", np.uint8, 0, [0, 128, 128]),
+        ("MONOCHROME2", np.uint8, 0, [0]),
+        ("MONOCHROME2", np.int16, 0, [-32768]),
+        ("MONOCHROME1", np.uint16, 0, [65535]),
+    ],
+)
+def test_burned_in_text_of_a_known_device_is_blanked_and_nothing_else(
+    photometric: str, dtype: type, planar: int, black: list[int], tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(3).integers(1, 100, (3, 8, 10, len(black))).astype(dtype)
+    out = masked(_ultrasound(pixels, photometric, planar=planar), tmp_path, MASK)
+    shape = (3, len(black), 8, 10) if planar else pixels.shape
+    kept = np.frombuffer(out.PixelData, dtype).reshape(shape)
+    kept = kept.transpose(0, 2, 3, 1) if planar else kept
+    hidden = np.zeros((8, 10), bool)
+    hidden[:2], hidden[5:8, 7:10] = True, True
+    np.testing.assert_array_equal(kept[:, ~hidden], pixels[:, ~hidden])
+    assert (kept[:, hidden] == np.array(black, dtype)).all()
+    assert out.BurnedInAnnotation == "NO"
+    assert "113101" in {code.CodeValue for code in out.DeidentificationMethodCodeSequence}
+    assert identified.remains((tmp_path / "out.dcm").read_bytes()) == []
+
+
+def test_compressed_images_are_decoded_to_be_blanked(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(1, 100, (3, 8, 10, 3)).astype(np.uint8)
+    dataset = _ultrasound(pixels, "RGB")
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    out = masked(dataset, tmp_path, MASK)
+    assert out.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert out.PhotometricInterpretation == "RGB"
+    shown = out.pixel_array
+    assert not shown[:, :2].any()
+    np.testing.assert_array_equal(shown[:, 2:5], pixels[:, 2:5])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_says(ManufacturerModelName="LOGIQ P9"), "BurnedInAnnotation is YES"),
+        (_says(Rows=10, Columns=8), "BurnedInAnnotation is YES"),
+        (_says(PhotometricInterpretation="PALETTE COLOR"), "text in PALETTE COLOR pixels of 8 bits cannot be blanked"),
+        (_says(SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.4"), "may show a face"),
+    ],
+)
+def test_an_image_without_a_mask_or_that_a_mask_cannot_clean_is_refused(
+    change: Callable[[FileDataset], None], words: str, tmp_path: Path
+) -> None:
+    dataset = _ultrasound(np.ones((3, 8, 10, 1), np.uint8), "MONOCHROME2")
+    change(dataset)
+    with pytest.raises(GateError, match=words):
+        masked(dataset, tmp_path, MASK)
+    assert not (tmp_path / "out.dcm").exists()
+
+
+def test_a_mask_outside_of_its_images_is_refused_by_name() -> None:
+    entry = 'manufacturer = "GE*"\nmodel = "*"\nrows = 8\ncolumns = 10\nareas = [[0, 7, 10, 2]]\n'
+    with pytest.raises(
+        ConfigError, match=r"deidentify.masks.*area \[0, 7, 10, 2\] is not within 10 columns and 8 rows"
+    ):
+        parse(f"[[deidentify.masks]]\n{entry}")
+    mask = parse(f"[[deidentify.masks]]\n{entry.replace('10, 2', '10, 1')}").deidentify.masks[0]
+    assert mask.areas == ((0, 7, 10, 1),)
