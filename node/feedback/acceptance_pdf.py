@@ -68,6 +68,7 @@ def acceptance_pdf(report: AcceptanceReport, cases: Sequence[AcceptanceCase], *,
         *_failed(report, cases),
         Spacer(0, 10),
         _signatures(),
+        Spacer(0, 4),
         pdf_text(f"ainode {__version__}. Data SHA-256 {report.data}.", 7, colors.grey),
     ]
     return pdf_file(story, title=f"Acceptance test: {report.pipeline}", margin=_MARGIN)
