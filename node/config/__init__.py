@@ -9,7 +9,7 @@ from node.config.loader import load, parse, read
 from node.config.network import Ae, AeTls, Caller
 from node.config.notify import Notify
 from node.config.orders import Orders
-from node.config.outside import CONTAINER, ContainerImage, ServedModel, outside_factory
+from node.config.outside import CONTAINER, ContainerImage, Outsider, ReturnedResults, ServedModel, outside_factory
 from node.config.pipelines import PipelineTable, StopRule
 from node.config.routing import (
     FORWARD,
@@ -46,9 +46,11 @@ __all__ = [
     "Notify",
     "ObjectKind",
     "Orders",
+    "Outsider",
     "PipelineTable",
     "PriorTable",
     "Retention",
+    "ReturnedResults",
     "Rule",
     "Selection",
     "SeriesTable",

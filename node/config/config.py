@@ -21,6 +21,7 @@ from node.config.jobs import JobsTable
 from node.config.network import Ae
 from node.config.notify import Notify
 from node.config.orders import Orders
+from node.config.outside import RETURNED, ReturnedResults, outside_factory
 from node.config.pipelines import PipelineTable
 from node.config.records import Records
 from node.config.routing import Rule
@@ -185,6 +186,44 @@ class Config(Table):
                     circle = " after ".join(map(repr, chain[chain.index(after) :]))
                     raise ValueError(f"pipelines.{chain[-2]}.after makes a circle ({circle}); remove one of them")
         return self
+
+    @model_validator(mode="after")
+    def _returned_results_resolve(self) -> Config:
+        for name, source in self.returned.items():
+            table = self.destinations.get(source)
+            if table is None:
+                raise ValueError(
+                    f"pipelines.{name}.factory names destination {source!r}, which is not defined"
+                    f"{suggest(source, self.destinations)}; add [destinations.{source}]"
+                )
+            if not table.deidentify:
+                raise ValueError(
+                    f'pipelines.{name}.factory names {source!r}, which needs deidentify = "basic": its results are '
+                    "recognised by the pseudonyms under which the images left"
+                )
+            for rule in self.rules:
+                if name in rule.pipelines + rule.shadow:
+                    raise ValueError(
+                        f"rule {rule.name!r} names pipeline {name!r}, which runs when results come back; remove it, "
+                        f"and name {source!r} in send"
+                    )
+        sources = list(self.returned.values())
+        for name, table in self.destinations.items():
+            for to in table.results_to:
+                if to not in self.destinations or to == name:
+                    raise ValueError(f"destinations.{name}.results_to names {to!r}; name another defined destination")
+            if sources.count(name) > 1 or (table.results_to and name not in sources):
+                raise ValueError(
+                    f"destinations.{name}: {sources.count(name)} pipelines read what comes back from it; "
+                    f'give one of them factory = "{RETURNED}{name}"'
+                )
+        return self
+
+    @cached_property
+    def returned(self) -> dict[str, str]:
+        """Pipelines that read what comes back from a destination, with its name."""
+        sources = {name: outside_factory(table.factory) for name, table in self.pipelines.items()}
+        return {name: of.destination for name, of in sources.items() if isinstance(of, ReturnedResults)}
 
     @model_validator(mode="after")
     def _prerequisites_are_sent_with_dependents(self) -> Config:

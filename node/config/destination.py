@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from node.config.network import Ae, AeTls
-from node.config.table import AeTitle, KeepDays, Table
+from node.config.table import AeTitle, KeepDays, Name, Table
 from node.outcome import Outcome
 from node.translation import gettext
 
@@ -126,6 +126,8 @@ class Destination(Table):
     """De-identify everything that is sent there: ``basic`` is the Basic Profile of PS3.15 annex E."""
     deidentify_options: tuple[DeidentifyOption, ...] = ()
     """Options of the profile."""
+    results_to: tuple[Name, ...] = ()
+    """Destinations of the results that come back from it, under the identity of the patient (``returned:``)."""
     withdraw_replaced: Literal["auto"] | bool = "auto"
     """Send a rejection note (IHE IOCM) for results that a newer one replaces; ``auto``: unless the destination refuses
     them or is a ``folder``."""
@@ -192,6 +194,8 @@ class Destination(Table):
         if not self.deidentify:
             if self.deidentify_options:
                 raise ValueError('deidentify_options need deidentify = "basic"; add it, or remove them')
+            if self.results_to:
+                raise ValueError('results_to is for results under pseudonyms, and needs deidentify = "basic"')
             return self
         if self.takes_reports_only:
             kind = "HL7 messages" if self.hl7 else "FHIR resources"

@@ -1,4 +1,4 @@
-"""Factories that name no Python module but a container image or a model on an inference server."""
+"""Factories that name no Python module: a container image, a model on a server, or results that come back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from node.addresses import is_loopback
 
-CONTAINER, REMOTE = "container:", "remote:"
+CONTAINER, REMOTE, RETURNED = "container:", "remote:", "returned:"
 _IMAGE = re.compile(r"(?P<repository>[a-z0-9][A-Za-z0-9._/:-]*)@(?P<digest>sha256:[0-9a-f]{64})")
 _MODEL_PATH = re.compile(r"/v2/models/[A-Za-z0-9._-]+(/versions/[A-Za-z0-9._-]+)?")
 _WORD = re.compile(r"\w+")
@@ -55,12 +55,24 @@ class ServedModel:
         return self.url.startswith(("https:", "grpcs:"))
 
 
-def outside_factory(factory: str) -> ContainerImage | ServedModel | None:
+@dataclass(frozen=True, kw_only=True)
+class ReturnedResults:
+    """``returned:DESTINATION``: what comes back from a destination that gets images under pseudonyms."""
+
+    destination: str
+
+
+Outsider = ContainerImage | ServedModel | ReturnedResults
+
+
+def outside_factory(factory: str) -> Outsider | None:
     """What ``factory`` names outside of this process; ``None`` for ``module:factory`` and the empty one.
 
     Raises ``ValueError`` with the remedy for an image without a digest and an address that is none.
     """
     kind, _, rest = factory.partition(":")
+    if f"{kind}:" == RETURNED:
+        return ReturnedResults(destination=rest)
     if f"{kind}:" not in (CONTAINER, REMOTE) or _WORD.fullmatch(rest):
         return None
     return _image(rest) if f"{kind}:" == CONTAINER else _served(rest)

@@ -114,11 +114,16 @@ def _is_address(sender: str) -> bool:
 
 def _unused(config: Config) -> Iterator[Check]:
     for kind, defined, used in (
-        ("pipelines", config.pipelines, {n for r in config.rules for n in (*r.pipelines, *r.shadow)}),
+        (
+            "pipelines",
+            config.pipelines,
+            {*config.returned, *(n for r in config.rules for n in (*r.pipelines, *r.shadow))},
+        ),
         (
             "destinations",
             config.destinations,
-            {n for r in config.rules for n in (*r.destinations, *r.send, *((r.prior.source,) if r.prior else ()))},
+            {n for r in config.rules for n in (*r.destinations, *r.send, *((r.prior.source,) if r.prior else ()))}
+            | {n for one in config.destinations.values() for n in one.results_to},
         ),
     ):
         for name in defined:

@@ -23,6 +23,7 @@ from node.inference.pipeline_description import PipelineDescription
 from node.inference.plugins import offered, table_of
 from node.inference.prerequisite_files import files_of, prerequisite_fault
 from node.inference.prior_files import PriorFinder
+from node.inference.returned_files import returned_files
 from node.inference.task import PriorFiles, Reply, Task
 from node.inference.tested_version import acceptance_refusal
 from node.jobs.stage import AttemptYielded, Done, Stage, retries
@@ -101,6 +102,7 @@ class Infer:
             companions = {name: source_paths(connection, job, name) for name in job.companions}
             seen = _seen(latest_statistics(connection, job.pipeline, _REMEMBERED))
             needed = prerequisite_results(connection, job)
+        returned = returned_files(self._config, self._engine, self._spool, job)
         if (fault := prerequisite_fault(needed, self._config.title)) is not None:
             return self._without_run(job, *fault)
         task = Task(
@@ -111,6 +113,7 @@ class Infer:
             companions={name: self._spool.all_readable(of) for name, of in companions.items()},
             prior=self._prior(job, paths),
             results=files_of(needed, self._spool.all_readable),
+            returned=returned,
             seen=seen,
             incomplete=in_every_language(lambda: reason_text(job.incomplete)),
             folder=self._spool.work(job_id),

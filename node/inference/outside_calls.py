@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,6 +22,8 @@ class OutsideCalls:
     tasks: Connection
     answers: queue.SimpleQueue[Answer] = field(default_factory=queue.SimpleQueue)
     files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    returned: Sequence[Path] = ()
+    uids: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def inputs(self) -> Path:
@@ -32,8 +34,9 @@ class OutsideCalls:
         return self.exchange.outputs
 
     def begin(self, task: Task) -> None:
-        """From now on ``files`` are those of this task."""
+        """From now on the files are those of this task."""
         self.files = {"": task.paths, **task.companions}
+        self.returned, self.uids = task.returned.paths, task.returned.uids
 
     def call(self) -> None:
         """See ``Outside.call``."""

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node.config import ContainerImage, PipelineTable, ServedModel, outside_factory, suggest
+from node.config import ContainerImage, Outsider, PipelineTable, ReturnedResults, ServedModel, outside_factory, suggest
 from node.errors import (
     AdmissionError,
     ConfigError,
@@ -29,7 +29,11 @@ if TYPE_CHECKING:  # workers and dashboards import no encoder
 
 GROUP = "ainode.pipelines"
 """Entry point group in which packages announce their factories."""
-_ADAPTERS: dict[type, str] = {ContainerImage: "pipelines.container:create", ServedModel: "pipelines.remote:create"}
+_ADAPTERS: dict[type, str] = {
+    ContainerImage: "pipelines.container:create",
+    ServedModel: "pipelines.remote:create",
+    ReturnedResults: "pipelines.returned:create",
+}
 """Factories of what runs outside of the process of a pipeline."""
 _REFUSALS = (TypeError, ValueError)
 """Of options: the same again the next time."""
@@ -148,9 +152,7 @@ def load_pipeline(name: str, table: PipelineTable, device: str, outside: Outside
     return pipeline
 
 
-def _adapter(
-    create: Callable[..., Pipeline], *, source: ContainerImage | ServedModel, outside: Outside | None
-) -> Factory:
+def _adapter(create: Callable[..., Pipeline], *, source: Outsider, outside: Outside | None) -> Factory:
     return partial(create, source=source, outside=outside)
 
 

@@ -80,6 +80,7 @@ class SandboxFolder:
                 )
                 for number, (name, of) in enumerate(task.results.items())
             },
+            returned=replace(task.returned, paths=linked(task.returned.paths, place / "returned")),
             folder=self.out / (task.job_id or "-"),
         )
 

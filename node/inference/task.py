@@ -65,6 +65,15 @@ class ResultFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReturnedFiles:
+    """What came back from where the series was sent under pseudonyms."""
+
+    paths: tuple[Path, ...] = ()
+    uids: dict[str, str] = field(default_factory=dict)
+    """UIDs of study, series and images by those under which they were sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """One pipeline to run on one series."""
 
@@ -78,6 +87,7 @@ class Task:
     prior: PriorFiles = PriorFiles()
     results: dict[str, ResultFiles] = field(default_factory=dict)
     """What the pipelines before this one have made of the series, by name."""
+    returned: ReturnedFiles = ReturnedFiles()
     seen: tuple[MemoryPeak, ...] = ()
     """What earlier analyses took."""
     incomplete: str = ""

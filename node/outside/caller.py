@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from node.config import ContainerImage, PipelineTable, ServedModel, outside_factory
+from node.config import ContainerImage, PipelineTable, ReturnedResults, ServedModel, outside_factory
 from node.confined.output import ChildOutput
 from node.errors import ConfigError, PipelineError, WeightsError
 from node.outside.container_engine import ENGINES, ContainerEngine
@@ -51,7 +51,7 @@ def can_go_outside(table: PipelineTable) -> bool:
     if isinstance(outside, ContainerImage):
         engine = table.options.get("run", {}).get("engine") if isinstance(table.options.get("run"), dict) else ""
         return any(shutil.which(name) for name in ([str(engine).split()[0]] if engine else ENGINES))
-    return isinstance(outside, ServedModel)
+    return isinstance(outside, ServedModel | ReturnedResults)
 
 
 class ContainerCaller:

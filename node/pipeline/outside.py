@@ -1,8 +1,8 @@
-"""What a pipeline may have done outside of its process: for the adapters of containers and inference servers."""
+"""What a pipeline may have done outside of its process: for the adapters of containers, servers and remote results."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,14 @@ class Outside(Protocol):
     @property
     def files(self) -> Mapping[str, tuple[Path, ...]]:
         """DICOM files of the task: ``""`` for the series, and companions by name. Read them, never change them."""
+
+    @property
+    def returned(self) -> Sequence[Path]:
+        """DICOM files that came back from where the series was sent under pseudonyms. Anything may be in them."""
+
+    @property
+    def uids(self) -> Mapping[str, str]:
+        """UIDs of the study, the series and its images, by the pseudonyms under which they were sent."""
 
     def call(self) -> None:
         """Do it, and return when it is done. Raises ``PipelineError`` and ``PlatformError``."""

@@ -100,6 +100,13 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.AI_RESULT: marked("it is a result of an AI node ({mark})"),
     ReasonCode.OWN_RESULT: marked("it is a result of this node"),
     ReasonCode.ASKED_FOR_VERDICTS: marked("the node has asked the archive for it, to read verdicts in it"),
+    ReasonCode.RETURNED: marked("it came back from {destination}, and job {job} reads it"),
+    ReasonCode.RETURNED_LATER: marked(
+        "it came back from {destination} after job {job} had read the others; `ainode retry {job}` reads them all"
+    ),
+    ReasonCode.RETURNED_ABOUT_OTHERS: marked(
+        "it came back from {destination} and is about {number} of the series that were sent there; wanted is one"
+    ),
     ReasonCode.NO_IMAGES: marked("its objects are no images"),
     ReasonCode.LOCALIZER: marked("it is a localizer (ImageType)"),
     ReasonCode.SECONDARY_CAPTURE: marked("its images are secondary captures"),

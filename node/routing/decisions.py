@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 
 from sqlalchemy import Connection, Engine
@@ -20,6 +21,7 @@ from node.reasons import ReasonCode, reason
 from node.routing.completeness import Completion
 from node.routing.prerequisites import with_prerequisites
 from node.routing.promoted_routes import promoted_routes
+from node.routing.returned_routes import ReturnedDecision, ReturnedRoutes
 from node.routing.rules import Origin
 from node.routing.series_examination import SeriesDecision, ignored
 
@@ -31,23 +33,25 @@ class Decider:
         self._config = config
         self._engine = engine
         self._jobs = jobs
+        self._returned = ReturnedRoutes(config, engine)
 
     def origin(self, study_uid: str, series_uid: str, first_at: float) -> Origin:
         """Where and when a series came from; ``first_at``: when its first image was stored."""
         with self._engine.connect() as connection:
             return Origin.of(senders_of(connection, study_uid, series_uid), first_at, self._config.destinations)
 
-    def without_rules(self, study_uid: str, series_uid: str) -> SeriesDecision | None:
+    def without_rules(self, study_uid: str, series_uid: str, references: Collection[str]) -> SeriesDecision | None:
         """Return the decision on a series that no rule is asked about; ``None`` for all others.
 
-        This node has made it, or has asked an archive for it to read verdicts: neither is analysed or sent on.
+        This node has made it, or has asked an archive for it to read verdicts, or it is a result that comes back:
+        nothing of it is analysed or sent on. ``references``: Series Instance UIDs that its objects are about.
         """
         with self._engine.connect() as connection:
             if is_of_result(connection, series_uid):
                 return ignored(reason(ReasonCode.OWN_RESULT))
             if is_asked_for(connection, study_uid, series_uid):
                 return ignored(reason(ReasonCode.ASKED_FOR_VERDICTS))
-        return None
+        return self._returned.decision(study_uid, references)
 
     def record_request(self, connection: Connection, series_uid: str, request: OrderKeys, at: float) -> None:
         """Keep the numbers of the order where orders may come; other sites keep nothing of patients in the ledger."""
@@ -99,3 +103,5 @@ class Decider:
                 **asdict(route),
             )
             self._jobs.enqueue(connection, new)
+        if isinstance(decided, ReturnedDecision):
+            self._jobs.enqueue(connection, decided.job)

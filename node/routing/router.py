@@ -127,7 +127,7 @@ class Router:
             self._record_waiting(study_uid, series_uid, (wait,), at)
             return False
         request = replace(examined.request, study_instance_uid=study_uid)
-        decided = self._decider.without_rules(study_uid, series_uid) or examined.decision
+        decided = self._decider.without_rules(study_uid, series_uid, examined.references) or examined.decision
         is_of_one_patient = decided is examined.decision and decided.decision.outcome != DecisionOutcome.HELD
         order_wait = self._worklist.of(series, request, examined.study_date, at) if is_of_one_patient else None
         arrival = Arrival(

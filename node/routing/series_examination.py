@@ -31,6 +31,7 @@ from node.studies.grid import describe
 from node.studies.header import read_header
 from node.studies.identity import contradictions, outnumbered
 from node.studies.pydicom_errors import UNREADABLE
+from node.studies.references import referenced_series
 
 FILE_SECONDS = 10.0
 """Of computing for one header. An Enhanced image of 5,000 frames takes 2 s."""
@@ -87,6 +88,8 @@ class Examination:
     """What its headers say of its order."""
     study_date: str = ""
     """Study Date (0008,0020), as it is stated."""
+    references: frozenset[str] = frozenset()
+    """Series Instance UIDs of what its objects are about."""
 
 
 def examine(question: SeriesQuestion, rules: Sequence[Rule]) -> Examination:
@@ -112,6 +115,7 @@ def examine(question: SeriesQuestion, rules: Sequence[Rule]) -> Examination:
             missing=_missing(headers),
             request=OrderKeys() if first is None else request_of(first),
             study_date="" if first is None else values_of(first, "StudyDate")[0],
+            references=frozenset(referenced_series(headers)),
         )
     except UNREADABLE as error:
         return replace(examination, decision=_not_understood(error))

@@ -1,0 +1,96 @@
+"""Gives results that came back the identity of the images that they are about, and reads them as findings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pydicom
+from pydicom import DataElement, Dataset
+
+from node.errors import PipelineError
+from node.pipeline import Algorithm, Findings, Needs, Series
+from node.pipeline.outside import Outside
+from pipelines.container.dicom_results import is_report, is_segmentation
+from pipelines.container.options import ResultOptions
+from pipelines.container.results import Results
+from pipelines.options import parameters_of
+
+ADAPTER = "returned 1"
+"""Raised when the same options and objects give another result than before."""
+_IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "IssuerOfPatientID")
+_MOST_FILES = 1000
+
+
+class ReturnedPipeline:
+    """Results of somebody else, with the description that the configuration gives them."""
+
+    def __init__(self, *, source: str, outside: Outside, options: ResultOptions) -> None:
+        """``source``: name of the destination from which they come back."""
+        self._source, self._outside, self.options = source, outside, options
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Identity as configured; nobody here has the weights."""
+        settings = parameters_of(self.options.model_dump(exclude={"run"}))
+        return Algorithm(
+            name=self.options.name,
+            version=self.options.version,
+            parameters=settings | {"adapter": ADAPTER, "returned from": self._source},
+        )
+
+    @property
+    def needs(self) -> Needs:
+        """The configured modality on a regular grid."""
+        return Needs(modalities=frozenset({self.options.modality}), min_slices=2)
+
+    def run(self, series: Series) -> Findings:
+        """Raises ``PipelineError`` for results that are about anything but the images that were sent."""
+        header = pydicom.dcmread(self._outside.files[""][0], stop_before_pixels=True)
+        returned = [pydicom.dcmread(path) for path in self._outside.returned[:_MOST_FILES]]
+        made = {str(one.get("SOPInstanceUID", "")) for one in returned}
+        wanted = [one for one in returned if is_segmentation(one) or is_report(one)]
+        if not wanted:
+            came = f"none of the {len(returned)} objects that came back from {self._source} is a SEG or an SR"
+            raise PipelineError(came if returned else f"nothing came back from {self._source} for this series")
+        for number, one in enumerate(wanted):
+            identify(one, self._outside.uids, header, made)
+            one.save_as(self._outside.outputs / f"{number}.dcm", enforce_file_format=True)
+        results = Results(folder=self._outside.outputs, options=self.options, images=series.volume(), source=header)
+        return results.findings()
+
+
+def identify(returned: Dataset, uids: Mapping[str, str], header: Dataset, made: set[str]) -> None:
+    """Replace pseudonyms by the UIDs of the images, and take away who the pseudonymous patient is.
+
+    ``uids``: those of study, series and images by their pseudonyms; ``header``: of an image; ``made``: the UIDs of what
+    came back. The frame of reference becomes that of the images: every image that is named must be one of them.
+
+    Raises ``PipelineError`` for an object of another study, or one that names images which were not sent.
+    """
+    study = str(returned.get("StudyInstanceUID", ""))
+    if uids.get(study) != str(header.StudyInstanceUID):
+        raise PipelineError("a result that came back is of another study than the images that were sent")
+    foreign = 0
+    own = set(uids.values())
+
+    def replace(_dataset: Dataset, element: DataElement) -> None:
+        nonlocal foreign
+        if element.VR != "UI" or element.is_empty:
+            return
+        values = list(element.value) if element.VM > 1 else [element.value]
+        element.value = [uids.get(str(value), str(value)) for value in values]
+        if element.keyword == "ReferencedSOPInstanceUID":
+            foreign += sum(value not in own and value not in made for value in map(str, _values(element)))
+
+    returned.walk(replace)
+    if foreign:
+        raise PipelineError(f"a result that came back names {foreign} images that were not sent, or of another series")
+    for keyword in _IDENTITY:
+        if keyword in returned:
+            del returned[keyword]
+    if "FrameOfReferenceUID" in returned:
+        returned.FrameOfReferenceUID = header.get("FrameOfReferenceUID")
+
+
+def _values(element: DataElement) -> list[str]:
+    return list(element.value) if element.VM > 1 else [element.value]
