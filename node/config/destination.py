@@ -128,6 +128,8 @@ class Destination(Table):
     """Options of the profile."""
     results_to: tuple[Name, ...] = ()
     """Destinations of the results that come back from it, under the identity of the patient (``returned:``)."""
+    results_within_hours: Annotated[float, Field(ge=0)] = 24.0
+    """Report series that were sent to it of which no result has come back after this time; 0: never."""
     withdraw_replaced: Literal["auto"] | bool = "auto"
     """Send a rejection note (IHE IOCM) for results that a newer one replaces; ``auto``: unless the destination refuses
     them or is a ``folder``."""
