@@ -22,6 +22,7 @@ NAVIGATION = {
             "rules",
             "orders",
             "dicomweb",
+            "workitems",
             "deliver",
             "deidentify",
             "operate",

@@ -11,6 +11,7 @@ from node.config.notify import Notify
 from node.config.orders import Orders
 from node.config.outside import CONTAINER, ContainerImage, Outsider, ReturnedResults, ServedModel, outside_factory
 from node.config.pipelines import PipelineTable, StopRule
+from node.config.procedures import Procedure
 from node.config.routing import (
     FORWARD,
     Companion,
@@ -49,6 +50,7 @@ __all__ = [
     "Outsider",
     "PipelineTable",
     "PriorTable",
+    "Procedure",
     "Retention",
     "ReturnedResults",
     "Rule",

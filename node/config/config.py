@@ -23,6 +23,7 @@ from node.config.notify import Notify
 from node.config.orders import Orders
 from node.config.outside import RETURNED, ReturnedResults, outside_factory
 from node.config.pipelines import PipelineTable
+from node.config.procedures import Procedure
 from node.config.records import Records
 from node.config.routing import Rule
 from node.config.series import SeriesTable
@@ -60,6 +61,7 @@ class Config(Table):
     pipelines: dict[Name, PipelineTable] = Field(default_factory=dict)
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
+    procedures: dict[Name, Procedure] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -169,6 +171,26 @@ class Config(Table):
                     )
                 if self.pipelines[name].trust_group:
                     raise ValueError(f"rule {rule.name!r}: shadow names {name!r}; remove its trust_group")
+        return self
+
+    @model_validator(mode="after")
+    def _procedures_resolve(self) -> Config:
+        codes: dict[tuple[str, str], str] = {}
+        for name, one in self.procedures.items():
+            for kind, wanted, known in (
+                ("pipelines", (one.pipeline,), self.pipelines),
+                ("destinations", one.destinations, self.destinations),
+            ):
+                for missing in (other for other in wanted if other not in known):
+                    raise ValueError(
+                        f"procedures.{name} names {missing!r}, which is not defined{suggest(missing, known)}; "
+                        f"add [{kind}.{missing}]"
+                    )
+            if tried := next((rule.name for rule in self.rules if one.pipeline in rule.shadow), ""):
+                raise ValueError(f"procedures.{name} names {one.pipeline!r}, which rule {tried!r} tries in shadow")
+            if other := codes.get((one.code, one.scheme)):
+                raise ValueError(f"procedures.{name} and procedures.{other} have the same code and scheme; change one")
+            codes[one.code, one.scheme] = name
         return self
 
     @model_validator(mode="after")

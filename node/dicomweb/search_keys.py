@@ -26,13 +26,13 @@ class SearchKeys:
     """What is searched, and which part of the results is wanted."""
 
     wanted: Mapping[str, tuple[str, ...]]
-    """Keyword -> texts of which one must match; wildcards and ranges of dates as in PS3.4 C.2.2.2."""
+    """Keyword, or path of keywords -> texts of which one must match; wildcards and ranges as in PS3.4 C.2.2.2."""
     limit: int
     offset: int
 
     @classmethod
     def of(cls, query: Sequence[tuple[str, str]], known: Sequence[str]) -> SearchKeys:
-        """Read a query. ``known``: keywords that may be searched.
+        """Read a query. ``known``: keywords that may be searched, or paths of them.
 
         Raises ``InputError`` for others: without a condition, objects would be found that were not asked for.
         """
@@ -46,7 +46,7 @@ class SearchKeys:
                     raise InputError(f"{name} must be a number, 0 or more")
                 numbers[name] = int(value)
                 continue
-            keyword = keyword_for_tag(int(name, 16)) if re.fullmatch(r"[0-9A-Fa-f]{8}", name) else name
+            keyword = ".".join(map(_keyword, name.split(".")))
             if keyword not in known:
                 raise InputError(f"{name[:64]!a} cannot be searched here; possible are {', '.join(known)}")
             if value:
@@ -62,23 +62,37 @@ class SearchKeys:
         )
 
 
-def texts_of(values: Values, keyword: str) -> list[str]:
-    """Return the values of an attribute as texts; of a name its alphabetic, ideographic and phonetic groups."""
+def texts_of(values: Values, path: str) -> list[str]:
+    """Return the values of an attribute as texts; of a name its alphabetic, ideographic and phonetic groups.
+
+    ``path``: its keyword, after those of the sequences that it is in and a point each.
+    """
+    keyword, _, rest = path.partition(".")
     tag = tag_for_keyword(keyword)
     found = values.get(f"{tag:08X}", {}).get("Value", ()) if tag is not None else ()
+    if rest:
+        return [text for item in found if isinstance(item, dict) for text in texts_of(item, rest)]
     texts: list[str] = []
     for value in found:
         texts += map(str, value.values()) if isinstance(value, dict) else [str(value)]
     return texts
 
 
-def _is_list(keyword: str) -> bool:
-    return keyword == "ModalitiesInStudy" or dictionary_VR(keyword) == "UI"
+def _keyword(name: str) -> str:
+    return keyword_for_tag(int(name, 16)) if re.fullmatch(r"[0-9A-Fa-f]{8}", name) else name
 
 
-def _matches(keyword: str, text: str, value: str) -> bool:
-    vr = dictionary_VR(keyword)
-    if vr in ("DA", "TM") and "-" in text:
+def _vr(path: str) -> str:
+    return dictionary_VR(path.rpartition(".")[2])
+
+
+def _is_list(path: str) -> bool:
+    return path == "ModalitiesInStudy" or _vr(path) == "UI"
+
+
+def _matches(path: str, text: str, value: str) -> bool:
+    vr = _vr(path)
+    if vr in ("DA", "TM", "DT") and "-" in text:
         first, _, last = text.partition("-")
         return bool(value) and (not first or value[: len(first)] >= first) and (not last or value[: len(last)] <= last)
     if vr == "UI":

@@ -14,12 +14,16 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from node.config import Config
+from node.config.dicomweb import Service
 from node.dicomweb.accesses import Accesses
 from node.dicomweb.authorization import Authorization, ClientEndpoint
 from node.dicomweb.object_reader import ObjectReader
 from node.dicomweb.retrieve import RetrieveService
 from node.dicomweb.search import SearchService
 from node.dicomweb.store import StoreService
+from node.dicomweb.workitem_json import WorkitemJson
+from node.dicomweb.workitem_search import WorkitemSearch
+from node.dicomweb.workitems import WorkitemService
 from node.errors import ConfigError, NodeError
 from node.spool import Spool
 from node.web.http_connections import listen, served
@@ -29,6 +33,7 @@ from node.web.tls_reload import tls_context
 logger = logging.getLogger(__name__)
 
 
+_WORKITEM = "/workitems/{workitem}"
 _PLACES = (
     "/studies/{study}",
     "/studies/{study}/series/{series}",
@@ -53,8 +58,14 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool) -> Starlette:
     search = SearchService(engine, reader, link_base)
     retrieve = RetrieveService(engine, reader, Accesses(engine), link_base)
 
-    def get(path: str, endpoint: ClientEndpoint) -> Route:
-        return Route(path, authorization.for_service("retrieve", endpoint), methods=["GET"])
+    json = WorkitemJson(config, engine, reader)
+    workitems = WorkitemService(config, engine, reader, json)
+
+    def get(path: str, endpoint: ClientEndpoint, service: Service = "retrieve") -> Route:
+        return Route(path, authorization.for_service(service, endpoint), methods=["GET"])
+
+    def requested(path: str, endpoint: ClientEndpoint, *methods: str) -> Route:
+        return Route(path, authorization.for_service("request", endpoint), methods=methods)
 
     async def failed(_request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
@@ -76,6 +87,12 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool) -> Starlette:
             *(get(f"{place}/metadata", retrieve.metadata) for place in _PLACES),
             get(f"{_PLACES[-1]}/frames/{{frames}}", retrieve.frames),
             get(f"{_PLACES[-1]}/document", retrieve.document),
+            get("/workitems", WorkitemSearch(engine, json).search, "watch"),
+            get(_WORKITEM, workitems.retrieve, "watch"),
+            requested("/workitems", workitems.create, "POST"),
+            requested(f"{_WORKITEM}/cancelrequest", workitems.request_cancellation, "POST"),
+            requested(_WORKITEM, workitems.update, "POST", "PUT"),
+            requested(f"{_WORKITEM}/state", workitems.change_state, "PUT"),
         ],
         exception_handlers={NodeError: failed, HTTPException: failed, ClientDisconnect: gone_away},
     )

@@ -99,7 +99,11 @@ class Jobs:
     def retry(self, job_id: str, stage: str | None = None) -> None:
         """Retry a job; see ``node.ledger.retry_transitions.retry_job``."""
         with begin_immediate(self._engine) as connection:
-            self._enqueue(connection, reopening.retry_job(connection, job_id, stage))
+            self.retry_within(connection, job_id, stage)
+
+    def retry_within(self, connection: Connection, job_id: str, stage: str | None = None) -> None:
+        """``retry`` inside the caller's transaction."""
+        self._enqueue(connection, reopening.retry_job(connection, job_id, stage))
 
     def change_priority(self, job_id: str, priority: str, operator: str = "") -> None:
         """Change when a job gets its turn; see ``node.ledger.job_priority.change_priority``."""

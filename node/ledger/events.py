@@ -62,6 +62,7 @@ class EventKind(StrEnum):
     LATE_ORDER = "late order"
     WORKLIST = "worklist"
     STUDY_CONTENT = "study content"
+    REQUESTED = "requested"
 
 
 def record_event(

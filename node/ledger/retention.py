@@ -34,6 +34,7 @@ from node.ledger.tables import (
     result,
     series,
     series_request,
+    workitem,
     worklist_query,
 )
 
@@ -95,6 +96,7 @@ def purge_study(connection: sa.Connection, study: str) -> PurgedFiles:
         instance,
         series,
         series_request,
+        workitem,
         worklist_query,
     ):
         connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))

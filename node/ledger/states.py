@@ -130,6 +130,17 @@ class WorklistState(StrEnum):
     """It did not answer for ``retry_hours``."""
 
 
+class WorkitemState(StrEnum):
+    """What became of a request for an analysis."""
+
+    PENDING = "pending"
+    """It has no job yet: its series is not complete, or the router has not come to it."""
+    TAKEN = "taken"
+    """Its job says how far it is."""
+    CANCELED = "canceled"
+    """It has ended before it had a job, or its job was begun again for another request."""
+
+
 class ConflictKind(StrEnum):
     """How a second file under a known SOP Instance UID differs from the first."""
 

@@ -226,5 +226,6 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     Kind.RESULTS_PURGED: (marked("results purged"), marked("{objects} objects, by retention")),
     Kind.LATE_ORDER: (marked("order"), _late_order),
     Kind.WORKLIST: (marked("worklist"), _worklist),
+    Kind.REQUESTED: (marked("requested"), marked("{pipeline}, by {requester} (workitem {uid})")),
     Kind.NO_VERDICT: (marked("no verdict"), marked("{sop_instance_uid}: {reason}")),
 }

@@ -28,6 +28,7 @@ from node.ledger.order_keys import OrderKeys
 from node.ledger.orders import has_orders, orders_of
 from node.ledger.series import Series, complete_series, defer_completion, listed_series, receiving_series
 from node.ledger.transitions import supersede_jobs
+from node.ledger.workitems import renew_superseded
 from node.log import about
 from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.routing.completeness import Arrival, Deferral, judge
@@ -38,6 +39,7 @@ from node.routing.quiet_period import longest_quiet_seconds, shortest_quiet_seco
 from node.routing.series_examination import Examination, SeriesDecision, SeriesQuestion, ignored
 from node.routing.series_state import known_of
 from node.routing.study_decisions import Responsible, StudyDecider, for_everything
+from node.routing.workitem_jobs import WorkitemJobs
 from node.routing.worklist_wait import WorklistWait
 from node.spool import Spool
 
@@ -64,6 +66,7 @@ class Router:
         self._shortest = shortest_quiet_seconds(config.rules, config.series)
         self._examiner = Examiner(spool, config.rules)
         self._late_orders = LateOrders(engine, config.rules)
+        self._requests = WorkitemJobs(config, engine, jobs, is_responsible)
         self._worklist = WorklistWait(config.orders.worklist, engine)
         self._deferrals: dict[tuple[str, str], Sequence[Deferral]] = {}
         self._awaited: dict[tuple[str, str], list[Reason]] = {}
@@ -90,6 +93,7 @@ class Router:
             of = about(series.study_instance_uid, series=series.series_instance_uid)
             with of, surviving(f"router: series {series.series_instance_uid}"):
                 completed += self._complete(series, at)
+        self._requests.step()
         return completed + self._chooser.step(at)
 
     def _discard_others(self, receiving: Collection[tuple[str, str]]) -> None:
@@ -172,6 +176,7 @@ class Router:
                 )
             self._decider.record_request(connection, series_uid, request, at)
             supersede_jobs(connection, study_uid, series_uid, generation)
+            renew_superseded(connection, study_uid, series_uid)
             self._decider.record(
                 connection, study_uid, series_uid, generation=generation, decided=decided, completion=completion, at=at
             )

@@ -37,6 +37,7 @@ from node.ledger.tables.received import (
 )
 from node.ledger.tables.records import decision_record
 from node.ledger.tables.series_decision import LATEST_DECISION
+from node.ledger.tables.workitems import workitem
 
 __all__ = [
     "LATEST_DECISION",
@@ -86,5 +87,6 @@ __all__ = [
     "session",
     "stopped",
     "verdict",
+    "workitem",
     "worklist_query",
 ]

@@ -1,0 +1,29 @@
+"""Analyses that others have requested as workitems of a Unified Procedure Step."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from node.ledger.tables.columns import json, metadata, reason, text, time
+
+_PENDING = sa.text("state = 'pending'")
+
+workitem = sa.Table(  # goes with the study
+    "workitem",
+    metadata,
+    text("uid", key=True),  # SOP Instance UID of the Unified Procedure Step
+    text("study_instance_uid"),
+    text("series_instance_uid"),  # "": of the study the one series that suits
+    text("procedure"),  # name of [procedures.NAME]
+    text("requester"),  # client or peer that has created it
+    text("state"),  # WorkitemState
+    text("job_id", null=True),  # that performs it; null: none yet, or it was canceled before
+    reason("reason", null=True),  # why it was canceled, or must end without its job
+    json("request"),  # what the requester stated, see node.ledger.workitems
+    time("requested_at"),
+    time("updated_at"),
+    sa.Index("workitem_study", "study_instance_uid"),
+    sa.Index("workitem_job", "job_id"),
+    sa.Index("workitem_time", "requested_at"),
+    sa.Index("workitem_pending", "requested_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
+)

@@ -1,0 +1,58 @@
+"""Values of a data set in the DICOM JSON model (PS3.18 F) that others have sent, without trust in its form. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydicom.datadict import tag_for_keyword
+
+from node.errors import InputError
+
+LARGEST = 1 << 20
+"""Bytes of a request; one names some hundred instances."""
+_LONGEST_TEXT = 1024
+
+Values = Mapping[str, Any]
+"""An object of DICOM JSON: tag -> vr and Value."""
+
+
+def read_step(content: bytes) -> Values:
+    """Return the data set of a body: an object, or an array with one. Raises ``InputError``."""
+    try:
+        read = json.loads(content) if content.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise InputError("the body is not JSON") from error
+    if isinstance(read, list) and len(read) == 1:
+        read = read[0]
+    if not isinstance(read, dict):
+        raise InputError("the body is not one data set in DICOM JSON (PS3.18 F)")
+    return {str(tag).upper(): value for tag, value in read.items()}
+
+
+def text_of(values: Values, keyword: str) -> str:
+    """Return the first value of an attribute; empty when it is absent, empty, or no text or number."""
+    found = _values(values, keyword)
+    first = found[0] if found else ""
+    if isinstance(first, Mapping):
+        first = first.get("Alphabetic", "")
+    return str(first).strip()[:_LONGEST_TEXT] if isinstance(first, str | int | float) else ""
+
+
+def items_of(values: Values, keyword: str) -> list[Values]:
+    """Return the items of a sequence; none when it is absent or no sequence."""
+    items = [one for one in _values(values, keyword) if isinstance(one, Mapping)]
+    return [{str(tag).upper(): value for tag, value in one.items()} for one in items]
+
+
+def codes_of(values: Values, keyword: str) -> list[tuple[str, str, str]]:
+    """Return value, scheme and meaning of the codes of a sequence."""
+    parts = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
+    return [tuple(text_of(item, part) for part in parts) for item in items_of(values, keyword)]  # type: ignore[misc]
+
+
+def _values(values: Values, keyword: str) -> list[Any]:
+    element = values.get(f"{tag_for_keyword(keyword) or 0:08X}")
+    found = element.get("Value") if isinstance(element, Mapping) else None
+    return found if isinstance(found, list) else []
