@@ -38,6 +38,8 @@ def check(config: Config, pipelines: Iterable[dict[str, Any]] | None = None) -> 
         yield guarded("orders", lambda: network.orders(config))
     if config.orders.worklist.enabled:
         yield network.worklist(config)
+    if config.orders.ups.enabled:
+        yield guarded(network.WORKITEMS, lambda: network.workitems(config))
     if config.dicomweb.enabled:
         yield guarded("dicomweb", lambda: network.dicomweb(config))
     yield machine.device(config)

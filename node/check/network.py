@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +15,7 @@ from node.dicomweb.authorization import token_of
 from node.errors import NodeError
 from node.fleet.file_client import fault
 from node.ledger.holdings import file_services
+from node.orders.ups_service import ups_service
 from node.process.port_lock import bind_error, is_own_port
 from node.receive.policy import Policy
 from node.service import open_storage
@@ -21,6 +23,7 @@ from node.tls import path_of, server_context
 from node.translation import gettext, marked
 from node.web.tls_reload import ReloadingTls
 
+WORKITEMS = "workitems"
 DASHBOARD = marked("the dashboard")
 _ORDERS = marked("the listener for orders")
 _DICOMWEB = marked("DICOMweb")
@@ -121,6 +124,19 @@ def worklist(config: Config) -> Check:
     answer = echo_peer(Peer.of_worklist(of), config.ae.title)
     found = answers_in(of.place, answer.seconds) if answer.ok else answer.reason
     return Check(name=gettext("worklist"), good=answer.ok, found=found)
+
+
+def workitems(config: Config) -> Check:
+    """Check that the UPS-RS worklist answers a search."""
+    began = time.monotonic()
+    with ups_service(config.orders.ups, lambda _: None) as service:
+        number = len(service.scheduled())
+    found = gettext(
+        "{answers}; {number} workitems are scheduled",
+        answers=answers_in(config.orders.ups.url, time.monotonic() - began),
+        number=number,
+    )
+    return Check(name=WORKITEMS, good=True, found=found)
 
 
 def dicomweb(config: Config) -> Check:

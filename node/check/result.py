@@ -13,7 +13,7 @@ _NAMES = (
     *(marked("installation"), marked("libraries"), marked("configuration"), marked("storage"), marked("ledger")),
     *(marked("secrets"), marked("tls"), marked("fleet"), marked("port"), marked("web port"), marked("orders port")),
     *(marked("orders"), marked("device"), marked("typeface"), marked("clock"), marked("disk speed")),
-    *(marked("ledger integrity"), marked("dicomweb"), marked("dicomweb port")),
+    *(marked("ledger integrity"), marked("dicomweb"), marked("dicomweb port"), marked("workitems")),
 )
 """Names of checks that are made once; they are translated where they are shown."""
 

@@ -194,6 +194,18 @@ class Config(Table):
         return self
 
     @model_validator(mode="after")
+    def _worklist_can_be_performed(self) -> Config:
+        ups, source = self.orders.ups, self.orders.ups.source
+        if ups.enabled and not self.procedures:
+            raise ValueError("orders.ups needs [procedures.NAME]: the codes of workitems that this node performs")
+        if source and (source not in self.destinations or not self.destinations[source].host):
+            raise ValueError(
+                f"orders.ups.source names {source!r}, which is no destination with a host"
+                f"{suggest(source, self.destinations)}; C-FIND and C-MOVE need one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _prerequisites_resolve(self) -> Config:
         for name in self.pipelines:
             chain = [name]

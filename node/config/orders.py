@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from node.config.network import AeTls
 from node.config.table import Port, Table
+from node.config.ups import UpsWorklist
 from node.config.worklist import Worklist
 
 
@@ -34,11 +35,12 @@ class Orders(Table):
     tls: AeTls = AeTls()
     """MLLP over TLS; the same keys as ``[ae.tls]``."""
     worklist: Worklist = Worklist()
+    ups: UpsWorklist = UpsWorklist()
 
     @property
     def are_expected(self) -> bool:
-        """Whether orders may come, from messages or from the worklist."""
-        return self.enabled or self.worklist.enabled
+        """Whether orders may come, from messages or from a worklist: then the numbers in images are kept."""
+        return self.enabled or self.worklist.enabled or self.ups.enabled
 
     @field_validator("senders")
     @classmethod

@@ -84,6 +84,20 @@ class Fetcher:
         ]
         return [one for one in found if not one.is_complete and self._is_wanted(one.modality, modalities)]
 
+    def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
+        """Find the series of a study, or one of them, of which the archive has more images than the node.
+
+        Results of this node are left out. Raises ``NotFoundError`` when the archive has no such series,
+        ``DeliveryError`` when it does not answer.
+        """
+        found = list(series_of_study(self._association, self._peer, study, partial(self._count, study)))
+        wanted = [one for one in found if series_uid in ("", one.series_instance_uid)]
+        if not wanted:
+            raise NotFoundError(f"{self._peer} has no series {series_uid} of study {study}")
+        with self._engine.connect() as connection:
+            ours = result_series(connection)
+        return [one for one in wanted if not one.is_complete and one.series_instance_uid not in ours]
+
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
         """Have the archive send a series to this node, and wait for its images."""
         error = self._move(series)

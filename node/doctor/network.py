@@ -54,6 +54,7 @@ def host_names(config: Config) -> Iterator[Check]:
     named = {f"[destinations.{n}]": to.host or _host_of(to) for n, to in config.destinations.items()}
     named |= {f"[ae] callers, {caller.title}": caller.host for caller in config.ae.callers}
     named |= {"[orders.worklist]": config.orders.worklist.host}
+    named |= {"[orders.ups]": urlsplit(config.orders.ups.url).hostname}
     named |= {"[audit] syslog": urlsplit(config.audit.syslog).hostname}
     named |= {"[storage] ledger_url": urlsplit(config.storage.ledger_url).hostname}
     for where, host in named.items():

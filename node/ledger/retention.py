@@ -17,6 +17,7 @@ from node.ledger.planned_purges import StoredStudy, stored_studies
 from node.ledger.states import JobStage
 from node.ledger.tables import (
     candidate,
+    claimed_workitem,
     conflict,
     decision,
     delivery,
@@ -97,6 +98,7 @@ def purge_study(connection: sa.Connection, study: str) -> PurgedFiles:
         series,
         series_request,
         workitem,
+        claimed_workitem,
         worklist_query,
     ):
         connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))

@@ -141,6 +141,23 @@ class WorkitemState(StrEnum):
     """It has ended before it had a job, or its job was begun again for another request."""
 
 
+class ClaimState(StrEnum):
+    """How far a workitem of another system is that this node performs."""
+
+    CLAIMING = "claiming"
+    """Its Transaction UID is kept; whether the claim was taken is not known."""
+    CLAIMED = "claimed"
+    """It is ours; its images are awaited."""
+    REQUESTED = "requested"
+    """The router makes its job, or has."""
+    REFUSED = "refused"
+    """It is ours and cannot be performed; the other system does not know yet."""
+    ENDED = "ended"
+    """The other system knows its end."""
+    LOST = "lost"
+    """Another performer has it, or it was withdrawn."""
+
+
 class ConflictKind(StrEnum):
     """How a second file under a known SOP Instance UID differs from the first."""
 

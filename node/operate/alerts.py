@@ -10,6 +10,7 @@ from node.config import Config
 from node.ledger.acceptances import unaccepted_versions
 from node.ledger.alerts import discontinued_series, failed_jobs, has_active_jobs, jobs_without_progress
 from node.ledger.analysis_statistics import latest_statistics
+from node.ledger.claimed_workitems import stuck_claims
 from node.ledger.counts import DeliveryCount, delivery_counts, first_and_last_image
 from node.ledger.destination_circuits import circuits
 from node.ledger.held_series import held
@@ -255,6 +256,12 @@ def _orders(connection: sa.Connection, at: float) -> dict[str, str]:
             studies=silent.studies,
             time=clock(silent.since),
             reason=reason_text(silent.reason),
+        )
+    if stuck := stuck_claims(connection, at - _WORKLIST_SECONDS):
+        alerts["workitems"] = ngettext(
+            "{number} workitem of another system does not move on: no images, or no answer; the log says why",
+            "{number} workitems of another system do not move on: no images, or no answer; the log says why",
+            stuck,
         )
     if merged := [one for one in changed_studies(connection) if one.kind == ChangeKind.MERGE]:
         alerts["merged patients"] = gettext(

@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 
 from node.config import Config
 from node.ledger.analysis_statistics import run_times
+from node.ledger.claimed_workitems import claims_by_state
 from node.ledger.clock import clock_of
 from node.ledger.counts import (
     conflict_count,
@@ -110,6 +111,10 @@ def _received(connection: sa.Connection, at: float) -> Iterator[Metric]:
     for state, number in queries_by_state(connection).items():
         queries.add_metric([state], number)
     yield queries
+    claims = _gauge("claimed_workitems", "Workitems of another system, by how far they are", "state")
+    for state, number in claims_by_state(connection).items():
+        claims.add_metric([state], number)
+    yield claims
     yield _scalar("conflicts", "Images received again with different content", conflict_count(connection))
 
 

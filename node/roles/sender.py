@@ -12,6 +12,8 @@ from node.deliver.reader_queries import ReaderQueries
 from node.inference.replacement_notes import ReplacementNotes
 from node.jobs.stage import Stage
 from node.ledger.states import JobStage
+from node.orders.ups_inputs import UpsInputs
+from node.orders.ups_performer import UpsPerformer
 from node.orders.worklist_queries import WorklistQueries
 from node.roles.context import RoleContext, serving
 
@@ -43,6 +45,8 @@ def run(context: RoleContext) -> Iterator[None]:
             Watch(config, engine, jobs.make_due).run,
             ReaderQueries(config, engine).run,
             WorklistQueries(config, engine).run,
+            UpsPerformer(config, engine).run,
+            UpsInputs(config, engine).run,
         ]
         with running(loops, context.shutdown.requested):
             yield

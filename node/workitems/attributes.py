@@ -82,6 +82,17 @@ def attributes_of(uid: str, of: WorkitemProgress, config: Config, details: Worki
     return step
 
 
+def progress_report(
+    study: str, code: Code, progress: StepProgress, config: Config, details: WorkitemDetails | None = None
+) -> Dataset:
+    """Return what a performer tells of a workitem that is another system's; with ``details`` also what was done."""
+    step = Dataset()
+    step.ProcedureStepProgressInformationSequence = [_progress_item(progress)]
+    if details is not None:
+        step.UnifiedProcedureStepPerformedProcedureSequence = [performed(study, code, progress, config, details)]
+    return step
+
+
 def code_of(of: WorkitemProgress, config: Config) -> Code:
     """Return the code of what is performed: as requested, as configured, or the name of the pipeline."""
     if of.requested is not None:

@@ -63,6 +63,11 @@ def analysis_request(values: Values, procedures: Mapping[str, Procedure]) -> Ana
     )
 
 
+def has_codes(values: Values) -> bool:
+    """Return whether a workitem says what is to be done; some services leave that out of lists."""
+    return any(codes_of(values, keyword) for keyword in _CODES)
+
+
 def offered(values: Values, procedures: Mapping[str, Procedure]) -> tuple[str, tuple[str, str, str]] | None:
     """Return the procedure that a workitem asks for, with its code; ``None``: this node does not offer it."""
     known = {(one.code, one.scheme): name for name, one in procedures.items()}

@@ -196,6 +196,7 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
     assert {name: after.pop(name) for name in before} == before
     new = (
         "acceptance",
+        "claimed_workitem",
         "decision_record",
         "drained",
         "excluded",

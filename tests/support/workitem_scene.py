@@ -105,7 +105,7 @@ def wanted(study: str, series: str = "", **attributes: Any) -> Dataset:
     if series:
         item.SeriesInstanceUID = series
     item.ReferencedSOPSequence = []
-    step.ProcedureStepState = "SCHEDULED"
+    step.ProcedureStepState, step.InputReadinessState = "SCHEDULED", "READY"
     step.ProcedureStepLabel = "Chest CT with AI"
     step.WorklistLabel = "Night"
     step.ScheduledProcedureStepPriority = "HIGH"

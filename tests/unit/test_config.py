@@ -17,6 +17,7 @@ from node.config import (
     JobsTable,
     Notify,
     Orders,
+    Procedure,
     Retention,
     SeriesTable,
     Storage,
@@ -27,6 +28,7 @@ from node.config import (
 )
 from node.config.records import Records
 from node.config.single_sign_on import Oidc
+from node.config.ups import UpsWorklist
 from node.errors import ConfigError
 
 SHIPPED = Path(__file__).parents[2] / "config.toml"
@@ -59,6 +61,8 @@ def test_the_shipped_file_states_every_default_truthfully():
         Records,
         Orders,
         Worklist,
+        UpsWorklist,
+        Procedure,
         SeriesTable,
         JobsTable,
         Devices,
@@ -71,7 +75,7 @@ def test_the_shipped_file_states_every_default_truthfully():
 )
 def test_the_shipped_file_shows_every_key(model: type[BaseModel]):
     lines = SHIPPED.read_text().splitlines()
-    for key in set(model.model_fields) - {"tls", "oidc", "worklist"}:  # tables of their own
+    for key in set(model.model_fields) - {"tls", "oidc", "worklist", "ups"}:  # tables of their own
         assert any(line.startswith(f"{key} =") and "#" in line for line in lines), f"{model.__name__}.{key}"
 
 

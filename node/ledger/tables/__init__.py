@@ -37,7 +37,7 @@ from node.ledger.tables.received import (
 )
 from node.ledger.tables.records import decision_record
 from node.ledger.tables.series_decision import LATEST_DECISION
-from node.ledger.tables.workitems import workitem
+from node.ledger.tables.workitems import claimed_workitem, workitem
 
 __all__ = [
     "LATEST_DECISION",
@@ -46,6 +46,7 @@ __all__ = [
     "association",
     "candidate",
     "circuit",
+    "claimed_workitem",
     "commitment",
     "commitment_instance",
     "conflict",

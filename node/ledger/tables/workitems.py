@@ -8,6 +8,8 @@ from node.ledger.tables.columns import json, metadata, reason, text, time
 
 _PENDING = sa.text("state = 'pending'")
 
+_OPEN = sa.text("state NOT IN ('ended', 'lost')")
+
 workitem = sa.Table(  # goes with the study
     "workitem",
     metadata,
@@ -26,4 +28,25 @@ workitem = sa.Table(  # goes with the study
     sa.Index("workitem_job", "job_id"),
     sa.Index("workitem_time", "requested_at"),
     sa.Index("workitem_pending", "requested_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
+)
+
+claimed_workitem = sa.Table(  # of another system, performed by this node; goes with the study
+    "claimed_workitem",
+    metadata,
+    text("uid", key=True),
+    text("transaction_uid"),  # by which the other system knows that the claim is ours
+    text("study_instance_uid"),
+    text("series_instance_uid"),  # "": it names none
+    text("patient_id"),  # "": it names none
+    text("procedure"),  # name of [procedures.NAME]
+    json("request"),  # as of workitem
+    text("state"),  # ClaimState
+    reason("reason", null=True),  # why it was refused or lost
+    text("reported"),  # the progress that the other system knows
+    sa.Column("failures", sa.Integer, nullable=False),  # in a row
+    time("claimed_at"),
+    time("due_at"),  # of the next attempt
+    time("updated_at"),
+    sa.Index("claimed_workitem_study", "study_instance_uid"),
+    sa.Index("claimed_workitem_due", "due_at", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )

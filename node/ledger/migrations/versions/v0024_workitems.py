@@ -1,4 +1,4 @@
-"""Analyses that others request as workitems."""
+"""Analyses that others request as workitems, and workitems of others that this node performs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ revision = "0024"
 down_revision = "0023"
 
 _TEXTS = ("study_instance_uid", "series_instance_uid", "procedure", "requester", "state")
+_OF_CLAIM = (
+    "transaction_uid",
+    "study_instance_uid",
+    "series_instance_uid",
+    "patient_id",
+    "procedure",
+    "state",
+    "reported",
+)
 
 
 def upgrade() -> None:
@@ -28,3 +37,17 @@ def upgrade() -> None:
     op.create_index("workitem_time", "workitem", ["requested_at"])
     pending = sa.text("state = 'pending'")
     op.create_index("workitem_pending", "workitem", ["requested_at"], sqlite_where=pending, postgresql_where=pending)
+    op.create_table(
+        "claimed_workitem",
+        sa.Column("uid", sa.Text(), primary_key=True),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in _OF_CLAIM),
+        sa.Column("request", sa.JSON(), nullable=False),
+        sa.Column("reason", sa.JSON(), nullable=True),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        *(sa.Column(name, sa.Double(), nullable=False) for name in ("claimed_at", "due_at", "updated_at")),
+    )
+    op.create_index("claimed_workitem_study", "claimed_workitem", ["study_instance_uid"])
+    is_open = sa.text("state NOT IN ('ended', 'lost')")
+    op.create_index(
+        "claimed_workitem_due", "claimed_workitem", ["due_at"], sqlite_where=is_open, postgresql_where=is_open
+    )
