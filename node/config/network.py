@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from node.config.table import AeTitle, Port, Table
 
-Service = Literal["store", "commitment", "mpps", "availability", "content"]
+Service = Literal["store", "commitment", "mpps", "availability", "content", "workitems"]
 """Services besides Verification: Storage, Storage Commitment, Modality Performed Procedure Step, Instance Availability
 Notification, Study Content Notification."""
 

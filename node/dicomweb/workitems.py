@@ -28,9 +28,9 @@ from node.ledger.engine import begin_immediate
 from node.ledger.workitem_progress import WorkitemProgress, input_images, progress_of_job, progress_of_request
 from node.ledger.workitems import NewWorkitem, add_workitem, end_workitem
 from node.reasons import ReasonCode, reason
-from node.routing.requested_series import requested_series
 from node.workitems.job_uid import JobUids
 from node.workitems.request import AnalysisRequest, analysis_request, is_uid
+from node.workitems.requested_series import requested_series
 from node.workitems.state import FINAL, StepState, progress_of
 from node.workitems.step_json import LARGEST, Values, read_step, text_of
 

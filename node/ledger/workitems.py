@@ -64,6 +64,8 @@ class Workitem(NewWorkitem):
     """That performs it."""
     reason: Reason | None
     """Why it ended without a job, or without the end of its job."""
+    cancel_by: str | None
+    """Who asks the router to cancel it."""
     requested_at: float
     updated_at: float
 
@@ -106,6 +108,22 @@ def pending_workitems(connection: sa.Connection) -> list[Workitem]:
     """Return the requests without a job, the oldest first."""
     rows = connection.execute(sa.select(workitem).where(_PENDING).order_by(workitem.c.requested_at)).mappings()
     return [_workitem(row) for row in rows]
+
+
+def ask_for_cancellation(connection: sa.Connection, uid: str, who: str) -> None:
+    """Keep that somebody wants a workitem to be canceled, for the router."""
+    connection.execute(sa.update(workitem).where(workitem.c.uid == uid).values(cancel_by=who))
+
+
+def unwanted_workitems(connection: sa.Connection) -> list[Workitem]:
+    """Return the workitems that somebody wants to be canceled."""
+    rows = connection.execute(sa.select(workitem).where(workitem.c.cancel_by.is_not(None))).mappings()
+    return [_workitem(row) for row in rows]
+
+
+def answer_cancellation(connection: sa.Connection, uid: str) -> None:
+    """Record that the router has seen a request for cancellation."""
+    connection.execute(sa.update(workitem).where(workitem.c.uid == uid).values(cancel_by=None))
 
 
 def take_workitem(connection: sa.Connection, uid: str, series_uid: str, job_id: str) -> bool:

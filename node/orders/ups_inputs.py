@@ -28,7 +28,7 @@ from node.log import about
 from node.orders.ups_performer import REQUESTER
 from node.reasons import Reason, ReasonCode, reason
 from node.retry_delay import retry_delay
-from node.routing.requested_series import requested_series
+from node.workitems.requested_series import requested_series
 
 logger = logging.getLogger(__name__)
 

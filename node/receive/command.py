@@ -12,20 +12,21 @@ C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
 C_CANCEL_RQ = 0x0FFF
 N_EVENT_REPORT_RQ = 0x0100
+N_GET_RQ = 0x0110
 N_SET_RQ = 0x0120
 N_ACTION_RQ = 0x0130
 N_CREATE_RQ = 0x0140
-NORMALIZED = frozenset((N_EVENT_REPORT_RQ, N_SET_RQ, N_ACTION_RQ, N_CREATE_RQ))
+NORMALIZED = frozenset((N_EVENT_REPORT_RQ, N_GET_RQ, N_SET_RQ, N_ACTION_RQ, N_CREATE_RQ))
 RESPONSE = 0x8000
 """Set in the Command Field of every response."""
 
-_NO_DATA_SET = 0x0101
+_NO_DATA_SET, _DATA_SET = 0x0101, 0x0001
 _ELEMENT = struct.Struct("<HHL")
 _AFFECTED_CLASS, _REQUESTED_CLASS = 0x0002, 0x0003
 _AFFECTED_INSTANCE, _REQUESTED_INSTANCE = 0x1000, 0x1001
 _GROUP_LENGTH, _FIELD, _MESSAGE_ID, _RESPONDED_TO, _DATA_SET_TYPE = 0x0000, 0x0100, 0x0110, 0x0120, 0x0800
 _STATUS, _ERROR_COMMENT, _ERROR_ID = 0x0900, 0x0902, 0x0903
-_EVENT_TYPE, _ACTION_TYPE = 0x1002, 0x1008
+_EVENT_TYPE, _ATTRIBUTES, _ACTION_TYPE = 0x1002, 0x1005, 0x1008
 _TYPES = {N_EVENT_REPORT_RQ: _EVENT_TYPE, N_ACTION_RQ: _ACTION_TYPE}
 
 
@@ -91,10 +92,23 @@ class Command:
         """Affected or Requested SOP Instance UID; "" when there is none."""
         return _text(self.elements.get(_AFFECTED_INSTANCE, self.elements.get(_REQUESTED_INSTANCE, b"")))
 
+    @property
+    def attributes(self) -> tuple[int, ...]:
+        """Attribute Identifier List of an N-GET request: tags as numbers; empty: all attributes."""
+        encoded = self.elements.get(_ATTRIBUTES, b"")
+        pairs = struct.iter_unpack("<HH", encoded[: len(encoded) // 4 * 4])
+        return tuple(group << 16 | element for group, element in pairs)
+
     def response(
-        self, status: int, comment: str = "", *, error_id: int | None = None, sop_instance_uid: str = ""
+        self,
+        status: int,
+        comment: str = "",
+        *,
+        error_id: int | None = None,
+        sop_instance_uid: str = "",
+        has_data_set: bool = False,
     ) -> bytes:
-        """Encode the response to this request, without data set (PS3.7 9.3, 10.3).
+        """Encode the response to this request (PS3.7 9.3, 10.3). ``has_data_set``: one follows.
 
         ``sop_instance_uid``: UID that this node chose for an N-CREATE request without one.
         """
@@ -103,7 +117,7 @@ class Command:
             _AFFECTED_CLASS: self.elements.get(_AFFECTED_CLASS, self.elements.get(_REQUESTED_CLASS)),
             _FIELD: (self.field | RESPONSE).to_bytes(2, "little"),
             _RESPONDED_TO: self.elements[_MESSAGE_ID],
-            _DATA_SET_TYPE: _NO_DATA_SET.to_bytes(2, "little"),
+            _DATA_SET_TYPE: (_DATA_SET if has_data_set else _NO_DATA_SET).to_bytes(2, "little"),
             _STATUS: status.to_bytes(2, "little"),
             _ERROR_COMMENT: comment.encode("ascii") or None,
             _ERROR_ID: None if error_id is None else error_id.to_bytes(2, "little"),

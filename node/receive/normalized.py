@@ -51,7 +51,7 @@ _ONE_LARGE = threading.Lock()
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizedRequest:
-    """An N-EVENT-REPORT, N-SET, N-ACTION or N-CREATE request, unchecked."""
+    """An N-EVENT-REPORT, N-GET, N-SET, N-ACTION or N-CREATE request, unchecked."""
 
     calling_ae: str
     address: str
@@ -67,6 +67,8 @@ class NormalizedRequest:
     type_id: int
     """Event Type ID or Action Type ID; 0 when there is none."""
     dataset: Dataset
+    attributes: tuple[int, ...] = ()
+    """Tags that an N-GET asks for; empty: all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +94,8 @@ class NormalizedAnswer:
     """Error ID (0000,0903)."""
     sop_instance_uid: str = ""
     """UID that this node chose for an N-CREATE request without one."""
+    dataset: Dataset | None = None
+    """What an N-GET asked for."""
     notification: Notification | None = None
     refused: str = ""
     """For the audit trail: what the caller was not allowed to do; empty when it was allowed."""
@@ -135,6 +139,7 @@ class Normalized:
                     sop_instance_uid=command.sop_instance_uid,
                     type_id=command.type_id,
                     dataset=decoded(encoded, context.transfer_syntax),
+                    attributes=command.attributes,
                 )
                 answer = self._answer(request)
         except InputError as error:
@@ -144,9 +149,15 @@ class Normalized:
             LOGGER.exception("operation 0x%04X from %s failed", command.field, caller.calling_ae)
             answer = NormalizedAnswer(status=PROCESSING_FAILURE, comment="internal error of the node; see its log")
         response = command.response(
-            answer.status, answer.comment, error_id=answer.error_id, sop_instance_uid=answer.sop_instance_uid
+            answer.status,
+            answer.comment,
+            error_id=answer.error_id,
+            sop_instance_uid=answer.sop_instance_uid,
+            has_data_set=answer.dataset is not None,
         )
         self._send(context_id, response, True)
+        if answer.dataset is not None:
+            self._send(context_id, encode(answer.dataset, *_coding(context.transfer_syntax)) or b"", False)
         if answer.notification is not None:
             self._pending.append((context_id, context, answer.notification))
 

@@ -26,6 +26,7 @@ from pynetdicom.sop_class import (
     InstanceAvailabilityNotification,
     ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
+    UnifiedProcedureStepPush,
     Verification,
 )
 
@@ -55,6 +56,7 @@ _SERVICES = {
     ModalityPerformedProcedureStep: "mpps",
     InstanceAvailabilityNotification: "availability",
     STUDY_CONTENT_NOTIFICATION: "content",
+    UnifiedProcedureStepPush: "workitems",
     Verification: "",
 }
 SERVICES = frozenset(_SERVICES)

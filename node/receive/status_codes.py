@@ -35,6 +35,14 @@ RESOURCE_LIMITATION = 0x0213
 """A device has too many procedure steps or Storage Commitment requests here (PS3.7 C.5.17)."""
 UNRECOGNISED_OPERATION = 0x0211
 """The node does not provide this service (PS3.7 C.5.24)."""
+NO_SUCH_WORKITEM = 0xC307
+"""No Unified Procedure Step of this SCP (PS3.4 tables CC.2.2-2 and CC.2.7-1)."""
+ALREADY_CANCELED = 0xB304
+"""Request for cancellation of a Unified Procedure Step that is canceled (PS3.4 table CC.2.2-2)."""
+ALREADY_COMPLETED = 0xC311
+"""As before, of one that is completed."""
+NOT_CANCELED = 0xC313
+"""As before: the performer chooses not to cancel."""
 OUT_OF_RESOURCES = 0xA700
 """Disk or ledger cannot store the instance now; the sender should try again."""
 DOES_NOT_MATCH_SOP_CLASS = 0xA900

@@ -19,18 +19,21 @@ from node.ledger.states import JobState, SeriesState
 from node.ledger.workitems import (
     BY_REQUEST,
     Workitem,
+    answer_cancellation,
     end_workitem,
+    get_workitem,
     part_from_job,
     pending_workitems,
     take_workitem,
+    unwanted_workitems,
 )
 from node.log import about
 from node.outcome import Outcome
 from node.reasons import Reason, ReasonCode, reason
 from node.routing.prerequisites import with_prerequisites
-from node.routing.requested_series import requested_series
 from node.routing.rules import PRIORITIES, Route
 from node.routing.study_decisions import Responsible
+from node.workitems.requested_series import requested_series
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,12 @@ class WorkitemJobs:
         self._is_responsible = is_responsible
 
     def step(self) -> int:
-        """Make the jobs of pending requests whose series are complete; return how many."""
+        """Make the jobs of pending requests whose series are complete; return how many. Cancel what is unwanted."""
+        with self._engine.connect() as connection:
+            unwanted = unwanted_workitems(connection)
+        for one in unwanted:
+            with about(one.study_instance_uid), surviving(f"router: workitem {one.uid}"):
+                self._cancel(one)
         with self._engine.connect() as connection:
             pending = [one for one in pending_workitems(connection) if self._is_responsible(one.study_instance_uid)]
         made = 0
@@ -53,6 +61,20 @@ class WorkitemJobs:
             with about(one.study_instance_uid), surviving(f"router: workitem {one.uid}"):
                 made += self._take(one)
         return made
+
+    def _cancel(self, of: Workitem) -> None:
+        """End a request, or its job; a process that is killed in between does it again."""
+        why = reason(ReasonCode.CANCELLED, operator=of.cancel_by)
+        with begin_immediate(self._engine) as connection:
+            end_workitem(connection, of.uid, why)
+            now = get_workitem(connection, of.uid)
+        if now is not None and now.job_id is not None:
+            try:
+                self._jobs.cancel(now.job_id, of.cancel_by or "")
+            except NodeError as error:  # it has ended meanwhile
+                logger.info("workitem %s: %s", of.uid, error)
+        with begin_immediate(self._engine) as connection:
+            answer_cancellation(connection, of.uid)
 
     def _take(self, of: Workitem) -> bool:
         try:

@@ -14,6 +14,7 @@ from pynetdicom.sop_class import (
     InstanceAvailabilityNotification,
     ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
+    UnifiedProcedureStepPush,
     Verification,
 )
 from receivers import Node, associate, configuration, receiving, store_works
@@ -189,6 +190,7 @@ OFFERED = {
     "mpps": ModalityPerformedProcedureStep,
     "availability": InstanceAvailabilityNotification,
     "content": STUDY_CONTENT_NOTIFICATION,
+    "workitems": UnifiedProcedureStepPush,
     "echo": Verification,
 }
 

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from node.ledger.tables.columns import json, metadata, reason, text, time
 
 _PENDING = sa.text("state = 'pending'")
+_TO_CANCEL = sa.text("cancel_by IS NOT NULL")
 
 _OPEN = sa.text("state NOT IN ('ended', 'lost')")
 
@@ -22,12 +23,14 @@ workitem = sa.Table(  # goes with the study
     text("job_id", null=True),  # that performs it; null: none yet, or it was canceled before
     reason("reason", null=True),  # why it was canceled, or must end without its job
     json("request"),  # what the requester stated, see node.ledger.workitems
+    text("cancel_by", null=True),  # who asks the router to cancel it; null: nobody
     time("requested_at"),
     time("updated_at"),
     sa.Index("workitem_study", "study_instance_uid"),
     sa.Index("workitem_job", "job_id"),
     sa.Index("workitem_time", "requested_at"),
     sa.Index("workitem_pending", "requested_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
+    sa.Index("workitem_cancel", "requested_at", sqlite_where=_TO_CANCEL, postgresql_where=_TO_CANCEL),
 )
 
 claimed_workitem = sa.Table(  # of another system, performed by this node; goes with the study

@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Text(), nullable=True),
         sa.Column("reason", sa.JSON(), nullable=True),
         sa.Column("request", sa.JSON(), nullable=False),
+        sa.Column("cancel_by", sa.Text(), nullable=True),
         sa.Column("requested_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
     )
@@ -37,6 +38,8 @@ def upgrade() -> None:
     op.create_index("workitem_time", "workitem", ["requested_at"])
     pending = sa.text("state = 'pending'")
     op.create_index("workitem_pending", "workitem", ["requested_at"], sqlite_where=pending, postgresql_where=pending)
+    cancel = sa.text("cancel_by IS NOT NULL")
+    op.create_index("workitem_cancel", "workitem", ["requested_at"], sqlite_where=cancel, postgresql_where=cancel)
     op.create_table(
         "claimed_workitem",
         sa.Column("uid", sa.Text(), primary_key=True),

@@ -1,0 +1,180 @@
+"""Unified Procedure Step, UPS Push SOP Class as SCP (PS3.4 CC): requests for analyses over DIMSE.
+
+The request is durable before N-CREATE is answered; the router makes its job, and cancels what is asked to be canceled.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+
+from pydicom.dataset import Dataset
+from sqlalchemy import Engine
+
+from node.config import Config
+from node.errors import InputError, NodeError
+from node.ledger import NoticeKind
+from node.ledger.audit_events import add_notice
+from node.ledger.claimed_workitems import patient_of_images
+from node.ledger.engine import begin_immediate
+from node.ledger.workitem_progress import (
+    WorkitemProgress,
+    input_images,
+    outputs_of,
+    progress_of_job,
+    progress_of_request,
+    started_at,
+)
+from node.ledger.workitems import NewWorkitem, add_workitem, ask_for_cancellation
+from node.receive.normalized import NormalizedAnswer, NormalizedRequest
+from node.receive.status_codes import (
+    ALREADY_CANCELED,
+    ALREADY_COMPLETED,
+    DUPLICATE_INSTANCE,
+    INVALID_ATTRIBUTE_VALUE,
+    INVALID_INSTANCE,
+    NO_SUCH_ACTION,
+    NO_SUCH_WORKITEM,
+    NOT_CANCELED,
+    SUCCESS,
+)
+from node.spool import is_uid
+from node.workitems.attributes import WorkitemDetails, attributes_of
+from node.workitems.job_uid import JobUids
+from node.workitems.request import AnalysisRequest, analysis_request
+from node.workitems.requested_series import requested_series
+from node.workitems.state import StepState, progress_of
+
+LOGGER = logging.getLogger(__name__)
+
+_REQUEST_CANCEL = 2
+"""Action Type ID (PS3.4 table CC.2-1)."""
+_OF_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+
+
+class WorkitemScp:
+    """Answers N-CREATE, N-GET and N-ACTION requests."""
+
+    def __init__(self, config: Config, engine: Engine) -> None:
+        self._config = config
+        self._engine = engine
+
+    @cached_property
+    def _uids(self) -> JobUids:
+        return JobUids(self._engine)
+
+    def create(self, request: NormalizedRequest) -> NormalizedAnswer:
+        """Take a request for an analysis (N-CREATE, PS3.4 CC.2.5)."""
+        uid = request.sop_instance_uid or JobUids.new()
+        if not is_uid(uid):
+            return NormalizedAnswer(status=INVALID_INSTANCE, comment="invalid SOP Instance UID")
+        try:
+            wanted = analysis_request(_values(request.dataset), self._config.procedures)
+            self._check(wanted)
+        except NodeError as error:
+            LOGGER.warning("workitem of %s refused: %s", request.calling_ae, error)
+            return NormalizedAnswer(status=INVALID_ATTRIBUTE_VALUE, comment=_comment(error))
+        pipeline = self._config.procedures[wanted.procedure].pipeline
+        new = NewWorkitem(
+            uid=uid,
+            study_instance_uid=wanted.study_instance_uid,
+            series_instance_uid=wanted.series_instance_uid,
+            procedure=wanted.procedure,
+            requester=_requester(request),
+            requested=wanted.requested,
+        )
+        detail = f"requested {pipeline} of study {wanted.study_instance_uid} as workitem {uid}"
+        is_of_job = bool(self._uids.job_id(uid))
+        with begin_immediate(self._engine) as connection:
+            is_new = not is_of_job and add_workitem(connection, new, pipeline)
+            if is_new:
+                who = {"who": request.calling_ae, "address": request.address}
+                add_notice(connection, NoticeKind.ACT, **who, detail=detail)
+        if not is_new:
+            return NormalizedAnswer(status=DUPLICATE_INSTANCE, comment="workitem already exists")
+        LOGGER.info("%s %s", request.calling_ae, detail)
+        return NormalizedAnswer(status=SUCCESS, sop_instance_uid=uid)
+
+    def get(self, request: NormalizedRequest) -> NormalizedAnswer:
+        """Return a workitem (N-GET, PS3.4 CC.2.7); attributes of the patient are empty."""
+        of = self._progress(request.sop_instance_uid)
+        if of is None:
+            return NormalizedAnswer(status=NO_SUCH_WORKITEM, comment="no such workitem")
+        with self._engine.connect() as connection:
+            details = WorkitemDetails(
+                images=input_images(connection, of.study_instance_uid, of.series_instance_uid),
+                outputs=[] if of.job is None else outputs_of(connection, of.job),
+                started_at=None if of.job is None else started_at(connection, of.job),
+            )
+        step = attributes_of(request.sop_instance_uid, of, self._config, details)
+        for keyword in _OF_PATIENT:
+            setattr(step, keyword, None)
+        return NormalizedAnswer(status=SUCCESS, dataset=_only(step, request.attributes))
+
+    def action(self, request: NormalizedRequest) -> NormalizedAnswer:
+        """Take a request for cancellation of a workitem that the same device has created (PS3.4 CC.2.2)."""
+        if request.type_id != _REQUEST_CANCEL:
+            return NormalizedAnswer(status=NO_SUCH_ACTION, comment="the node performs its workitems itself")
+        of = self._progress(request.sop_instance_uid)
+        if of is None:
+            return NormalizedAnswer(status=NO_SUCH_WORKITEM, comment="no such workitem")
+        state = progress_of(of).state
+        if state == StepState.CANCELED:
+            return NormalizedAnswer(status=ALREADY_CANCELED, comment="workitem is CANCELED already")
+        if state == StepState.COMPLETED:
+            return NormalizedAnswer(status=ALREADY_COMPLETED, comment="workitem is COMPLETED")
+        if of.requested is None or of.requested.requester != _requester(request):
+            comment = "another system has requested it"
+            refused = f"cancellation of workitem {request.sop_instance_uid}: {comment}"
+            return NormalizedAnswer(status=NOT_CANCELED, comment=comment, refused=refused)
+        detail = f"asked to cancel workitem {request.sop_instance_uid} of study {of.study_instance_uid}"
+        with begin_immediate(self._engine) as connection:
+            ask_for_cancellation(connection, request.sop_instance_uid, request.calling_ae)
+            who = {"who": request.calling_ae, "address": request.address}
+            add_notice(connection, NoticeKind.ACT, **who, detail=detail)
+        return NormalizedAnswer(status=SUCCESS)
+
+    def _check(self, wanted: AnalysisRequest) -> None:
+        """Raise ``NodeError`` when the images are not here, cannot be analysed, or are known to be of another patient.
+
+        Patient IDs are in the ledger where orders are expected only.
+        """
+        pipeline = self._config.procedures[wanted.procedure].pipeline
+        with self._engine.connect() as connection:
+            series = requested_series(connection, wanted.study_instance_uid, wanted.series_instance_uid, pipeline)
+            if series is None:
+                return
+            patient = patient_of_images(connection, wanted.study_instance_uid, series.series_instance_uid)
+        if wanted.patient_id and patient and patient != wanted.patient_id:
+            raise InputError("Patient ID is not that of the images")
+
+    def _progress(self, uid: str) -> WorkitemProgress | None:
+        with self._engine.connect() as connection:
+            of = progress_of_request(connection, uid)
+        if of is None and (job_id := self._uids.job_id(uid)):
+            with self._engine.connect() as connection:
+                of = progress_of_job(connection, job_id)
+        return of
+
+
+def _requester(request: NormalizedRequest) -> str:
+    return f"{request.calling_ae} at {request.equipment}"
+
+
+def _values(dataset: Dataset) -> dict[str, object]:
+    return dict(dataset.to_json_dict(suppress_invalid_tags=True))
+
+
+def _only(step: Dataset, attributes: tuple[int, ...]) -> Dataset:
+    """These attributes of a workitem; none: all."""
+    if not attributes:
+        return step
+    chosen = Dataset()
+    for tag in attributes:
+        if tag in step:
+            chosen[tag] = step[tag]
+    return chosen
+
+
+def _comment(error: NodeError) -> str:
+    return "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in str(error))[:64]

@@ -1,0 +1,139 @@
+"""UPS Push SOP Class over DIMSE, asked by pynetdicom: N-CREATE, N-GET and the request for cancellation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, build_context
+from pynetdicom.association import Association
+from pynetdicom.sop_class import UnifiedProcedureStepPull, UnifiedProcedureStepPush
+from real_peers import free_port
+from receivers import member
+from workitem_scene import RULE, WorkitemScene, wanted
+
+from node.ledger.states import JobStage, JobState
+from node.ledger.tables import notice, workitem
+from node.receive.receiver import Receiver
+
+UID = "1.2.826.0.1.3680043.8.498.5"
+
+
+@contextmanager
+def push(scene: WorkitemScene, calling: str = "RIS", syntax: str = ExplicitVRLittleEndian) -> Iterator[Association]:
+    """An association with the node's receiver."""
+    ae = scene.config.ae.model_copy(update={"port": free_port(), "address": "127.0.0.1"})
+    config = scene.config.model_copy(update={"ae": ae})
+    engine, spool = scene.node.engine, scene.node.spool
+    receiver = Receiver(config, engine, spool, member(engine, spool))
+    receiver.start()
+    try:
+        entity = AE(ae_title=calling)
+        contexts = [build_context(UnifiedProcedureStepPush, syntax), build_context(UnifiedProcedureStepPull, syntax)]
+        association = entity.associate("127.0.0.1", ae.port, contexts, ae_title="AINODE")
+        assert association.is_established
+        yield association
+        association.release()
+    finally:
+        receiver.stop(2.0)
+
+
+def get(peer: Association, uid: str = UID, tags: list[int] | None = None) -> tuple[int, Dataset]:
+    status, step = peer.send_n_get(tags or [], UnifiedProcedureStepPush, uid)
+    return status.Status, step
+
+
+def cancel(peer: Association, uid: str = UID) -> int:
+    why = Dataset()
+    why.ReasonForCancellation = "not needed"
+    return int(peer.send_n_action(why, 2, UnifiedProcedureStepPush, uid)[0].Status)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> WorkitemScene:
+    return WorkitemScene(tmp_path)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_an_analysis_is_requested_watched_and_canceled_by_dimse(scene: WorkitemScene, syntax: str) -> None:
+    series = scene.take()
+    with push(scene, syntax=syntax) as peer:
+        accepted = {context.abstract_syntax for context in peer.accepted_contexts}
+        assert accepted == {UnifiedProcedureStepPush}
+        status, _ = peer.send_n_create(wanted(scene.study, series), UnifiedProcedureStepPush, UID)
+        assert status.Status == 0x0000
+        again, _ = peer.send_n_create(wanted(scene.study, series), UnifiedProcedureStepPush, UID)
+        assert again.Status == 0x0111
+        status, step = get(peer)
+        assert (status, step.ProcedureStepState, step.ProcedureStepLabel) == (0, "SCHEDULED", "Chest CT with AI")
+        assert step.PatientName == ""
+        scene.wait(11.0)
+        (job,) = scene.jobs()
+        scene.set_job(job.id, state=JobState.IN_PROGRESS, stage=JobStage.ENCODE)
+        status, step = get(peer, tags=[0x00741000, 0x00741002])
+        assert (len(step), step.ProcedureStepState) == (2, "IN PROGRESS")
+        assert step.ProcedureStepProgressInformationSequence[0].ProcedureStepProgress == 60
+        assert cancel(peer) == 0x0000
+        scene.wait(1.0)
+        assert [one.state for one in scene.jobs()] == [JobState.CANCELED]
+        step = get(peer)[1]
+        assert step.ProcedureStepState == "CANCELED"
+        assert step.ProcedureStepProgressInformationSequence[0].ReasonForCancellation == "cancelled by RIS"
+        assert cancel(peer) == 0xB304
+    acts = [row.detail.partition(" ")[0] for row in scene.rows(notice) if row.what == "act"]
+    assert acts == ["requested", "asked"]
+
+
+def test_a_workitem_gets_a_uid_when_its_requester_gives_none(scene: WorkitemScene) -> None:
+    series = scene.take()
+    with push(scene) as peer:
+        peer.send_n_create(wanted(scene.study, series), UnifiedProcedureStepPush)
+        (row,) = scene.rows(workitem)
+        assert get(peer, row.uid)[1].ProcedureStepState == "SCHEDULED"
+
+
+def test_a_request_is_canceled_before_it_has_a_job(scene: WorkitemScene) -> None:
+    series = scene.take()
+    with push(scene) as peer:
+        peer.send_n_create(wanted(scene.study, series), UnifiedProcedureStepPush, UID)
+        assert cancel(peer) == 0x0000
+        scene.wait(1.0)
+        assert get(peer)[1].ProcedureStepState == "CANCELED"
+        scene.wait(11.0)
+        assert scene.jobs() == []
+
+
+def test_nobody_cancels_what_another_system_has_requested_or_the_rules_have_decided_on(tmp_path: Path) -> None:
+    scene = WorkitemScene(tmp_path, RULE)
+    series = scene.take()
+    scene.wait(11.0)
+    with scene.serving() as http:
+        (of_rule,) = (one["00080018"]["Value"][0] for one in http.get("/workitems").json())
+        http.post(f"/workitems?{UID}", content=wanted(scene.study, series).to_json())
+    with push(scene, "OTHER") as peer:
+        assert get(peer, of_rule)[1].ProcedureStepState == "SCHEDULED"
+        assert (cancel(peer, of_rule), cancel(peer)) == (0xC313, 0xC313)
+        assert (cancel(peer, "1.2.3"), get(peer, "1.2.3")[0]) == (0xC307, 0xC307)
+        claim = Dataset()
+        claim.ProcedureStepState, claim.TransactionUID = "IN PROGRESS", "1.2.3"
+        assert peer.send_n_action(claim, 1, UnifiedProcedureStepPush, UID)[0].Status == 0x0123
+        scene.wait(1.0)
+    assert [job.state for job in scene.jobs()] == [JobState.SCHEDULED]
+
+
+def test_what_cannot_be_done_is_refused_with_a_status_and_kept_nowhere(scene: WorkitemScene) -> None:
+    series = scene.take()
+    with push(scene) as peer:
+        for step in (
+            wanted(scene.study, "1.2.3"),
+            wanted(scene.study, series, ScheduledWorkitemCodeSequence=[]),
+            wanted(scene.study, series, ProcedureStepState="IN PROGRESS"),
+        ):
+            status, _ = peer.send_n_create(step, UnifiedProcedureStepPush, UID)
+            assert status.Status == 0x0106
+            assert 0 < len(status.ErrorComment) <= 64
+    assert scene.rows(workitem) == []
