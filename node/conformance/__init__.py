@@ -58,13 +58,14 @@ NORMALIZED_STATUSES = {
     status_codes.NOT_AUTHORIZED: "N-SET by another device than the one that created the procedure step",
     status_codes.NO_SUCH_ACTION: "Another Action Type ID than 1, or than 2 for a Unified Procedure Step",
     status_codes.RESOURCE_LIMITATION: "The device has too many procedure steps, images in them, or requests",
+    status_codes.PENDING: "A match of C-FIND",
     status_codes.NO_SUCH_WORKITEM: "No such Unified Procedure Step",
     status_codes.ALREADY_CANCELED: "Request for cancellation of a Unified Procedure Step that is CANCELED",
     status_codes.ALREADY_COMPLETED: "Request for cancellation of a Unified Procedure Step that is COMPLETED",
     status_codes.NOT_CANCELED: "Request for cancellation of a Unified Procedure Step that another system has requested",
     status_codes.UNRECOGNISED_OPERATION: "Another operation than those named here",
 }
-"""Statuses of N-ACTION, N-CREATE, N-GET, N-SET and N-EVENT-REPORT responses (PS3.7 annex C, PS3.4 CC)."""
+"""Statuses of N-ACTION, N-CREATE, N-GET, N-SET, N-EVENT-REPORT and C-FIND responses (PS3.7 annex C, PS3.4 CC)."""
 _ASKED = (
     Verification,
     StorageCommitmentPushModel,

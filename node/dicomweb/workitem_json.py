@@ -43,20 +43,17 @@ class WorkitemJson:
                 retrieve_url=addresses.series,
             )
         values = dict(attributes_of(uid, of, self._config, details).to_json_dict())
-        return {**values, **self.of_images(of)}
+        return {**values, **self.of_images([of])[0]}
 
-    def of_images(self, of: WorkitemProgress) -> Values:
-        """Return what the first image says of patient and order; empty attributes where there is none."""
+    def of_images(self, items: Sequence[WorkitemProgress]) -> list[Values]:
+        """Return what the first image of each says of patient and order; empty attributes where there is none."""
         with self._engine.connect() as connection:
-            first = input_images(connection, of.study_instance_uid, of.series_instance_uid, 1)
-        read = self._reader.chosen(first, (*OF_PATIENT, _OF_ORDER))[0] if first else {}
-        values = {_tag(keyword): read.get(_tag(keyword), {"vr": dictionary_VR(keyword)}) for keyword in OF_PATIENT}
-        values["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
-        if "Value" in read.get(_tag(_OF_ORDER), {}):
-            study = {"vr": "UI", "Value": [of.study_instance_uid]}
-            order = {_tag("StudyInstanceUID"): study, _tag(_OF_ORDER): read[_tag(_OF_ORDER)]}
-            values[_tag("ReferencedRequestSequence")] = {"vr": "SQ", "Value": [order]}
-        return values
+            firsts = [input_images(connection, of.study_instance_uid, of.series_instance_uid, 1) for of in items]
+        read = iter(self._reader.chosen([one for of in firsts for one in of], (*OF_PATIENT, _OF_ORDER)))
+        return [
+            _of_image(of.study_instance_uid, next(read) if first else {})
+            for of, first in zip(items, firsts, strict=True)
+        ]
 
     @staticmethod
     def response(
@@ -66,6 +63,15 @@ class WorkitemJson:
     ) -> Response:
         """Return data sets as they are sent."""
         return Response(json.dumps(content), status, headers, media_type="application/dicom+json")
+
+
+def _of_image(study: str, read: Mapping[str, Any]) -> Values:
+    values: Values = {_tag(keyword): read.get(_tag(keyword), {"vr": dictionary_VR(keyword)}) for keyword in OF_PATIENT}
+    values["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
+    if "Value" in read.get(_tag(_OF_ORDER), {}):
+        order = {_tag("StudyInstanceUID"): {"vr": "UI", "Value": [study]}, _tag(_OF_ORDER): read[_tag(_OF_ORDER)]}
+        values[_tag("ReferencedRequestSequence")] = {"vr": "SQ", "Value": [order]}
+    return values
 
 
 def _tag(keyword: str) -> str:

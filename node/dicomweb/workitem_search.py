@@ -84,14 +84,16 @@ class WorkitemSearch:
         of_images = replace(keys, wanted=named)
         others = replace(keys, wanted={key: texts for key, texts in keys.wanted.items() if key not in named})
         for start in range(0, len(studies), _AT_ONCE):
-            for of in progress_of_studies(connection, studies[start : start + _AT_ONCE]):
-                if states and progress_of(of).state not in states:  # most are left out before they are put together
-                    continue
-                values = self._json.brief(self._uid(of), of)
-                if others.matches(values):
-                    values |= self._json.of_images(of)
-                    if of_images.matches(values):
-                        yield values
+            found = [
+                (of, values)
+                for of in progress_of_studies(connection, studies[start : start + _AT_ONCE])
+                if not states or progress_of(of).state in states  # most are left out before they are put together
+                if others.matches(values := self._json.brief(self._uid(of), of))
+            ]
+            read = self._json.of_images([of for of, _ in found])
+            for (_, values), of_image in zip(found, read, strict=True):
+                if of_images.matches(result := {**values, **of_image}):
+                    yield result
 
     def _uid(self, of: WorkitemProgress) -> str:
         if of.requested is not None:

@@ -9,6 +9,7 @@ import struct
 from dataclasses import dataclass
 
 C_STORE_RQ = 0x0001
+C_FIND_RQ = 0x0020
 C_ECHO_RQ = 0x0030
 C_CANCEL_RQ = 0x0FFF
 N_EVENT_REPORT_RQ = 0x0100
@@ -17,6 +18,8 @@ N_SET_RQ = 0x0120
 N_ACTION_RQ = 0x0130
 N_CREATE_RQ = 0x0140
 NORMALIZED = frozenset((N_EVENT_REPORT_RQ, N_GET_RQ, N_SET_RQ, N_ACTION_RQ, N_CREATE_RQ))
+SERVED = NORMALIZED | {C_FIND_RQ}
+"""Requests whose data set is decoded, and answered by a service."""
 RESPONSE = 0x8000
 """Set in the Command Field of every response."""
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from node.ledger import EndingPoint
 from node.receive.association_info import AssociationInfo
-from node.receive.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, NORMALIZED, RESPONSE, Command
+from node.receive.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, RESPONSE, SERVED, Command
 from node.receive.element_walk import WINDOW
 from node.receive.negotiation import Context
 from node.receive.normalized import LONGEST_DATA_SET, Normalized, NormalizedAnswer, NormalizedRequest
@@ -60,7 +60,7 @@ class Services:
     """Called with the beginning of a data set that was not stored, and with the refusal that is answered or the reason
     why it is incomplete."""
     normalized: Callable[[NormalizedRequest], NormalizedAnswer]
-    """Every DIMSE-N request."""
+    """Every DIMSE-N request, and C-FIND."""
 
 
 @dataclass
@@ -220,7 +220,7 @@ class Messages:
             self.normalized.answered(command)
         if command.field & RESPONSE or command.field == C_CANCEL_RQ:
             return
-        if command.field in NORMALIZED:
+        if command.field in SERVED:
             self.normalized.serve(message.context_id, self.contexts[message.context_id], command, message.encoded)
             return
         status, comment = UNRECOGNISED_OPERATION, ""

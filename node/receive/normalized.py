@@ -1,11 +1,11 @@
-"""DIMSE-N services (PS3.7 chapter 10) as values: request, answer and later notification."""
+"""DIMSE-N services (PS3.7 chapter 10) and C-FIND as values: request, answer and later notification."""
 
 from __future__ import annotations
 
 import logging
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
@@ -23,7 +23,7 @@ from node.receive.dataset_limits import DatasetLimits
 from node.receive.dataset_stream import DeflatedStream, PlainStream
 from node.receive.dataset_structure import structure_of
 from node.receive.negotiation import Context
-from node.receive.status_codes import INVALID_ARGUMENT, PROCESSING_FAILURE
+from node.receive.status_codes import INVALID_ARGUMENT, PENDING, PROCESSING_FAILURE
 
 LOGGER = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ _ONE_LARGE = threading.Lock()
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizedRequest:
-    """An N-EVENT-REPORT, N-GET, N-SET, N-ACTION or N-CREATE request, unchecked."""
+    """An N-EVENT-REPORT, N-GET, N-SET, N-ACTION, N-CREATE or C-FIND request, unchecked."""
 
     calling_ae: str
     address: str
@@ -96,6 +96,8 @@ class NormalizedAnswer:
     """UID that this node chose for an N-CREATE request without one."""
     dataset: Dataset | None = None
     """What an N-GET asked for."""
+    matches: Sequence[Dataset] = ()
+    """What a C-FIND has found."""
     notification: Notification | None = None
     refused: str = ""
     """For the audit trail: what the caller was not allowed to do; empty when it was allowed."""
@@ -148,6 +150,9 @@ class Normalized:
         except Exception:  # the association's own loop: the peer must get an answer, others must continue
             LOGGER.exception("operation 0x%04X from %s failed", command.field, caller.calling_ae)
             answer = NormalizedAnswer(status=PROCESSING_FAILURE, comment="internal error of the node; see its log")
+        for match in answer.matches:
+            self._send(context_id, command.response(PENDING, has_data_set=True), True)
+            self._send(context_id, encode(match, *_coding(context.transfer_syntax)) or b"", False)
         response = command.response(
             answer.status,
             answer.comment,

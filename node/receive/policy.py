@@ -27,6 +27,7 @@ from pynetdicom.sop_class import (
     ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
     UnifiedProcedureStepPush,
+    UnifiedProcedureStepQuery,
     Verification,
 )
 
@@ -57,6 +58,7 @@ _SERVICES = {
     InstanceAvailabilityNotification: "availability",
     STUDY_CONTENT_NOTIFICATION: "content",
     UnifiedProcedureStepPush: "workitems",
+    UnifiedProcedureStepQuery: "workitems",
     Verification: "",
 }
 SERVICES = frozenset(_SERVICES)

@@ -13,6 +13,7 @@ from pynetdicom.sop_class import (
     ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
     UnifiedProcedureStepPush,
+    UnifiedProcedureStepQuery,
 )
 from sqlalchemy import Engine
 
@@ -26,7 +27,7 @@ from node.listening import Listening
 from node.membership import Membership
 from node.receive.association import Association, Handlers
 from node.receive.availability import notify_availability
-from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_GET_RQ, N_SET_RQ
+from node.receive.command import C_FIND_RQ, N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_GET_RQ, N_SET_RQ
 from node.receive.commitment import CommitmentScp
 from node.receive.commitment_report import CommitmentReportScu
 from node.receive.content_notification import ContentNotification
@@ -42,9 +43,11 @@ from node.receive.sender_quota import Quota
 from node.receive.server import Server
 from node.receive.status_codes import UNRECOGNISED_OPERATION, Refusal
 from node.receive.storage import Storage
+from node.receive.workitem_query import find_workitems
 from node.receive.workitem_scp import WorkitemScp
 from node.spool import Spool
 from node.tls import ServerTls
+from node.workitems.job_uid import JobUids
 
 LOGGER = logging.getLogger(__name__)
 
@@ -91,7 +94,8 @@ class Receiver:
             copies=copies,
         )
         commitment, procedure_step = CommitmentScp(engine, spool), ProcedureStepScp(engine)
-        workitems = WorkitemScp(config, engine)
+        uids = JobUids(engine)
+        workitems = WorkitemScp(config, engine, uids)
         reports = CommitmentReportScu(engine, config.destinations, self._policy)
         self._services: dict[tuple[int, str], Callable[[NormalizedRequest], NormalizedAnswer]] = {
             (N_EVENT_REPORT_RQ, StorageCommitmentPushModel): reports.report,
@@ -102,6 +106,7 @@ class Receiver:
             (N_CREATE_RQ, UnifiedProcedureStepPush): workitems.create,
             (N_GET_RQ, UnifiedProcedureStepPush): workitems.get,
             (N_ACTION_RQ, UnifiedProcedureStepPush): workitems.action,
+            (C_FIND_RQ, UnifiedProcedureStepQuery): partial(find_workitems, config, engine, uids),
         }
         self._server: Server | None = None
         self._notified: dict[str, float] = {}

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 SUCCESS = 0x0000
 """The file of the instance is durable, and its row is written or will provably be written."""
+PENDING = 0xFF00
+"""A match of a C-FIND; more answers follow (PS3.4 C.4.1.1.4)."""
 PROCESSING_FAILURE = 0x0110
 """The node failed; the sender may try again (PS3.7 C.5.19)."""
 INVALID_ATTRIBUTE_VALUE = 0x0106

@@ -6,7 +6,6 @@ The request is durable before N-CREATE is answered; the router makes its job, an
 from __future__ import annotations
 
 import logging
-from functools import cached_property
 
 from pydicom.dataset import Dataset
 from sqlalchemy import Engine
@@ -55,13 +54,10 @@ _OF_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 class WorkitemScp:
     """Answers N-CREATE, N-GET and N-ACTION requests."""
 
-    def __init__(self, config: Config, engine: Engine) -> None:
+    def __init__(self, config: Config, engine: Engine, uids: JobUids) -> None:
         self._config = config
         self._engine = engine
-
-    @cached_property
-    def _uids(self) -> JobUids:
-        return JobUids(self._engine)
+        self._uids = uids
 
     def create(self, request: NormalizedRequest) -> NormalizedAnswer:
         """Take a request for an analysis (N-CREATE, PS3.4 CC.2.5)."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 import uuid
+from functools import cached_property
 
 from sqlalchemy import Engine
 
 from node.ledger.engine import begin_immediate
-from node.ledger.secrets import keep_secret
+from node.ledger.secrets import keep_secret, stored_secret
 
 _NAME = "workitems"
 _PREFIX_BITS, _JOB_BITS = 58, 64
@@ -23,9 +24,16 @@ class JobUids:
     """
 
     def __init__(self, engine: Engine) -> None:
-        with begin_immediate(engine) as connection:
-            number, _ = keep_secret(connection, _NAME, f"{secrets.randbits(_PREFIX_BITS):x}")
-        self._prefix = int(number, 16)
+        self._engine = engine
+
+    @cached_property
+    def _prefix(self) -> int:
+        with self._engine.connect() as connection:
+            number = stored_secret(connection, _NAME)
+        if number is None:
+            with begin_immediate(self._engine) as connection:
+                number, _ = keep_secret(connection, _NAME, f"{secrets.randbits(_PREFIX_BITS):x}")
+        return int(number, 16)
 
     @staticmethod
     def new() -> str:

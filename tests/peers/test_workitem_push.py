@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
-from pynetdicom.sop_class import UnifiedProcedureStepPull, UnifiedProcedureStepPush
+from pynetdicom.sop_class import UnifiedProcedureStepPull, UnifiedProcedureStepPush, UnifiedProcedureStepQuery
 from real_peers import free_port
 from receivers import member
 from workitem_scene import RULE, WorkitemScene, wanted
@@ -33,7 +33,8 @@ def push(scene: WorkitemScene, calling: str = "RIS", syntax: str = ExplicitVRLit
     receiver.start()
     try:
         entity = AE(ae_title=calling)
-        contexts = [build_context(UnifiedProcedureStepPush, syntax), build_context(UnifiedProcedureStepPull, syntax)]
+        proposed = (UnifiedProcedureStepPush, UnifiedProcedureStepPull, UnifiedProcedureStepQuery)
+        contexts = [build_context(one, syntax) for one in proposed]
         association = entity.associate("127.0.0.1", ae.port, contexts, ae_title="AINODE")
         assert association.is_established
         yield association
@@ -63,7 +64,7 @@ def test_an_analysis_is_requested_watched_and_canceled_by_dimse(scene: WorkitemS
     series = scene.take()
     with push(scene, syntax=syntax) as peer:
         accepted = {context.abstract_syntax for context in peer.accepted_contexts}
-        assert accepted == {UnifiedProcedureStepPush}
+        assert accepted == {UnifiedProcedureStepPush, UnifiedProcedureStepQuery}
         status, _ = peer.send_n_create(wanted(scene.study, series), UnifiedProcedureStepPush, UID)
         assert status.Status == 0x0000
         again, _ = peer.send_n_create(wanted(scene.study, series), UnifiedProcedureStepPush, UID)
@@ -137,3 +138,42 @@ def test_what_cannot_be_done_is_refused_with_a_status_and_kept_nowhere(scene: Wo
             assert status.Status == 0x0106
             assert 0 < len(status.ErrorComment) <= 64
     assert scene.rows(workitem) == []
+
+
+def find(peer: Association, **keys: object) -> tuple[int, list[Dataset]]:
+    identifier = Dataset()
+    identifier.SOPInstanceUID = identifier.ProcedureStepLabel = ""
+    for keyword, value in keys.items():
+        setattr(identifier, keyword, value)
+    *found, (last, _) = peer.send_c_find(identifier, UnifiedProcedureStepQuery)
+    assert all(status.Status == 0xFF00 for status, _ in found)
+    return last.Status, [step for _, step in found]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_workitems_are_found_by_dimse_by_what_is_asked(tmp_path: Path, syntax: str) -> None:
+    scene = WorkitemScene(tmp_path, RULE)
+    series = scene.take()
+    scene.wait(11.0)
+    code, other, item = Dataset(), Dataset(), Dataset()
+    code.CodeValue, other.CodeValue, item.SeriesInstanceUID = "AI-NOD*", "CT", series
+    with push(scene, syntax=syntax) as peer:
+        peer.send_n_create(wanted(scene.study, series), UnifiedProcedureStepPush, UID)
+        for keys, labels in (
+            ({}, ["Chest CT with AI", "Nodules on chest CT"]),
+            ({"ProcedureStepState": "SCHEDULED"}, ["Chest CT with AI", "Nodules on chest CT"]),
+            ({"ProcedureStepState": "COMPLETED"}, []),
+            ({"SOPInstanceUID": UID}, ["Chest CT with AI"]),
+            ({"StudyInstanceUID": scene.study, "WorklistLabel": "Ni*"}, ["Chest CT with AI"]),
+            ({"StudyInstanceUID": "1.2.3"}, []),
+            ({"ScheduledWorkitemCodeSequence": [code]}, ["Chest CT with AI", "Nodules on chest CT"]),
+            ({"ScheduledWorkitemCodeSequence": [other]}, []),
+            ({"InputInformationSequence": [item]}, ["Chest CT with AI", "Nodules on chest CT"]),
+            ({"ScheduledProcedureStepStartDateTime": "20200101-"}, ["Chest CT with AI", "Nodules on chest CT"]),
+            ({"ScheduledProcedureStepStartDateTime": "-20200101"}, []),
+            ({"PatientName": "", "AdmissionID": ""}, ["Chest CT with AI", "Nodules on chest CT"]),
+        ):
+            status, found = find(peer, **keys)
+            assert (status, sorted(step.ProcedureStepLabel for step in found)) == (0x0000, labels), keys
+            assert all({element.keyword for element in step} >= {"SOPInstanceUID", *keys} for step in found)
+        assert find(peer, PatientID="PAT1") == (0xA900, [])
