@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from postgres import cluster
 from pydicom import Dataset
 from real_peers import free_port
 from receivers import until
@@ -20,6 +21,7 @@ from workitem_scene import WorkitemScene, wanted
 from node.ledger.engine import begin_immediate
 from node.ledger.states import ClaimState, JobStage, JobState
 from node.ledger.tables import claimed_workitem, result
+from node.ledger.workitems import ask_for_cancellation
 from node.orders.ups_inputs import UpsInputs
 from node.orders.ups_performer import UpsPerformer
 from node.reasons import ReasonCode, reason
@@ -38,9 +40,9 @@ Row = Any
 class PerformingScene(WorkitemScene):
     """A scene whose sender asks a manager and reports to it when it is told to."""
 
-    def __init__(self, folder: Path, url: str, more: str = "") -> None:
+    def __init__(self, folder: Path, url: str, more: str = "", ledger: str = "") -> None:
         (folder / "manager").write_text(TOKEN)
-        super().__init__(folder, TABLE.format(url=url, token=folder / "manager", more=more))
+        super().__init__(folder, TABLE.format(url=url, token=folder / "manager", more=more), ledger)
         self.restart()
 
     def restart(self) -> None:
@@ -157,6 +159,30 @@ def test_a_claim_whose_answer_was_lost_is_recognised_by_its_transaction_uid(
     scene.look()
     assert scene.claim().state == ClaimState.CLAIMED
     assert manager.locks[UID] == scene.claim().transaction_uid
+
+
+def test_a_ledger_in_postgresql_requests_performs_cancels_and_searches_alike(tmp_path: Path, manager: Manager) -> None:
+    with cluster() as ledger:
+        scene = PerformingScene(tmp_path, manager.url, ledger=ledger)
+        series = scene.take()
+        manager.add(UID, wanted(scene.study, series))
+        scene.wait(11.0)
+        for _ in range(2):
+            scene.look()
+        with scene.serving() as http:
+            assert http.post("/workitems?1.2.3", content=wanted(scene.study, series).to_json()).status_code == 201
+            scene.wait(1.0)
+            assert len(http.get(f"/workitems?ProcedureStepState=SCHEDULED&StudyInstanceUID={scene.study}").json()) == 2
+            with begin_immediate(scene.node.engine) as connection:
+                ask_for_cancellation(connection, "1.2.3", "RIS")
+            scene.wait(1.0)
+            assert http.get("/workitems?ProcedureStepState=CANCELED&PatientID=PAT1").status_code == 200
+        scene.look()
+        assert (manager.state(UID), scene.claim().state) == ("CANCELED", ClaimState.ENDED)
+        assert len(scene.jobs()) == 1
+        scene.performer._leadership.release()
+        scene.inputs._leadership.release()
+        scene.node.engine.dispose()
 
 
 def test_a_workitem_that_another_performer_has_is_left_to_it(scene: PerformingScene, manager: Manager) -> None:
