@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from node.actor import look_every, surviving
 from node.config import Config
-from node.errors import DeliveryError, InputError, NodeError
+from node.errors import DeliveryError, InputError, NodeError, UnreachableError
 from node.jobs.engine import Jobs
 from node.ledger import NoticeKind
 from node.ledger.audit_events import Question, give_notice
@@ -85,9 +85,12 @@ class UpsPerformer:
                 self._ask(service)
                 with self._engine.connect() as connection:
                     due = due_claims(connection, clock_of(self._engine))
+                answers = True
                 for of in due:
                     with about(of.study_instance_uid), surviving(f"workitem {of.uid}"):
-                        self._attend(service, of)
+                        answers = self._attend(service, of)
+                    if not answers:  # the others would wait for as long
+                        break
         except DeliveryError as error:
             logger.warning("worklist: %s; asking again later", error)
 
@@ -131,7 +134,8 @@ class UpsPerformer:
             requested=wanted.requested,
         )
 
-    def _attend(self, service: UpsService, of: ClaimedWorkitem) -> None:
+    def _attend(self, service: UpsService, of: ClaimedWorkitem) -> bool:
+        """Do what is due of one workitem; return whether the other system answers."""
         try:
             match of.state:
                 case ClaimState.CLAIMING:
@@ -155,6 +159,8 @@ class UpsPerformer:
         except DeliveryError as error:
             logger.warning("workitem %s: %s; asking again later", of.uid, error)
             self._put_off(of)
+            return not isinstance(error, UnreachableError)
+        return True
 
     def _claim(self, service: UpsService, of: ClaimedWorkitem) -> None:
         answer = service.change_state(of.uid, StepState.IN_PROGRESS, of.transaction_uid)

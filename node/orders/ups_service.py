@@ -115,11 +115,15 @@ class UpsService:
         self, method: str, where: str, *, params: dict[str, str] | None = None, content: bytes | None = None
     ) -> httpx.Response:
         deadline, body = time.monotonic() + _ANSWER_SECONDS, bytearray()
-        with self._http.stream(method, where, params=params, content=content) as response:
-            for block in response.iter_bytes():
-                body += block
-                if len(body) > _LARGEST or time.monotonic() > deadline:
-                    raise UnreachableError(f"{self._settings.url}: its response is too large or does not end")
+        try:
+            with self._http.stream(method, where, params=params, content=content) as response:
+                for block in response.iter_bytes():
+                    body += block
+                    if len(body) > _LARGEST or time.monotonic() > deadline:
+                        raise UnreachableError(f"{self._settings.url}: its response is too large or does not end")
+        except httpx.HTTPError as error:
+            words = str(error) or type(error).__name__
+            raise UnreachableError(f"{self._settings.url}: {words}; check that it is running, and ca_file") from error
         return httpx.Response(response.status_code, headers=response.headers, content=bytes(body))
 
 
@@ -127,7 +131,7 @@ class UpsService:
 def ups_service(settings: UpsWorklist, on_query: Callable[[Question], None]) -> Iterator[UpsService]:
     """Open a connection; ``on_query`` is called for each search.
 
-    Raises ``DeliveryError`` for an unusable file of token or certificate, ``UnreachableError`` when it is not there.
+    Raises ``DeliveryError`` for an unusable file of token or certificate.
     """
     headers = {"accept": _TYPE, "content-type": _TYPE}
     try:
@@ -143,11 +147,7 @@ def ups_service(settings: UpsWorklist, on_query: Callable[[Question], None]) -> 
 
     base, hooks = settings.url.rstrip("/") + "/", {"request": [asking]}
     with httpx.Client(base_url=base, headers=headers, verify=trusted, timeout=_LIMITS, event_hooks=hooks) as http:
-        try:
-            yield UpsService(settings, http)
-        except httpx.HTTPError as error:
-            words = str(error) or type(error).__name__
-            raise UnreachableError(f"{settings.url}: {words}; check that it is running, and ca_file") from error
+        yield UpsService(settings, http)
 
 
 def is_ended(step: Values | None) -> bool:

@@ -30,6 +30,8 @@ class Manager:
     """Each change of state that was done: UID and state."""
     breaks: int = 0
     """How many of the next changes are done and not answered."""
+    breaks_at: int = 0
+    """Which of the changes, counted from 1, is done and not answered."""
     is_down: bool = False
     port: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -114,8 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             status, warning, body = self._do(parts.path.removeprefix("/dicom-web"), parse_qs(parts.query), content)
             manager.calls.append((self.command, parts.path, status))
-            if self.command != "GET" and manager.breaks:
-                manager.breaks -= 1
+            changes = sum(method != "GET" for method, *_ in manager.calls)
+            if self.command != "GET" and (manager.breaks or changes == manager.breaks_at):
+                manager.breaks = max(manager.breaks - 1, 0)
                 self.close_connection = True
                 return
         self.send_response(status)
