@@ -15,7 +15,7 @@ from node.jobs.engine import Jobs
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job, NewJob, get_job
 from node.ledger.series import Series
-from node.ledger.states import JobState, SeriesState
+from node.ledger.states import PRIORITIES, JobState, SeriesState
 from node.ledger.workitems import (
     BY_REQUEST,
     Workitem,
@@ -31,7 +31,7 @@ from node.log import about
 from node.outcome import Outcome
 from node.reasons import Reason, ReasonCode, reason
 from node.routing.prerequisites import with_prerequisites
-from node.routing.rules import PRIORITIES, Route
+from node.routing.rules import Route
 from node.routing.study_decisions import Responsible
 from node.workitems.requested_series import requested_series
 
