@@ -169,6 +169,9 @@ def _contract_fault(pipeline: object) -> str:
         value = getattr(pipeline, name)
         if not isinstance(value, wanted):
             return f"{kind}.{name} is a {type(value).__name__}; use node.pipeline.{wanted.__name__}"
+    labels = getattr(pipeline, "segment_labels", None)
+    if labels is not None and not (isinstance(labels, tuple | list) and all(isinstance(one, str) for one in labels)):
+        return f"{kind}.segment_labels is {labels!r}; give a tuple of the labels of its segments"
     return ""
 
 

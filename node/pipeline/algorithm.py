@@ -107,7 +107,11 @@ class Needs:
 
 
 class Pipeline(Protocol):
-    """A loaded model. ``run`` is called for one series at a time, from one thread, many times."""
+    """A loaded model. ``run`` is called for one series at a time, from one thread, many times.
+
+    A pipeline that always outlines the same structures may also have ``segment_labels``, a tuple of the labels of all
+    segments that it can return: ``ainode check`` then compares the masks that other pipelines ask for with them.
+    """
 
     @property
     def algorithm(self) -> Algorithm: ...

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from node.pipeline import Code
 from pipelines.options import AdapterOptions, check_orientation
 from pipelines.result_masks import SEPARATOR
-from pipelines.structures import check_looked_for
+from pipelines.structures import check_looked_for, label_of
 
 CodeList = Annotated[list[str], Field(min_length=3, max_length=3)]
 """Value, scheme and meaning."""
@@ -62,6 +62,11 @@ class ResultOptions(AdapterOptions):
         if len(set(labels.values())) != len(labels):
             raise ValueError("give each value a name of its own")
         return labels
+
+    @property
+    def segment_labels(self) -> tuple[str, ...]:
+        """The names of ``labels`` as segmentations call them."""
+        return tuple(map(label_of, self.labels.values()))
 
     @property
     def classes_of_labels(self) -> dict[int, str]:

@@ -50,6 +50,11 @@ class ContainerPipeline:
         """The configured modality on a regular grid."""
         return Needs(modalities=frozenset({self.options.modality}), min_slices=2)
 
+    @property
+    def segment_labels(self) -> tuple[str, ...] | None:
+        """See ``node.pipeline.Pipeline``; ``None`` where it may return a DICOM SEG, which names its segments itself."""
+        return self.options.segment_labels if self.options.contract == "plain" else None
+
     def run(self, series: Series) -> Findings:
         """Raises ``PipelineError`` when the container fails, or returns nothing or something about other images."""
         volume, source = series.volume(self.options.orientation), None

@@ -84,6 +84,11 @@ class NnunetPipeline:
         modality = "CT" if any(name.upper() == "CT" for name in self._folder.channels) else "MR"
         return Needs(modalities=frozenset({self._options.modality or modality}), min_slices=2)
 
+    @property
+    def segment_labels(self) -> tuple[str, ...]:
+        """See ``node.pipeline.Pipeline``."""
+        return self._folder.segment_labels
+
     def run(self, series: Series) -> Findings:
         images = channels(series, self._options.inputs, self._options.orientation, self._options.crop)
         array = np.stack([image.array for image in images])

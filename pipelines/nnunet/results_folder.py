@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationE
 from node.errors import WeightsError
 from pipelines.nnunet.postprocessing import read_postprocessing
 from pipelines.pinned import pinned_folders
+from pipelines.structures import label_of
 from pipelines.tensor_files import numpy_content
 
 _NETWORKS = "dynamic_network_architectures."
@@ -111,6 +112,11 @@ class TrainingFolder:
             members = values if isinstance(values, tuple) else (values,)
             if name != "ignore" and members != (0,):
                 yield name, members
+
+    @property
+    def segment_labels(self) -> tuple[str, ...]:
+        """The labels as segmentations call them."""
+        return tuple(label_of(name) for name, _ in self.labels())
 
     def _json(self, name: str, kind: type[Part]) -> tuple[dict[str, Any], Part]:
         """One file, whole for nnU-Net, and what this node reads of it."""
