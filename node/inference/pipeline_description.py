@@ -18,6 +18,7 @@ _WORDS = {
     "images": "images one by one: {}",
     "views": "view {}",
     "lateralities": "laterality {}",
+    "tomosynthesis": "slices of a tomosynthesis: {}",
     "min_slices": "at least {} slices",
     "max_slice_spacing_mm": "slice spacing up to {} mm",
     "max_pixel_spacing_mm": "pixel spacing up to {} mm",
