@@ -66,7 +66,7 @@ def factory_of(name: str, factory: str) -> Factory:
     if spec_of(module_name) is None:
         raise NotFoundError(
             f"[pipelines.{name}] factory = {factory!r}: no module {module_name!r}{_origin(module_name)}; "
-            "install its package"
+            "install its package, or name its folder in PYTHONPATH"
         )
     try:
         module = importlib.import_module(module_name)
