@@ -143,6 +143,8 @@ def pipelines(*, config_path: Path, as_json: bool) -> None:
         echo(f"{entry['name']}: {entry.get('error') or entry['algorithm'] + ' ' + entry['version']}")
         if entry.get("needs"):
             echo(gettext("  needs: {needs}", needs=needs_text(entry["needs"])))
+        if entry.get("segment_labels"):
+            echo(gettext("  outlines: {labels}", labels=", ".join(entry["segment_labels"])))
         if entry.get("license"):
             echo(gettext("  licence: {licence}", licence=entry["license"]))
         if entry.get("weights_sha256"):

@@ -10,7 +10,7 @@ from node.pipeline import Code, Findings, Lesion, Segment, Volume
 from node.pipeline.label_map import boxes_of
 from node.pipeline.structure_names import ALTERED, PRIVATE_SCHEME, structure
 
-__all__ = ["PRIVATE_SCHEME", "check_looked_for", "findings_of", "segment_of", "structure"]
+__all__ = ["PRIVATE_SCHEME", "check_looked_for", "findings_of", "label_of", "segment_of", "structure"]
 
 _PALETTE = ((255, 64, 64), (64, 160, 255), (80, 200, 80), (255, 176, 32), (190, 90, 255), (0, 200, 200))
 _LABEL_LENGTH = 64
@@ -41,6 +41,11 @@ def findings_of(outlined: Mapping[str, Segment], looked_for: Sequence[str]) -> F
     )
 
 
+def label_of(name: str) -> str:
+    """What segmentation and report call the class that the model calls ``name``."""
+    return name.replace("_", " ")[:_LABEL_LENGTH]
+
+
 def segment_of(
     mask: Volume, name: str, number: int, structures: Mapping[str, Sequence[str]], value: int | None = None
 ) -> Segment:
@@ -50,7 +55,7 @@ def segment_of(
     """
     category, kind = structure(name)
     return Segment(
-        label=name.replace("_", " ")[:_LABEL_LENGTH],
+        label=label_of(name),
         mask=mask if value is not None else mask.with_array(mask.array.astype(np.uint8)),
         value=value,
         category=category,

@@ -7,7 +7,7 @@ from typing import Any
 
 from node import compat
 from node.check import machine, network
-from node.check.pipelines import acceptance, describe_pipelines, pipeline
+from node.check.pipelines import acceptance, describe_pipelines, masks, pipeline
 from node.check.result import WORDS, Check, guarded
 from node.config import Config
 from node.translation import gettext
@@ -43,8 +43,11 @@ def check(config: Config, pipelines: Iterable[dict[str, Any]] | None = None) -> 
     if config.dicomweb.enabled:
         yield guarded("dicomweb", lambda: network.dicomweb(config))
     yield machine.device(config)
+    entries = []
     for entry in describe_pipelines(config) if pipelines is None else pipelines:
+        entries.append(entry)
         yield pipeline(entry)
         yield from acceptance(config, entry)
+    yield from masks(config, entries)
     for name in config.destinations:
         yield network.destination(config, name)

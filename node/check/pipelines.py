@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.check.result import Check
-from node.config import Config
+from node.config import Config, mask_references, suggest
 from node.errors import NodeError
 from node.inference.pipeline_description import PipelineDescription
 from node.inference.pipeline_process import describe
@@ -17,6 +17,8 @@ from node.inference.tested_version import acceptance_refusal
 from node.reasons import reason_text
 from node.service import open_storage
 from node.translation import gettext
+
+_SHOWN_LABELS = 20
 
 
 def describe_pipelines(config: Config) -> Iterator[dict[str, Any]]:
@@ -42,6 +44,32 @@ def pipeline(entry: dict[str, Any]) -> Check:
         found = gettext("{algorithm}, without weights", algorithm=algorithm)
     found += gettext(", licence {licence}", licence=entry["license"]) if entry.get("license") else ""
     return Check(name=name, good=True, found=found)
+
+
+def masks(config: Config, entries: Iterable[dict[str, Any]]) -> Iterator[Check]:
+    """Report masks of another pipeline that it does not outline, where it states what it does.
+
+    ``entries``: all of ``describe_pipelines``. That the other pipeline runs before is what ``node.config`` checks.
+    """
+    stated = {entry["name"]: entry.get("segment_labels") for entry in entries}
+    for name, table in config.pipelines.items():
+        for one in mask_references(table):
+            labels = stated.get(one.pipeline)
+            if labels is None or one.label in labels:
+                continue
+            found = gettext(
+                "{field} names {mask}, and pipeline {other} outlines no {label}",
+                field=one.field,
+                mask=repr(one.text),
+                other=one.pipeline,
+                label=f"{one.label!r}{suggest(one.label, labels)}",
+            )
+            remedy = gettext("use one of its labels: {labels}", labels=_listed(labels))
+            yield Check(name=gettext("pipeline {name}", name=name), good=False, found=found, remedy=remedy)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join([*labels[:_SHOWN_LABELS], *(["..."] if len(labels) > _SHOWN_LABELS else [])])
 
 
 def acceptance(config: Config, entry: dict[str, Any]) -> Iterator[Check]:

@@ -6,6 +6,7 @@ from node.config.devices import Devices
 from node.config.fleet import Fleet
 from node.config.jobs import JobsTable
 from node.config.loader import load, parse, read
+from node.config.mask_references import MaskReference, mask_references
 from node.config.network import Ae, AeTls, Caller
 from node.config.notify import Notify
 from node.config.orders import Orders
@@ -44,6 +45,7 @@ __all__ = [
     "Fleet",
     "JobsTable",
     "Language",
+    "MaskReference",
     "Notify",
     "ObjectKind",
     "Orders",
@@ -62,6 +64,7 @@ __all__ = [
     "Web",
     "Worklist",
     "load",
+    "mask_references",
     "outside_factory",
     "parse",
     "parse_condition",

@@ -18,6 +18,7 @@ from node.config.dicomweb import Dicomweb
 from node.config.feedback import Feedback
 from node.config.fleet import Fleet
 from node.config.jobs import JobsTable
+from node.config.mask_references import mask_references, reference_fault
 from node.config.network import Ae
 from node.config.notify import Notify
 from node.config.orders import Orders
@@ -258,6 +259,14 @@ class Config(Table):
         """Pipelines that read what comes back from a destination, with its name."""
         sources = {name: outside_factory(table.factory) for name, table in self.pipelines.items()}
         return {name: of.destination for name, of in sources.items() if isinstance(of, ReturnedResults)}
+
+    @model_validator(mode="after")
+    def _masks_come_from_before(self) -> Config:
+        for name, table in self.pipelines.items():
+            for reference in mask_references(table):
+                if fault := reference_fault(name, reference, self.pipelines):
+                    raise ValueError(fault)
+        return self
 
     @model_validator(mode="after")
     def _prerequisites_are_sent_with_dependents(self) -> Config:

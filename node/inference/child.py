@@ -122,6 +122,7 @@ def execute(
     from node.inference.pipeline_description import PipelineDescription
     from node.inference.run_pipeline import (
         analyse,
+        broken,
         chained_algorithm,
         described,
         licensed,
@@ -192,8 +193,7 @@ def execute(
         at_fault = not isinstance(error, InputError | AdmissionError)
     except Exception as error:  # the actor's own loop: whatever a pipeline raises is a failed attempt
         logger.exception("job %s: pipeline %s broke", task.job_id, task.pipeline)
-        broke = f"pipeline {task.pipeline!r} broke: {type(error).__name__}: {error}"
-        failed, at_fault = Reply(error=PipelineError.code, reason=broke), True
+        failed, at_fault = Reply(error=PipelineError.code, reason=broken(task.pipeline, error)), True
     else:
         return Reply(
             outcome=outcome,

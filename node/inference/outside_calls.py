@@ -24,6 +24,7 @@ class OutsideCalls:
     files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     returned: Sequence[Path] = ()
     uids: Mapping[str, str] = field(default_factory=dict)
+    segmentations: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def inputs(self) -> Path:
@@ -37,6 +38,8 @@ class OutsideCalls:
         """From now on the files are those of this task."""
         self.files = {"": task.paths, **task.companions}
         self.returned, self.uids = task.returned.paths, task.returned.uids
+        results = task.results.items()
+        self.segmentations = {name: of.segmentation for name, of in results if of.segmentation is not None}
 
     def call(self) -> None:
         """See ``Outside.call``."""

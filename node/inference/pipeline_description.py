@@ -18,6 +18,7 @@ _WORDS = {
     "images": "images one by one: {}",
     "views": "view {}",
     "lateralities": "laterality {}",
+    "tomosynthesis": "slices of a tomosynthesis: {}",
     "min_slices": "at least {} slices",
     "max_slice_spacing_mm": "slice spacing up to {} mm",
     "max_pixel_spacing_mm": "pixel spacing up to {} mm",
@@ -40,6 +41,8 @@ class PipelineDescription:
     weights_sha256: str | None
     needs: dict[str, Any]
     """Those that differ from the default, as in ``node.pipeline.Needs``; sets are sorted lists."""
+    segment_labels: tuple[str, ...] | None = None
+    """Of all segments that it can return; ``None``: it does not state them."""
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> PipelineDescription:
@@ -51,6 +54,7 @@ class PipelineDescription:
             version=pipeline.algorithm.version,
             weights_sha256=pipeline.algorithm.weights_sha256,
             needs={k: sorted(v) if isinstance(v, frozenset) else v for k, v in needs.items()},
+            segment_labels=None if (labels := getattr(pipeline, "segment_labels", None)) is None else tuple(labels),
         )
 
     @classmethod
@@ -58,15 +62,22 @@ class PipelineDescription:
         """Read what the process of a pipeline sent. Raises ``PipelineError`` for anything else."""
         try:
             texts = (document["algorithm"], document["version"], document["weights_sha256"] or "")
-            needs = document["needs"]
+            needs, labels = document["needs"], document.get("segment_labels")
         except (KeyError, TypeError) as error:
             raise PipelineError(f"the process of the pipeline sent no description that can be read: {error}") from None
         modalities = needs.get("modalities", []) if isinstance(needs, dict) else None
         known = [*texts, *modalities] if isinstance(modalities, list) else [None]
+        known += [] if labels is None else labels if isinstance(labels, list | tuple) else [None]
         if not all(isinstance(text, str) for text in known):
             raise PipelineError("the process of the pipeline sent no description that can be read: a wrong type")
         algorithm, version, digest = map(escaped, texts)
-        return cls(algorithm=algorithm, version=version, weights_sha256=digest or None, needs=escaped_values(needs))
+        return cls(
+            algorithm=algorithm,
+            version=version,
+            weights_sha256=digest or None,
+            needs=escaped_values(needs),
+            segment_labels=None if labels is None else tuple(map(escaped, labels)),
+        )
 
 
 def needs_text(needs: Mapping[str, Any]) -> str:

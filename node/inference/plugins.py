@@ -66,7 +66,7 @@ def factory_of(name: str, factory: str) -> Factory:
     if spec_of(module_name) is None:
         raise NotFoundError(
             f"[pipelines.{name}] factory = {factory!r}: no module {module_name!r}{_origin(module_name)}; "
-            "install its package"
+            "install its package, or name its folder in PYTHONPATH"
         )
     try:
         module = importlib.import_module(module_name)
@@ -169,6 +169,9 @@ def _contract_fault(pipeline: object) -> str:
         value = getattr(pipeline, name)
         if not isinstance(value, wanted):
             return f"{kind}.{name} is a {type(value).__name__}; use node.pipeline.{wanted.__name__}"
+    labels = getattr(pipeline, "segment_labels", None)
+    if labels is not None and not (isinstance(labels, tuple | list) and all(isinstance(one, str) for one in labels)):
+        return f"{kind}.segment_labels is {labels!r}; give a tuple of the labels of its segments"
     return ""
 
 

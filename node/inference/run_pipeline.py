@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -23,6 +24,8 @@ from node.translation import gettext, in_every_language, sentence
 from node.wording import together
 
 logger = logging.getLogger(__name__)
+_NO_CODE = re.compile(r"No matching code for keyword '(\w+)'")
+"""What pydicom says of ``codes.SCT.Infarct``."""
 
 
 def analyse(
@@ -81,6 +84,16 @@ def stated_reason(unsuitable: Unsuitable) -> str:
     """Return why a series is not applicable, with its translations where the pipeline gave them."""
     stated = unsuitable.args[0] if len(unsuitable.args) == 1 else ""
     return (stated if isinstance(stated, str) else str(unsuitable)) or sentence("the pipeline gave no reason")
+
+
+def broken(pipeline: str, error: Exception) -> str:
+    """Say that a pipeline raised ``error``, with advice where it names a code that pydicom does not have."""
+    said = f"pipeline {pipeline!r} broke: {type(error).__name__}: {error}"
+    sought = _NO_CODE.match(str(error)) if isinstance(error, AttributeError) else None
+    if sought is None:
+        return said
+    words = re.sub("(?<=[a-z])(?=[A-Z])", " ", sought[1]).lower()
+    return f"{said}; `ainode codes find {words}` searches for it, and any other code is Code(value, scheme, meaning)"
 
 
 def _beginning(text: str) -> str:

@@ -83,6 +83,9 @@ class Needs:
     no view."""
     lateralities: frozenset[str] = frozenset()
     """As ``views``, of ``{"L", "R", "B"}``."""
+    tomosynthesis: bool = False
+    """Of such images, only slices of a digital breast tomosynthesis (Breast Tomosynthesis Image Storage) are analysed,
+    each frame as an image. Without it none are: they are no mammograms."""
     volumes_by: str = ""
     """Of ``VOLUME_KEYS``, for example ``"b_value"``: the series holds several volumes that differ in this alone, for
     ``series.volumes()``. Empty: one volume."""
@@ -95,7 +98,7 @@ class Needs:
             object.__setattr__(self, name, frozenset(value))
         of_volumes = ("planes", "volumes_by", "max_slice_spacing_mm", "max_pixel_spacing_mm", "min_coverage_mm",
                       "min_field_mm")  # fmt: skip
-        for name in of_volumes if self.images else ("views", "lateralities"):
+        for name in of_volumes if self.images else ("views", "lateralities", "tomosynthesis"):
             if getattr(self, name):
                 what = "with" if self.images else "without"
                 raise ValueError(f"Needs.{name} has no meaning {what} images=True; leave it out")
@@ -107,7 +110,11 @@ class Needs:
 
 
 class Pipeline(Protocol):
-    """A loaded model. ``run`` is called for one series at a time, from one thread, many times."""
+    """A loaded model. ``run`` is called for one series at a time, from one thread, many times.
+
+    A pipeline that always outlines the same structures may also have ``segment_labels``, a tuple of the labels of all
+    segments that it can return: ``ainode check`` then compares the masks that other pipelines ask for with them.
+    """
 
     @property
     def algorithm(self) -> Algorithm: ...

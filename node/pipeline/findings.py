@@ -13,7 +13,15 @@ from pydicom.sr.coding import Code
 
 from node.pipeline.assertion import Assertion, Presence, presence_of
 from node.pipeline.label_map import LARGEST_VALUE, boxes_of, inside
-from node.pipeline.measurement import Measurement, MeasurementGroup, check_label, check_once, check_unplaced
+from node.pipeline.measurement import (
+    Measurement,
+    MeasurementGroup,
+    check_codes,
+    check_label,
+    check_once,
+    check_unplaced,
+    keep_tuples,
+)
 from node.pipeline.picture import MOST_PICTURES, Picture
 from node.pipeline.region import Region
 from node.pipeline.ucum import unit_fault
@@ -41,7 +49,9 @@ class Segment:
     """Of a structure; a volume stated here goes before the node's own. A lesion states its own."""
 
     def __post_init__(self) -> None:
+        keep_tuples(self)
         check_label("Segment", self.label)
+        check_codes("Segment", category=self.category, type=self.type)
         check_unplaced(self.label, self.measurements)
         if self.mask.array.ndim != 3:
             raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.shape}; give [slice, row, column]")
@@ -90,6 +100,8 @@ class Lesion:
     """What was judged, and how, for example ``{texture: part_solid}``; write-a-pipeline.md lists codes."""
 
     def __post_init__(self) -> None:
+        keep_tuples(self)
+        check_codes("Lesion", finding=self.finding)
         check_unplaced(self.segment.label, self.measurements)
         if presence_of(self.evaluations.get(self.finding)) == "absent":
             raise ValueError(f"Lesion {self.segment.label!r} is said to be absent in its evaluations; leave it out")
@@ -177,6 +189,7 @@ class Findings:
     the last image: their lower end was not seen."``; makes the outcome *partial*."""
 
     def __post_init__(self) -> None:
+        keep_tuples(self)
         labels = [s.label for s in self.all_segments]
         if len(set(labels)) != len(labels):
             raise ValueError(f"Findings: segment labels repeat: {labels}")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from node.pipeline.ucum import is_ucum
+
 
 @dataclass(frozen=True, kw_only=True)
 class CodeMatch:
@@ -20,7 +22,12 @@ class CodeMatch:
 
 
 def matching_codes(words: Sequence[str]) -> list[CodeMatch]:
-    """Return the codes with all ``words`` in meaning or keyword, or with that value; the shortest meaning first."""
+    """Return the codes with all ``words`` in meaning or keyword, or with that value; the shortest meaning first.
+
+    A unit of UCUM that the dictionaries do not have, such as ``ml``, comes before them.
+    """
+    unit = [CodeMatch(value=one, scheme="UCUM", meaning=one, written=f'Code("{one}", "UCUM", "{one}")')
+            for one in words if len(words) == 1 and is_ucum(one)]  # fmt: skip
     sought = [word.casefold() for word in words]
     whole = " ".join(sought)
     matches = {
@@ -28,9 +35,10 @@ def matching_codes(words: Sequence[str]) -> list[CodeMatch]:
         for code in _known()
         if code.value.casefold() == whole or all(word in f"{code.meaning} {code.written}".casefold() for word in sought)
     }
-    return sorted(
+    found = sorted(
         matches.values(), key=lambda code: (code.meaning.casefold() != whole, len(code.meaning), code.written)
     )
+    return found if any(code.value in words for code in found) else [*unit, *found]
 
 
 @cache

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydicom.sr.coding import Code
@@ -12,6 +13,9 @@ from pydicom.sr.coding import Code
 from node.pipeline.assertion import presence_of
 from node.pipeline.shape import Shape
 from node.pipeline.ucum import unit_fault
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +33,33 @@ class Measurement:
     Of a ``MeasurementGroup`` only: what is outlined was measured on its outline."""
 
     def __post_init__(self) -> None:
+        keep_tuples(self)
+        check_codes("Measurement", name=self.name, unit=self.unit)
         if not np.isfinite(self.value):
             raise ValueError(f"Measurement {self.name.meaning!r} is {self.value}; leave out what cannot be measured")
         if fault := unit_fault(self.unit.value, self.unit.scheme_designator):
             raise ValueError(f"Measurement {self.name.meaning!r}: {fault}")
+
+
+def check_codes(of: str, **codes: object) -> None:
+    """Raise ``ValueError`` for a text in the place of a code."""
+    for name, code in codes.items():
+        if isinstance(code, str):
+            example = f'Code("{code}", "UCUM", "{code}")' if name == "unit" else f'Code(value, scheme, "{code}")'
+            raise ValueError(f"{of}.{name} is {code!r}; give a code: {example}, or one of `ainode codes find`")  # noqa: TRY004
+
+
+def keep_tuples(of: DataclassInstance) -> None:
+    """Keep what was given as a list as a tuple. Raises ``ValueError`` for one thing in the place of several."""
+    for one in fields(of):
+        value = getattr(of, one.name)
+        if one.default != ():
+            continue
+        if isinstance(value, list):
+            object.__setattr__(of, one.name, tuple(value))
+        elif isinstance(value, str | Code) or not isinstance(value, Iterable):  # a Code is a tuple of texts
+            kind = f"{type(of).__name__}.{one.name} is one {type(value).__name__}"
+            raise ValueError(f"{kind}; give a tuple, with a comma after each")  # noqa: TRY004
 
 
 def check_label(of: str, label: str) -> None:
@@ -75,7 +102,9 @@ class MeasurementGroup:
     """What was judged, and how, for example a grade; what is present or absent is an ``Assertion``."""
 
     def __post_init__(self) -> None:
+        keep_tuples(self)
         check_label("MeasurementGroup", self.label)
+        check_codes("MeasurementGroup", finding=self.finding)
         if not self.measurements and not self.evaluations:
             raise ValueError(f"MeasurementGroup {self.label!r} says nothing; give measurements or evaluations")
         check_once(self.label, self.measurements)

@@ -30,5 +30,9 @@ class Outside(Protocol):
     def uids(self) -> Mapping[str, str]:
         """UIDs of the study, the series and its images, by the pseudonyms under which they were sent."""
 
+    @property
+    def segmentations(self) -> Mapping[str, Path]:
+        """DICOM SEG of each pipeline that ran before this one and outlined something, by its name. Only read them."""
+
     def call(self) -> None:
         """Do it, and return when it is done. Raises ``PipelineError`` and ``PlatformError``."""

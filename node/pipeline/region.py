@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydicom.sr.coding import Code
 
 from node.pipeline.assertion import presence_of
-from node.pipeline.measurement import Measurement, check_label, check_once, check_unplaced
+from node.pipeline.measurement import Measurement, check_codes, check_label, check_once, check_unplaced, keep_tuples
 from node.pipeline.shape import ImageReference, Shape
 
 
@@ -57,7 +57,9 @@ class Region:
         return cls(mask=pixels, shape=shape, **stated)
 
     def __post_init__(self) -> None:
+        keep_tuples(self)
         check_label("Region", self.label)
+        check_codes("Region", finding=self.finding)
         check_once(self.label, self.measurements)
         check_unplaced(self.label, self.measurements)
         if not self.landmark and presence_of(self.evaluations.get(self.finding)) == "absent":

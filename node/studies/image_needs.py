@@ -45,7 +45,7 @@ def _not_analysed(reason: str, count: int) -> Sentence:
 
 
 def _unmet(needs: Needs, header: Dataset) -> str:
-    if fault := image_fault(header):
+    if fault := image_fault(header, tomosynthesis=needs.tomosynthesis):
         return fault
     for text, value, wanted in (
         (marked("its view is {stated}, needed is {wanted}"), view_of(header), needs.views),

@@ -77,10 +77,15 @@ def slice_fault(header: Dataset) -> str:
     return _rescale_fault(header, modality) or _spacing_fault(header)
 
 
-def image_fault(header: Dataset) -> str:
-    """Return why an image or frame cannot be analysed on its own; empty if it can. Images in colour can."""
+def image_fault(header: Dataset, *, tomosynthesis: bool = False) -> str:
+    """Return why an image or frame cannot be analysed on its own; empty if it can. Images in colour can.
+
+    ``tomosynthesis``: slices of a tomosynthesis are wanted, and nothing else.
+    """
     uid = str(header.get("SOPClassUID") or "")
-    if uid in _TOMOSYNTHESIS:
+    if tomosynthesis and uid != BreastTomosynthesisImageStorage:
+        return sentence("it is no slice of a tomosynthesis")
+    if uid in _TOMOSYNTHESIS and not tomosynthesis:
         return sentence("it is a tomosynthesis, whose frames are no mammograms")
     if "Rows" not in header:
         return sentence("it is no image")

@@ -24,6 +24,15 @@ class Structure:
     approximate: bool = False
     """Volumes differ from FreeSurfer's by so much that only their order of magnitude is certain."""
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """``"left"`` and ``"right"``, or ``""`` for both together."""
+        return ("left", "right") if self.paired else ("",)
+
+    def label(self, side: str) -> str:
+        """What segmentation and report call it on one of its ``sides``."""
+        return f"{side} {self.name}".strip().capitalize()
+
 
 STRUCTURES = (
     Structure(name=marked("hippocampus"), labels=(10,), code=codes.SCT.Hippocampus, colour=(240, 228, 66)),

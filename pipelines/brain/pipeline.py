@@ -110,6 +110,11 @@ class BrainPipeline:
         )
 
     @property
+    def segment_labels(self) -> tuple[str, ...]:
+        """See ``node.pipeline.Pipeline``."""
+        return tuple(structure.label(side) for structure in STRUCTURES for side in structure.sides)
+
+    @property
     def needs(self) -> Needs:
         """MR of a whole head with nearly cubic voxels."""
         return Needs(
@@ -158,7 +163,7 @@ class BrainPipeline:
         cut: list[str] = []
         shown = outlines.on_grid_of(volume)
         for structure in STRUCTURES:
-            masks = {side: outlines.mask(structure, side) for side in (_SIDES if structure.paired else ("",))}
+            masks = {side: outlines.mask(structure, side) for side in structure.sides}
             small = min(int(mask.sum()) for mask in masks.values()) / 1000
             if small < LEAST_ML:
                 raise Unsuitable(
@@ -204,7 +209,7 @@ def _segments(
         mask = shown.mask(structure, side)
         box = box_of(mask, 0)
         yield Segment(
-            label=f"{side} {structure.name}".strip().capitalize(),
+            label=structure.label(side),
             mask=Volume(
                 mask[box].astype(np.uint8),
                 cropped(shown.affine, box),

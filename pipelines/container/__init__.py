@@ -13,6 +13,7 @@
     looked_for = []                     # as of the other adapters
     inputs = []                         # companions of the rule that the container gets as well, or masks of another
                                         # pipeline's result, such as "organs:Liver": as organs_Liver.nii
+    # masks = "nifti"                                           # with DICOM files; left out: as DICOM SEG
     # pictures = true                                           # also send the secondary captures that it makes
     # crop = { to = ["organs:Liver"], margin_mm = 20 }          # the container gets the box around these masks
     labels = { 1 = "lung_upper_lobe_left", 2 = "lung_lower_lobe_left" }    # values of the label map

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from node.pipeline import Code
 from pipelines.options import AdapterOptions, check_orientation
-from pipelines.result_masks import SEPARATOR
-from pipelines.structures import check_looked_for
+from pipelines.structures import check_looked_for, label_of
 
+_NO_NAME = re.compile("[^A-Za-z0-9_-]")
+"""In the name of a file: of a label of another pipeline."""
 CodeList = Annotated[list[str], Field(min_length=3, max_length=3)]
 """Value, scheme and meaning."""
 Number = Annotated[float, Field(strict=False)]
@@ -64,6 +66,11 @@ class ResultOptions(AdapterOptions):
         return labels
 
     @property
+    def segment_labels(self) -> tuple[str, ...]:
+        """The names of ``labels`` as segmentations call them."""
+        return tuple(map(label_of, self.labels.values()))
+
+    @property
     def classes_of_labels(self) -> dict[int, str]:
         """Value -> name."""
         return {int(value): name for value, name in self.labels.items()}
@@ -76,6 +83,9 @@ class ContainerOptions(ResultOptions):
     input: Literal["nifti", "dicom"] = "nifti"
     orientation: str | None = None
     """Of ``image.nii``: in which directions slices, rows and columns grow; absent: as acquired."""
+    masks: Literal["", "nifti", "dicom"] = ""
+    """How the container gets masks of another pipeline: as NIfTI files or as that pipeline's DICOM SEG; empty: in the
+    form in which it gets the images."""
     settings: dict[str, Any] = Field(default_factory=dict)
     pictures: bool = False
     """Whether secondary captures are taken over; the node cannot check what they show."""
@@ -91,14 +101,30 @@ class ContainerOptions(ResultOptions):
             if not (self.labels or self.measurements or self.classes):
                 raise ValueError("labels, measurements and classes are empty; say what the container returns")
             check_looked_for(self.looked_for, [*self.labels.values()])
-        if self.takes_dicom and (self.crop is not None or any(SEPARATOR in name for name in self.inputs)):
-            raise ValueError('crop and masks of other pipelines need contract = "plain" and input = "nifti"')
+        if self.takes_dicom and self.crop is not None:
+            raise ValueError('crop needs contract = "plain" and input = "nifti": files of DICOM are given whole')
+        if self.masks == "dicom" and not self.takes_dicom:
+            raise ValueError('masks = "dicom" needs the DICOM files of the series beside it: set input = "dicom" too')
+        files = [*map(file_of, ("image", *self.inputs))]
+        for name, file in zip(self.inputs, files[1:], strict=True):
+            if files.count(file) > 1:
+                raise ValueError(f"inputs = {name!r} makes a second file {file}; rename the companion or the label")
         return self
+
+    @property
+    def takes_segmentations(self) -> bool:
+        """Whether masks of another pipeline come as its DICOM SEG."""
+        return self.takes_dicom and self.masks != "nifti"
 
     @property
     def takes_dicom(self) -> bool:
         """Whether the container gets the files of the series."""
         return self.contract != "plain" or self.input == "dicom"
+
+
+def file_of(name: str) -> str:
+    """The NIfTI file of one of ``inputs``."""
+    return f"{_NO_NAME.sub('_', name)}.nii"
 
 
 def code(values: list[str]) -> Code:

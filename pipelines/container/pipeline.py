@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pydicom
@@ -13,13 +13,11 @@ from node.pipeline import Algorithm, Findings, Needs, Series, Unsuitable, senten
 from node.pipeline.outside import Outside
 from pipelines.channels import channels
 from pipelines.container.nifti import write_image
-from pipelines.container.options import ContainerOptions
+from pipelines.container.options import ContainerOptions, file_of
 from pipelines.container.results import Results
 from pipelines.options import parameters_of
-from pipelines.result_masks import with_crop
+from pipelines.result_masks import SEPARATOR, mask_of, with_crop
 
-_NO_NAME = re.compile("[^A-Za-z0-9_-]")
-"""In the name of a file: of a label of another pipeline."""
 ADAPTER = "container 1"
 """Raised when the same options and image give another result than before."""
 
@@ -34,7 +32,8 @@ class ContainerPipeline:
     @property
     def algorithm(self) -> Algorithm:
         """Identity as configured; the digest of the image stands for the weights."""
-        settings = parameters_of(self.options.model_dump(exclude={"run"}))
+        unused = set() if self.options.masks else {"masks"}
+        settings = parameters_of(self.options.model_dump(exclude={"run", *unused}))
         command = {
             name: json.dumps(self.options.run[name]) for name in ("command", "environment") if name in self.options.run
         }
@@ -50,19 +49,25 @@ class ContainerPipeline:
         """The configured modality on a regular grid."""
         return Needs(modalities=frozenset({self.options.modality}), min_slices=2)
 
+    @property
+    def segment_labels(self) -> tuple[str, ...] | None:
+        """See ``node.pipeline.Pipeline``; ``None`` where it may return a DICOM SEG, which names its segments itself."""
+        return self.options.segment_labels if self.options.contract == "plain" else None
+
     def run(self, series: Series) -> Findings:
         """Raises ``PipelineError`` when the container fails, or returns nothing or something about other images."""
-        volume, source = series.volume(self.options.orientation), None
+        volume, source, task = series.volume(self.options.orientation), None, self._task(series)
         if self.options.takes_dicom:
             self._lay_files()
+            task |= self._lay_masks(series)
             source = pydicom.dcmread(self._outside.files[""][0], stop_before_pixels=True)
         else:
             names = ["image", *self.options.inputs]
             images = channels(series, ["this", *self.options.inputs], self.options.orientation, self.options.crop)
             volume = images[0]
             for name, image in zip(names, images, strict=True):
-                write_image(self._outside.inputs / f"{_NO_NAME.sub('_', name)}.nii", image)
-        (self._outside.inputs / "task.json").write_text(json.dumps(self._task(series)))
+                write_image(self._outside.inputs / file_of(name), image)
+        (self._outside.inputs / "task.json").write_text(json.dumps(task))
         self._outside.call()
         results = Results(
             folder=self._outside.outputs,
@@ -75,7 +80,7 @@ class ContainerPipeline:
 
     def _lay_files(self) -> None:
         """Copies: a container must not have the very files that the node keeps."""
-        for name in ("", *self.options.inputs):
+        for name in ("", *(name for name in self.options.inputs if SEPARATOR not in name)):
             if name not in self._outside.files:
                 raise Unsuitable(
                     sentence(
@@ -83,11 +88,30 @@ class ContainerPipeline:
                     )
                 )
             for path in self._outside.files[name]:
-                header = pydicom.dcmread(
-                    path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "SOPInstanceUID"]
-                )
-                target = self._outside.inputs / f"{header.SeriesInstanceUID}#{header.SOPInstanceUID}.dcm"
-                shutil.copyfile(path, target)
+                self._lay_file(path)
+
+    def _lay_file(self, path: Path) -> str:
+        """The name of the copy, as modules of mercure expect it."""
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "SOPInstanceUID"])
+        name = f"{header.SeriesInstanceUID}#{header.SOPInstanceUID}.dcm"
+        shutil.copyfile(path, self._outside.inputs / name)
+        return name
+
+    def _lay_masks(self, series: Series) -> dict[str, list[dict[str, Any]]]:
+        """Lay masks of other pipelines beside the DICOM files, and return what ``task.json`` says of them."""
+        laid: list[dict[str, Any]] = []
+        for name in self.options.inputs:
+            if SEPARATOR not in name:
+                continue
+            mask = mask_of(name, series, self.options.orientation)
+            if not self.options.takes_segmentations:
+                write_image(self._outside.inputs / file_of(name), mask)
+                laid.append({"name": name, "file": file_of(name)})
+                continue
+            pipeline, _, label = name.partition(SEPARATOR)
+            path = self._outside.segmentations[pipeline]
+            laid.append({"name": name, "file": self._lay_file(path), "segment_number": _segment_number(path, label)})
+        return {"masks": laid} if laid else {}
 
     def _task(self, series: Series) -> dict[str, Any]:
         """``task.json``, in the places where modules of mercure look."""
@@ -106,3 +130,8 @@ class ContainerPipeline:
             "modality": series.modality,
             "device": self._device.partition(":")[0],
         }
+
+
+def _segment_number(path: Path, label: str) -> int:
+    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SegmentSequence"])
+    return next(int(one.SegmentNumber) for one in header.SegmentSequence if one.SegmentLabel == label)

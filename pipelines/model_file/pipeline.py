@@ -57,6 +57,11 @@ class ModelFilePipeline:
         """The configured modality on a regular grid."""
         return Needs(modalities=frozenset({self.options.modality}), min_slices=2)
 
+    @property
+    def segment_labels(self) -> tuple[str, ...]:
+        """See ``node.pipeline.Pipeline``."""
+        return tuple(one.label for one in self.options.segments)
+
     def run(self, series: Series) -> Findings:
         self._portions.begin()
         (volume,) = channels(series, (), self.options.orientation, self.options.crop)

@@ -23,7 +23,7 @@ from pipelines.device import Portions
 from pipelines.monai_bundle.bundle import Bundle
 from pipelines.options import ModelOptions, library, parameters_of, read_options
 from pipelines.result_masks import with_crop
-from pipelines.structures import check_looked_for, findings_of, segment_of, structure
+from pipelines.structures import check_looked_for, findings_of, label_of, segment_of, structure
 
 ADAPTER = "monai_bundle 3"
 """Raised when the same options and weights give another result than before."""
@@ -103,6 +103,13 @@ class BundlePipeline:
     def needs(self) -> Needs:
         """The modality, as configured or as the metadata say, on a regular grid."""
         return Needs(modalities=frozenset({self._modality}), min_slices=2)
+
+    @property
+    def segment_labels(self) -> tuple[str, ...] | None:
+        """See ``node.pipeline.Pipeline``; ``None`` of a detector, which numbers what it finds."""
+        if self._bundle.detector is not None:
+            return None
+        return tuple(label_of(name) for _, name in sorted(self._classes.items()) if name.lower() != "background")
 
     def run(self, series: Series) -> Findings:
         self._portions.begin()

@@ -7,8 +7,9 @@
 
     [pipelines.liver.options]
     sha256 = "..."                          # of the whole folder, as `ainode models add` prints it; others are refused
-    # configuration = "3d_fullres"          # of a folder with several; left out: the one that nnU-Net found to be best;
-    #                                       # "3d_cascade_fullres" also runs the 3d_lowres that lies next to it
+    # configuration = "3d_fullres"          # of a folder with several; left out: what nnU-Net found to be best;
+    #                                       # "3d_cascade_fullres" also runs the 3d_lowres that lies next to it;
+    #                                       # ["2d", "3d_fullres"]: the mean of both
     # folds = ["0"]                         # left out: every fold_N that is there; their answers are averaged
     # checkpoint = "checkpoint_final.pth"
     # mirroring = true                      # average over mirrored copies, as the training allows: up to 8 times the

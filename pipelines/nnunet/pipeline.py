@@ -15,8 +15,8 @@ from node.pipeline import Algorithm, Findings, Needs, Pipeline, Series, sentence
 from node.pipeline.label_map import label_array
 from pipelines.channels import channels, check_inputs
 from pipelines.nnunet.postprocessing import apply_postprocessing
-from pipelines.nnunet.results_folder import ResultsFolder
-from pipelines.nnunet.stage import Stage
+from pipelines.nnunet.results_folder import ResultsFolder, TrainingFolder
+from pipelines.nnunet.stage import stages_of
 from pipelines.options import ModelOptions, check_orientation, library, parameters_of, read_options
 from pipelines.result_masks import with_crop
 from pipelines.structures import check_looked_for, findings_of, segment_of
@@ -36,28 +36,35 @@ class Options(ModelOptions):
     mirroring: bool | None = None
     orientation: Annotated[str, AfterValidator(check_orientation)] = "HPL"
     modality: str = ""
-    configuration: str = ""
+    configuration: str | list[str] = ""
     postprocessing: bool = True
 
 
 def algorithm_of(folder: ResultsFolder, options: Options, *, mirroring: bool, device: str) -> Algorithm:
     """Name of the data set, trainer and configuration; digest of the whole folder; all that influences the result."""
-    before = folder.previous
+    names = " + ".join(member.configuration for member in folder.members)
+    previous = [_stated(member.previous) for member in folder.members if member.previous is not None]
+    others = "; ".join(f"{one.root.name} folds {', '.join(one.folds)}" for one in folder.others)
     return Algorithm(
         name=str(folder.plans.get("dataset_name", folder.root.name))[:64],
-        version=f"{folder.trainer} {folder.configuration}"[:64],
+        version=f"{folder.trainer} {names}"[:64],
         weights_sha256=options.sha256.lower(),
         parameters=parameters_of(options.model_dump())
         | {
             "folds": ", ".join(folder.folds),
             "mirroring": str(mirroring).lower(),
-            "configuration": folder.configuration,
+            "configuration": names,
             "adapter": ADAPTER,
             "library": library("nnunetv2"),
             "device": device,
         }
-        | ({} if before is None else {"previous stage": f"{before.configuration} folds {', '.join(before.folds)}"}),
+        | ({"previous stage": "; ".join(previous)} if previous else {})
+        | ({"averaged with": others} if others else {}),
     )
+
+
+def _stated(folder: TrainingFolder) -> str:
+    return f"{folder.configuration} folds {', '.join(folder.folds)}"
 
 
 class NnunetPipeline:
@@ -71,7 +78,7 @@ class NnunetPipeline:
         self._device = device.partition(":")[0]
         on_gpu = self._device == "cuda"
         self._mirroring = on_gpu if options.mirroring is None else options.mirroring
-        self._stage = Stage(folder, torch.device(device), mirroring=self._mirroring)
+        self._stage = stages_of(folder, torch.device(device), mirroring=self._mirroring)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -83,6 +90,11 @@ class NnunetPipeline:
         """The modality, as configured or as the channels say, on a regular grid."""
         modality = "CT" if any(name.upper() == "CT" for name in self._folder.channels) else "MR"
         return Needs(modalities=frozenset({self._options.modality or modality}), min_slices=2)
+
+    @property
+    def segment_labels(self) -> tuple[str, ...]:
+        """See ``node.pipeline.Pipeline``."""
+        return self._folder.segment_labels
 
     def run(self, series: Series) -> Findings:
         images = channels(series, self._options.inputs, self._options.orientation, self._options.crop)

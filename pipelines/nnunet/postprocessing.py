@@ -38,12 +38,12 @@ class _Document(BaseModel):
     postprocessing_kwargs: tuple[_Step, ...]
 
 
-def read_postprocessing(root: Path, folds: Sequence[str]) -> tuple[Labels, ...]:
-    """The steps of the results folder ``root``, in order; empty when there are none.
+def read_postprocessing(roots: Sequence[Path], folds: Sequence[str]) -> tuple[Labels, ...]:
+    """The steps that lie below ``roots`` for these folds, in order; empty when there are none.
 
     Raises ``WeightsError`` when they cannot be read or are of a kind that is not known.
     """
-    folder = _folder(root, folds)
+    folder = _folder(roots, folds)
     if folder is None:
         return ()
     file = folder / "postprocessing.json"
@@ -70,8 +70,9 @@ def apply_postprocessing(labels: NDArray[Any], steps: Sequence[Labels]) -> NDArr
     return labels
 
 
-def _folder(root: Path, folds: Sequence[str]) -> Path | None:
+def _folder(roots: Sequence[Path], folds: Sequence[str]) -> Path | None:
     """Where the postprocessing of these folds lies; ``None``: there is none."""
-    holding = sorted({file.parent for file in root.rglob("postprocessing.*") if file.suffix in (".pkl", ".json")})
+    files = [file for root in roots for file in root.rglob("postprocessing.*")]
+    holding = sorted({file.parent for file in files if file.suffix in (".pkl", ".json")})
     numbers = "_".join(sorted(folds))
     return next((folder for folder in holding if folder.name.endswith(f"_{numbers}")), holding[0] if holding else None)

@@ -11,8 +11,10 @@ import torch
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from node.errors import WeightsError
+from pipelines.nnunet.configurations import chosen_folders, ensemble_folders
 from pipelines.nnunet.postprocessing import read_postprocessing
 from pipelines.pinned import pinned_folders
+from pipelines.structures import label_of
 from pipelines.tensor_files import numpy_content
 
 _NETWORKS = "dynamic_network_architectures."
@@ -46,20 +48,6 @@ class _Plans(BaseModel):
                 return ""
             heirs.append(stated.inherits_from)
         return stated.previous_stage
-
-
-class _Model(BaseModel):
-    configuration: str
-
-
-class _Selection(BaseModel):
-    selected_model_or_models: tuple[_Model]
-
-
-class _Inference(BaseModel):
-    """``inference_information.json`` when one model, no ensemble, was the best."""
-
-    best_model_or_ensemble: _Selection
 
 
 class _Dataset(BaseModel):
@@ -112,6 +100,11 @@ class TrainingFolder:
             if name != "ignore" and members != (0,):
                 yield name, members
 
+    @property
+    def segment_labels(self) -> tuple[str, ...]:
+        """The labels as segmentations call them."""
+        return tuple(label_of(name) for name, _ in self.labels())
+
     def _json(self, name: str, kind: type[Part]) -> tuple[dict[str, Any], Part]:
         """One file, whole for nnU-Net, and what this node reads of it."""
         try:
@@ -140,7 +133,10 @@ class TrainingFolder:
 
 
 class ResultsFolder(TrainingFolder):
-    """A pinned configuration; in a cascade with the stage before it, which lies next to it."""
+    """A pinned configuration, or several; in a cascade with the stage before it, which lies next to it."""
+
+    others: tuple[TrainingFolder, ...] = ()
+    """Of an ensemble: what is averaged with this one."""
 
     def __init__(
         self,
@@ -150,35 +146,55 @@ class ResultsFolder(TrainingFolder):
         folds: Sequence[str],
         checkpoint: str,
         unpickle: bool,
-        configuration: str = "",
+        configuration: str | Sequence[str] = "",
         postprocessing: bool = True,
     ) -> None:
         """Raises ``WeightsError`` when it is missing, altered, incomplete, or of a kind that cannot be run.
 
-        ``configuration``: of several in the folder; ``ValueError`` when that leaves a choice.
+        ``configuration``: of several in the folder, or those of an ensemble; ``ValueError`` when that leaves a choice.
         """
         folders = pinned_folders(path, sha256, "plans.json", self)
-        super().__init__(_chosen(folders, configuration), folds=folds, checkpoint=checkpoint, unpickle=unpickle)
-        if configuration and configuration != self.configuration:
-            raise ValueError(
-                f"option configuration = {configuration!r}: {self.root} holds {self.configuration!r}; correct it"
-            )
-        self.postprocessing = read_postprocessing(self.root, self.folds) if postprocessing else ()
-        if self.previous_stage:
-            root = _stage_before(self, folders)
-            self.previous = TrainingFolder(root, folds=folds, checkpoint=checkpoint, unpickle=unpickle)
-            self._check_previous(self.previous)
+        names = [*filter(None, [configuration])] if isinstance(configuration, str) else [*configuration]
+        chosen = chosen_folders(folders, names)
+        super().__init__(chosen[0], folds=folds, checkpoint=checkpoint, unpickle=unpickle)
 
-    def _check_previous(self, before: TrainingFolder) -> None:
-        if before.configuration != self.previous_stage or before.previous_stage:
-            raise WeightsError(
-                f"weights: {before.root} holds {before.configuration!r}, which cannot be the first stage of "
-                f"{self.configuration!r}; give the whole folder as the training left it"
-            )
-        if before.channels != self.channels or [*before.labels()] != [*self.labels()]:
-            raise WeightsError(
-                f"weights: {before.root} has other channels or labels than {self.root}; give stages of one training"
-            )
+        def training(root: Path) -> TrainingFolder:
+            return TrainingFolder(root, folds=folds, checkpoint=checkpoint, unpickle=unpickle)
+
+        self.others = tuple(map(training, chosen[1:]))
+        for member, name in zip(self.members, names, strict=False):
+            if name not in (member.configuration, member.root.name):
+                raise ValueError(
+                    f"option configuration = {name!r}: {member.root} holds {member.configuration!r}; correct it"
+                )
+        for member in self.members:
+            _check_same(self, member)
+            if member.previous_stage:
+                member.previous = training(_stage_before(member, folders))
+                _check_previous(member, member.previous)
+        places = ensemble_folders(chosen) if self.others else [self.root]
+        self.postprocessing = read_postprocessing(places, self.folds) if postprocessing else ()
+
+    @property
+    def members(self) -> tuple[TrainingFolder, ...]:
+        """The configurations that are run: this one, and those that are averaged with it."""
+        return (self, *self.others)
+
+
+def _check_previous(folder: TrainingFolder, before: TrainingFolder) -> None:
+    if before.configuration != folder.previous_stage or before.previous_stage:
+        raise WeightsError(
+            f"weights: {before.root} holds {before.configuration!r}, which cannot be the first stage of "
+            f"{folder.configuration!r}; give the whole folder as the training left it"
+        )
+    _check_same(folder, before)
+
+
+def _check_same(folder: TrainingFolder, other: TrainingFolder) -> None:
+    if other.channels != folder.channels or [*other.labels()] != [*folder.labels()]:
+        raise WeightsError(
+            f"weights: {other.root} has other channels or labels than {folder.root}; give trainings of one data set"
+        )
 
 
 def _stage_before(folder: TrainingFolder, folders: Sequence[Path]) -> Path:
@@ -190,28 +206,6 @@ def _stage_before(folder: TrainingFolder, folders: Sequence[Path]) -> Path:
             f"next to {folder.root.name}; give the folder that holds both"
         )
     return root
-
-
-def _chosen(folders: Sequence[Path], configuration: str) -> Path:
-    """The folder of ``configuration``, else the only one, else the one that nnU-Net itself found to be the best."""
-    by_name = {folder.name.rpartition("__")[2]: folder for folder in folders}
-    if len(folders) == 1:
-        return folders[0]
-    if not configuration:
-        configuration = _best(folders[0].parent)
-    if configuration not in by_name:
-        wanted = f"option configuration = {configuration!r}" if configuration else "option configuration is missing"
-        raise ValueError(f"{wanted}: {folders[0].parent} holds {', '.join(sorted(by_name))}; name one of them")
-    return by_name[configuration]
-
-
-def _best(folder: Path) -> str:
-    """What ``nnUNetv2_find_best_configuration`` chose; empty when it was not run, or chose an ensemble."""
-    try:
-        chosen = _Inference.model_validate_json((folder / "inference_information.json").read_bytes())
-    except (OSError, ValidationError):
-        return ""
-    return chosen.best_model_or_ensemble.selected_model_or_models[0].configuration
 
 
 def _read(path: Path, *, unpickle: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One trained configuration with nnU-Net's own predictor, and in a cascade the stage before it."""
+"""One trained configuration with nnU-Net's own predictor, in a cascade the stage before it, and several averaged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from node.errors import PlatformError, WeightsError
-from pipelines.nnunet.results_folder import TrainingFolder
+from pipelines.nnunet.results_folder import ResultsFolder, TrainingFolder
 
 
 class Stage:
@@ -25,11 +25,44 @@ class Stage:
 
     def labels(self, images: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[Any]:
         """Labels ``[slice, row, column]`` of ``images`` ``[channel, slice, row, column]``; ``spacing`` in mm."""
+        return np.asarray(self._predict(images, spacing))
+
+    def probabilities(self, images: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[np.float32]:
+        """Probabilities ``[class or region, slice, row, column]``; 4 bytes for each class and voxel."""
+        return np.array(self._predict(images, spacing, save_or_return_probabilities=True)[1], np.float32)
+
+    def labels_for(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
+        """Labels ``[slice, row, column]`` as nnU-Net makes them of probabilities."""
+        return np.asarray(self._predictor.label_manager.convert_probabilities_to_segmentation(probabilities))
+
+    def _predict(self, images: NDArray[np.float32], spacing: Sequence[float], **options: bool) -> Any:
         before = None
         if self._previous is not None:
             # Float as nnU-Net's readers give it: what lies outside of the cropped image becomes -1
             before = self._previous.labels(images, spacing)[None].astype(np.float32)
-        return np.asarray(self._predictor.predict_single_npy_array(images, {"spacing": [*spacing]}, before))
+        return self._predictor.predict_single_npy_array(images, {"spacing": [*spacing]}, before, **options)
+
+
+class Ensemble:
+    """Labels from the mean of the probabilities of several configurations, as ``nnUNetv2_ensemble`` makes them."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self._stages = stages
+
+    def labels(self, images: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[Any]:
+        """See ``Stage.labels``."""
+        first, *others = self._stages
+        total = first.probabilities(images, spacing)
+        for stage in others:
+            total += stage.probabilities(images, spacing)
+        total /= len(self._stages)
+        return first.labels_for(total)
+
+
+def stages_of(folder: ResultsFolder, device: torch.device, *, mirroring: bool) -> Stage | Ensemble:
+    """What ``folder`` runs. Raises what ``Stage`` raises."""
+    stages = [Stage(member, device, mirroring=mirroring) for member in folder.members]
+    return stages[0] if len(stages) == 1 else Ensemble(stages)
 
 
 def _predictor(folder: TrainingFolder, device: torch.device, *, mirroring: bool) -> Any:

@@ -77,6 +77,11 @@ class RemotePipeline:
         """The configured modality on a regular grid."""
         return Needs(modalities=frozenset({self.options.modality}), min_slices=2)
 
+    @property
+    def segment_labels(self) -> tuple[str, ...]:
+        """See ``node.pipeline.Pipeline``."""
+        return self.options.segment_labels
+
     def run(self, series: Series) -> Findings:
         """Raises ``PipelineError`` for an answer that does not follow the protocol or does not fit the images."""
         options = self.options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from dicom_files import ct_series, write
 from node.config import PipelineTable
 from node.errors import NodeError
 from node.inference.model_process import ModelProcess, TaskAborted
-from node.inference.task import Reply, Task
+from node.inference.task import Reply, ResultFiles, Task
 from node.inference.try_pipeline import SeriesTrial, run_trial
 from node.outcome import Outcome
 
@@ -90,6 +91,21 @@ assert task["process"]["settings"]["threshold_hu"] == 300
 assert all("#" in name for name in names if name.endswith(".dcm"))
 for name in os.listdir("/results"):
     shutil.copyfile(os.path.join("/results", name), os.path.join(made, name))
+"""
+MASKED = """
+import array, hashlib, json, os, struct
+given, made = os.environ["MERCURE_IN_DIR"], os.environ["MERCURE_OUT_DIR"]
+(mask,) = json.load(open(os.path.join(given, "task.json")))["masks"]
+names = [name for name in os.listdir(given) if name.endswith(".dcm")]
+told = {"images": len([n for n in names if n != mask["file"]]), "segmentations": names.count(mask["file"])}
+data = open(os.path.join(given, mask["file"]), "rb").read()
+if mask["file"].endswith(".nii"):
+    voxels = array.array("f", data[int(struct.unpack_from("<f", data, 108)[0]):])
+    told["voxels"] = sum(value > 0 for value in voxels)
+else:
+    told |= {"segment": mask["segment_number"], "sha256": hashlib.sha256(data).hexdigest()}
+json.dump({"share": 0.5}, open(os.path.join(made, "result.json"), "w"))
+print(json.dumps(told))
 """
 OPTIONS = {
     "name": "Bright", "version": "1", "modality": "CT", "labels": {"1": "spleen"}, "settings": {"threshold_hu": 300},
@@ -252,6 +268,29 @@ def test_dicom_objects_of_a_container_become_ours(podman, objects, images, worke
     other = tmp_path / "other"
     write(ct_series(n=6, size=24), other)
     assert " is about study " in fault(worker, podman, factory, other, tmp_path, how=of_mercure, **mercure)
+
+
+def test_a_container_of_dicom_files_gets_the_segmentation_of_an_earlier_pipeline(  # noqa: PLR0917 - fixtures
+    podman, objects, images, worker, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    factory = podman.image("masked", {"/model.py": MASKED.encode()}, ["/bin/python3", "/model.py"])
+    organ = ResultFiles(described_by=objects["seg"], segmentation=objects["seg"])
+    told = {}
+    for masks in ("dicom", "nifti"):
+        keys = {"labels": {}, "classes": [], "inputs": ["organ:spleen"], "masks": masks}
+        table = table_of(podman, factory, None, {"contract": "mercure", **keys})
+        task = Task(
+            job_id="j", pipeline="tumor", table=table, paths=tuple(images.iterdir()), folder=tmp_path / masks,
+            results={"organ": organ},
+        )  # fmt: skip
+        assert worker.run(task, lambda: True).outcome == Outcome.MEASURED
+        line = next(line for line in reversed(caplog.messages) if '"images"' in line)
+        told[masks] = json.loads(line[line.index("{") :])
+    digest = hashlib.sha256(objects["seg"].read_bytes()).hexdigest()
+    assert told["dicom"] == {"images": 6, "segmentations": 1, "segment": 1, "sha256": digest}
+    voxels = int(pydicom.dcmread(objects["seg"]).pixel_array.sum())
+    assert told["nifti"] == {"images": 6, "segmentations": 0, "voxels": voxels}
 
 
 def test_what_a_container_lacks_is_said_in_one_sentence(podman, threshold, images, worker, tmp_path):

@@ -11,9 +11,11 @@ import pytest
 from dicom_files import write
 from projections import chest_xray, cine, mammogram
 from pydicom import FileDataset, dcmread
+from tomosynthesis import tomosynthesis
 
 from node.config import PipelineTable
 from node.inference.try_pipeline import run_trial
+from node.results.report_items import measurement_groups
 
 KINDS = ("sr", "pdf", "key images", "presentation state", "key object selection")
 
@@ -82,6 +84,48 @@ def test_segmentations_of_images_without_a_volume_are_valid(
     assert len(segmentations) == len(received)
     assert [errors("dciodvfy", path) for path in analysed.files] == [[]] * len(analysed.files)
     assert errors("dcentvfy", *received, *analysed.files) == []
+
+
+SLICES = """
+import numpy as np
+from node.pipeline import Algorithm, Findings, Needs, Region, Shape, codes
+
+
+class Brightest:
+    needs = Needs(modalities={"MG"}, images=True, tomosynthesis=True)
+    algorithm = Algorithm(name="Brightest", version="1.0")
+
+    def run(self, series):
+        image = max(series.images(), key=lambda image: image.values().max())
+        row, column = np.unravel_index(int(image.values().argmax()), (image.rows, image.columns))
+        box = Shape.box(column - 3, row - 3, column + 6, row + 6, on=image)
+        mass = Region(label="Mass 1", finding=codes.SCT.Mass, shape=box, probability=0.9)
+        return Findings(regions=(mass,), looked_for=(codes.SCT.Mass,))
+
+
+def create(*, weights, device, options):
+    return Brightest()
+"""
+
+
+def test_results_on_a_slice_of_a_tomosynthesis_are_valid_and_name_the_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "brightest_slice.py").write_text(SLICES)
+    monkeypatch.syspath_prepend(tmp_path)
+    (received,) = write([tomosynthesis(spot=(4, 30, 20))], tmp_path / "in")
+    assert errors("dciodvfy", received) == []
+    table = PipelineTable(factory="brightest_slice:create")
+    trial = run_trial("slice", table, tmp_path / "in", tmp_path / "out", device="cpu", progress=print, kinds=KINDS)
+    (analysed,) = trial.series
+    assert (analysed.outcome, analysed.fault) == ("findings", "")
+    assert {re.sub(r"^\d+-|\.dcm$", "", path.name) for path in analysed.files} == set(KINDS)
+    assert [errors("dciodvfy", path) for path in analysed.files] == [[]] * len(analysed.files)
+    assert errors("dcentvfy", received, *analysed.files) == []
+    (report,) = [dcmread(path) for path in analysed.files if path.name.endswith("-sr.dcm")]
+    (group,) = measurement_groups(report)
+    (box,) = [item for item in group.ContentSequence if item.ValueType == "SCOORD"]
+    assert box.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber == 5
 
 
 @pytest.mark.parametrize("name", IMAGES)

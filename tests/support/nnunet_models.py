@@ -12,6 +12,16 @@ import torch
 CLASS = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 
 
+def layers(*, flat: bool = False) -> dict[str, Any]:
+    """A small network; ``flat``: for single slices."""
+    made = _layers()
+    if flat:
+        kwargs = made["arch_kwargs"]
+        kwargs |= {"conv_op": "torch.nn.modules.conv.Conv2d", "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d"}
+        kwargs |= {name: [one[1:] for one in kwargs[name]] for name in ("kernel_sizes", "strides")}
+    return made
+
+
 def _layers() -> dict[str, Any]:
     return {
         "network_class_name": CLASS,
@@ -83,6 +93,12 @@ def _stages(fullres: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _flat(fullres: dict[str, Any]) -> dict[str, Any]:
+    """The configuration ``2d``, which goes through an image slice by slice."""
+    flat = {name: fullres[name][1:] for name in ("patch_size", "median_image_size_in_voxels", "spacing")}
+    return {**fullres, **flat, "data_identifier": "nnUNetPlans_2d", "architecture": layers(flat=True)}
+
+
 def write_results(
     folder: Path,
     *,
@@ -92,14 +108,18 @@ def write_results(
     extra: Any = None,
     configuration: str = "3d_fullres",
     cascade: bool = False,
+    flat: bool = False,
 ) -> Path:
     """Write ``folder`` with a fold for each of ``weights``; ``extra`` goes into the checkpoints.
 
-    ``cascade``: the plans also have the two stages of a cascade, of which ``configuration`` may be one.
+    ``cascade``: the plans also have the two stages of a cascade, of which ``configuration`` may be one. ``flat``: they
+    also have ``2d``.
     """
     channels = channels or {"0": "CT"}
     plans = _plans(channels)
-    if cascade:
+    if flat:
+        plans["configurations"]["2d"] = _flat(plans["configurations"]["3d_fullres"])
+    elif cascade:
         plans["configurations"] |= _stages(plans["configurations"]["3d_fullres"])
     else:
         plans["configurations"][configuration] = plans["configurations"].pop("3d_fullres")

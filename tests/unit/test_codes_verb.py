@@ -35,6 +35,12 @@ def test_the_likeliest_code_comes_first_as_a_pipeline_writes_it(words: list[str]
     assert eval(written, {"codes": dictionary}) == Code(first.value, first.scheme, first.meaning)  # noqa: S307
 
 
+def test_a_unit_that_the_dictionaries_lack_is_written_out_and_one_that_they_have_is_named() -> None:
+    assert run("ml").splitlines()[0].startswith('Code("ml", "UCUM", "ml")')
+    assert run("mm").splitlines()[0].startswith("codes.UCUM.Millimeter ")
+    assert "UCUM" not in run("nodule").splitlines()[0]
+
+
 def test_every_code_is_what_it_is_written_as() -> None:
     for code in matching_codes(["lobe"]):
         assert eval(code.written, {"codes": dictionary, "Code": Code}) == Code(code.value, code.scheme, code.meaning)  # noqa: S307

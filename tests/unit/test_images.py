@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from projections import chest_xray, cine, mammogram
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import BreastTomosynthesisImageStorage
+from tomosynthesis import tomosynthesis
 
 from node.errors import EncodeError
 from node.inference.run_pipeline import analyse
@@ -190,6 +192,52 @@ def test_a_tomosynthesis_is_no_mammogram(tmp_path: Path):
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = BreastTomosynthesisImageStorage
     reason = unmet(Needs(modalities=frozenset({"MG"}), images=True), series_of(tmp_path, dataset))
     assert reason == "1 image not analysed: it is a tomosynthesis, whose frames are no mammograms"
+
+
+SLICES = Needs(modalities=frozenset({"MG"}), images=True, tomosynthesis=True)
+
+
+def test_slices_of_a_tomosynthesis_are_images_with_side_view_and_place_for_those_who_ask(tmp_path: Path):
+    source = source_of(tmp_path, [tomosynthesis(frames=9, spot=(4, 30, 20))])
+    images = source.images()
+    assert [image.frame for image in images] == list(range(1, 10))
+    assert {(image.view, image.laterality) for image in images} == {("ML", "L")}
+    assert images[4].pixel_spacing == PixelSpacing(0.1, 0.1, "patient")
+    assert np.argwhere(images[4].values() == 1000).tolist() == [[r, c] for r in (30, 31, 32) for c in (20, 21, 22)]
+    assert unmet(SLICES, source) == ""
+    assert unmet(replace(SLICES, lateralities=frozenset({"R"})), source) == (
+        "9 images not analysed: its laterality is L, needed is R"
+    )
+    usual = unmet(replace(SLICES, tomosynthesis=False), source)
+    assert usual == "9 images not analysed: it is a tomosynthesis, whose frames are no mammograms"
+    assert unmet(SLICES, series_of(tmp_path / "flat", mammogram())) == (
+        "1 image not analysed: it is no slice of a tomosynthesis"
+    )
+    with pytest.raises(ValueError, match=r"Needs\.tomosynthesis has no meaning without images=True"):
+        Needs(modalities=frozenset({"MG"}), tomosynthesis=True)
+
+
+def test_a_box_on_a_slice_of_a_tomosynthesis_names_its_frame(tmp_path: Path):
+    source = source_of(tmp_path, [tomosynthesis(frames=3, spot=(1, 30, 20))])
+    outcome, _, findings = analyse(Detector(SLICES), source)
+    assert outcome == "findings"
+    objects = encode(analysis(findings), source, ("sr", "key images", "presentation state"))
+    check(objects, source)
+    (report,) = [one.dataset for one in objects if one.kind == "sr"]
+    boxes = [
+        item for group in measurement_groups(report) for item in group.ContentSequence if item.ValueType == "SCOORD"
+    ]
+    named = [box.ContentSequence[0].ReferencedSOPSequence[0] for box in boxes]
+    assert [one.ReferencedFrameNumber for one in named] == [1, 2, 3]
+    assert {one.ReferencedSOPInstanceUID for one in named} == {source.datasets[0].SOPInstanceUID}
+    assert boxes[1].GraphicData == [17, 27, 24, 27, 24, 34, 17, 34, 17, 27]
+
+
+def test_a_mammogram_among_the_slices_is_left_out_and_counted(tmp_path: Path):
+    source = series_of(tmp_path, mammogram(), tomosynthesis(frames=3, spot=(1, 30, 20)))
+    outcome, reason, findings = analyse(Detector(SLICES), source)
+    assert (outcome, len(findings.regions)) == ("partial", 3)
+    assert str(reason).startswith("1 image left out: ImageOrientationPatient is missing")
 
 
 @pytest.mark.parametrize("name", ["planes", "volumes_by", "max_slice_spacing_mm", "min_coverage_mm"])

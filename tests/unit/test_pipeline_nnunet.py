@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
 import torch
-from nnunet_models import write_results
+from nnunet_models import layers, write_results
 from volume_series import VolumeSeries
 
 from node.errors import PlatformError, WeightsError
@@ -127,12 +128,11 @@ def noisy_ball() -> Volume:
     return Volume((ball + noise).astype(np.float32), affine, coordinate_system="PATIENT")
 
 
-def random_weights(seed: int, outputs: int, inputs: int = 1) -> dict[str, torch.Tensor]:
-    from nnunet_models import _layers
+def random_weights(seed: int, outputs: int, inputs: int = 1, *, flat: bool = False) -> dict[str, torch.Tensor]:
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     torch.manual_seed(seed)
-    made = _layers()
+    made = layers(flat=flat)
     return get_network_from_plans(
         made["network_class_name"], made["arch_kwargs"], made["_kw_requires_import"], inputs, outputs
     ).state_dict()
@@ -161,6 +161,7 @@ def test_the_masks_equal_those_of_nnunets_own_chain_of_files(tmp_path, mirroring
     assert (found == expected).mean() >= 0.9999
 
 
+NAMED = "nnUNetTrainer__nnUNetPlans__"
 CASCADE = {"configuration": "3d_cascade_fullres"}
 
 
@@ -280,17 +281,116 @@ def test_a_single_configuration_must_be_the_one_that_the_operator_names(tmp_path
         read(plain(tmp_path), configuration="2d")
 
 
-@pytest.mark.parametrize(("best", "works"), [(["3d_fullres"], True), (["2d", "3d_fullres"], False)])
-def test_nnunets_own_choice_is_the_default_unless_it_is_an_ensemble(tmp_path, best, works):
+@pytest.mark.parametrize("best", [["3d_fullres"], ["2d", "3d_fullres"]])
+def test_nnunets_own_choice_is_the_default_an_ensemble_too(tmp_path, best):
     folder = two_configurations(tmp_path)
     models = [{"configuration": name, "trainer": "nnUNetTrainer", "plans_identifier": "nnUNetPlans"} for name in best]
     document = {"best_model_or_ensemble": {"selected_model_or_models": models}}
     (folder / "inference_information.json").write_text(json.dumps(document))
-    if works:
-        assert read(folder).configuration == "3d_fullres"
-    else:
-        with pytest.raises(ValueError, match="name one of them"):
-            read(folder)
+    assert [member.configuration for member in read(folder).members] == best
+    assert [member.configuration for member in read(folder, configuration=["3d_fullres"]).members] == ["3d_fullres"]
+
+
+def test_plans_that_nnunet_copies_beside_its_results_are_no_configuration(tmp_path):
+    folder = two_configurations(tmp_path)
+    shutil.rmtree(folder / f"{NAMED}2d")
+    for copied in (folder / f"{NAMED}3d_fullres" / "crossval_results_folds_0", ensemble_results(folder)):
+        copied.mkdir(parents=True, exist_ok=True)
+        for name in ("plans.json", "dataset.json"):
+            shutil.copyfile(folder / f"{NAMED}3d_fullres" / name, copied / name)
+    assert read(folder).configuration == "3d_fullres"
+
+
+def test_configurations_of_two_trainers_are_told_apart_by_their_folder(tmp_path):
+    folder = two_configurations(tmp_path)
+    other = folder / "nnUNetTrainerOther__nnUNetPlans__2d"
+    shutil.copytree(folder / f"{NAMED}2d", other)
+    with pytest.raises(ValueError, match=r"'2d': it is that of .*; give the name of the folder"):
+        read(folder, configuration="2d")
+    assert read(folder, configuration=other.name).root == other
+    both = read(folder, configuration=[f"{NAMED}2d", other.name])
+    assert [member.root.name for member in both.members] == [f"{NAMED}2d", other.name]
+
+
+def test_an_ensemble_is_of_different_trainings_of_one_data_set(tmp_path):
+    folder = two_configurations(tmp_path)
+    with pytest.raises(ValueError, match="names one of them twice"):
+        read(folder, configuration=["2d", f"{NAMED}2d"])
+    dataset = json.loads((folder / f"{NAMED}2d" / "dataset.json").read_text())
+    labels = {"background": 0, "spleen": 1}
+    (folder / f"{NAMED}2d" / "dataset.json").write_text(json.dumps({**dataset, "labels": labels}))
+    with pytest.raises(WeightsError, match="other channels or labels"):
+        read(folder, configuration=["2d", "3d_fullres"])
+    with pytest.raises(ValueError, match="holds 3d_fullres; name one of them"):
+        read(folder / f"{NAMED}3d_fullres", configuration=["2d", "3d_fullres"])
+
+
+def ensemble_results(folder: Path) -> Path:
+    return folder / "ensembles" / f"ensemble___{NAMED}2d___{NAMED}3d_fullres___0"
+
+
+def test_the_postprocessing_of_an_ensemble_is_that_of_these_configurations(tmp_path):
+    folder = two_configurations(tmp_path)
+    for place, label in ((ensemble_results(folder), 2), (folder / f"{NAMED}2d" / "crossval_results_folds_0", 1)):
+        place.mkdir(parents=True)
+        (place / "postprocessing.json").write_text(json.dumps(largest(label)))
+    assert read(folder, configuration=["2d", "3d_fullres"]).postprocessing == (((2,),),)
+    assert read(folder, configuration=["3d_fullres", "2d"]).postprocessing == (((2,),),)
+    assert read(folder, configuration="2d").postprocessing == (((1,),),)
+    assert read(folder, configuration="3d_fullres").postprocessing == ()
+
+
+def answer(folder: Path) -> np.ndarray:
+    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(folder / "ball.nii.gz"))
+
+
+@needs_nnunet
+@pytest.mark.parametrize("labels", [LABELS, {"background": 0, "whole": [1, 2], "core": [2]}], ids=["labels", "regions"])
+def test_an_ensemble_equals_nnunets_own_chain_of_files(tmp_path, labels):
+    from nnunetv2.ensembling.ensemble import ensemble_folders
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.postprocessing.remove_connected_components import apply_postprocessing_to_folder
+    from nnunetv2.postprocessing.remove_connected_components import (
+        remove_all_but_largest_component_from_segmentation as keep_largest,
+    )
+
+    volume, outputs = noisy_ball(), 3 if labels is LABELS else 2
+    folder = tmp_path / "Dataset900_Balls"
+    image = SimpleITK.GetImageFromArray(volume.array)
+    image.SetSpacing([1.1, 1.1, 2.5])
+    SimpleITK.WriteImage(image, tmp_path / "ball_0000.nii.gz")
+    for name, seed in (("2d", 1), ("3d_fullres", 7)):
+        weights = [random_weights(seed, outputs, flat=name == "2d")]
+        write_results(folder / f"{NAMED}{name}", weights=weights, labels=labels, configuration=name, flat=True)
+        predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(str(folder / f"{NAMED}{name}"), use_folds=None)
+        (tmp_path / name).mkdir()
+        files = [[str(tmp_path / "ball_0000.nii.gz")]], [str(tmp_path / name / "ball")]
+        predictor.predict_from_files_sequential(*files, save_probabilities=True)
+    alone = [
+        SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / n / "ball.nii.gz")) for n in ("2d", "3d_fullres")
+    ]
+    ensemble_folders([str(tmp_path / name) for name in ("2d", "3d_fullres")], str(tmp_path / "mean"), num_processes=1)
+    (ensemble_results(folder)).mkdir(parents=True)
+    (ensemble_results(folder) / "postprocessing.json").write_text(json.dumps(largest(2)))
+    given = largest(2)["postprocessing_kwargs"]
+    own = (str(tmp_path / "2d" / "plans.json"), str(tmp_path / "2d" / "dataset.json"))
+    apply_postprocessing_to_folder(str(tmp_path / "mean"), str(tmp_path / "done"), [keep_largest], given, *own, 1)
+    mean, expected = (
+        SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / n / "ball.nii.gz")) for n in ("mean", "done")
+    )
+    assert all((mean != one).any() for one in alone), "the mean is another answer than each of the two"
+    assert (mean != expected).any(), "the postprocessing changes something"
+
+    for wanted, postprocessing in ((mean, False), (expected, True)):
+        options = {"configuration": ["2d", "3d_fullres"], "mirroring": False, "postprocessing": postprocessing}
+        pipeline = load(folder, **options)
+        findings = pipeline.run(VolumeSeries(volume))
+        for segment in findings.all_segments:
+            values = labels[segment.label.replace(" ", "_")]
+            assert (segment.voxels == np.isin(wanted, values)).mean() >= 0.9999
+    assert pipeline.algorithm.version == "nnUNetTrainer 2d + 3d_fullres"
+    assert pipeline.algorithm.parameters["averaged with"] == f"{NAMED}3d_fullres folds 0"
 
 
 def postprocessed(tmp_path: Path, document: object | None) -> Path:

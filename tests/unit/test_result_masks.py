@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 import torch
 from bundles import write_bundle
+from dicom_files import ct_series, write
 from volume_series import MaskResult, VolumeSeries, points, same_places
 
 from node.errors import PipelineError
 from node.pipeline import Unsuitable, Volume, content_digest
 from pipelines.channels import channels
 from pipelines.container.options import ContainerOptions
+from pipelines.container.pipeline import ContainerPipeline
 from pipelines.model_file import create
 from pipelines.monai_bundle import create as bundle
 from pipelines.options import read_options
@@ -120,11 +125,77 @@ def test_a_crop_that_is_none_is_refused(bright, crop, fault):
         load(bright, crop=crop)
 
 
-def test_a_container_that_reads_dicom_takes_no_masks():
-    given = {"name": "x", "version": "1", "modality": "CT", "contract": "mercure"}
-    for more in ({"crop": {"to": ["organs:Liver"]}}, {"inputs": ["organs:Liver"]}):
-        with pytest.raises(ValueError, match='need contract = "plain"'):
-            read_options(ContainerOptions, {**given, **more})
+CONTAINER = {"name": "x", "version": "1", "modality": "CT"}
+
+
+def test_files_of_dicom_are_not_cropped_and_two_inputs_have_two_files():
+    labels = {"labels": {"1": "spot"}}
+    for more, fault in (
+        ({"contract": "mercure", "crop": {"to": ["organs:Liver"]}}, 'crop needs contract = "plain"'),
+        ({**labels, "masks": "dicom"}, 'set input = "dicom" too'),
+        ({**labels, "inputs": ["organs:left lung", "organs:left_lung"]}, "a second file organs_left_lung.nii"),
+        ({**labels, "inputs": ["image"]}, "a second file image.nii"),
+    ):
+        with pytest.raises(ValueError, match=fault):
+            read_options(ContainerOptions, {**CONTAINER, **more})
+
+
+@dataclass
+class Folders:
+    """``Outside`` with a container that notes what it was given and measures one thing."""
+
+    folder: Path
+    files: dict[str, tuple[Path, ...]]
+    segmentations: dict[str, Path]
+
+    @property
+    def inputs(self) -> Path:
+        return self.folder / "in"
+
+    @property
+    def outputs(self) -> Path:
+        return self.folder / "out"
+
+    def call(self) -> None:
+        (self.outputs / "result.json").write_text('{"share": 0.5}')
+
+
+@pytest.mark.parametrize(("masks", "contract"), [("", "mercure"), ("", "map"), ("nifti", "mercure"), ("", "plain")])
+def test_a_container_of_dicom_files_gets_the_mask_beside_them(tmp_path, masks, contract):
+    images = tuple(write(ct_series(n=2, size=16), tmp_path / "images"))
+    segmentation = pydicom.Dataset()
+    segmentation.SegmentSequence = [pydicom.Dataset(), pydicom.Dataset()]
+    for number, label in enumerate(("Kidney", "Liver"), 1):
+        segmentation.SegmentSequence[number - 1].SegmentNumber = number
+        segmentation.SegmentSequence[number - 1].SegmentLabel = label
+    segmentation.SeriesInstanceUID, segmentation.SOPInstanceUID = "1.2.3", "1.2.3.4"
+    segmentation.SOPClassUID = pydicom.uid.SegmentationStorage
+    segmentation.file_meta = pydicom.dataset.FileMetaDataset()
+    segmentation.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    segmentation.save_as(tmp_path / "seg.dcm", enforce_file_format=True)
+    outside = Folders(tmp_path, {"": images}, {"organs": tmp_path / "seg.dcm"})
+    for folder in (outside.inputs, outside.outputs):
+        folder.mkdir()
+    share = {"key": "share", "name": ["X", "99TEST", "Share"], "unit": "1"}
+    more = {"contract": contract, "masks": masks, "inputs": ["organs:Liver"], "measurements": [share]}
+    options = read_options(
+        ContainerOptions, {**CONTAINER, **more, **({"input": "dicom"} if contract == "plain" else {})}
+    )
+    pipeline = ContainerPipeline(image="x:1", outside=outside, device="cpu", options=options)
+    pipeline.run(series("HPL"))
+    (said,) = json.loads((outside.inputs / "task.json").read_text())["masks"]
+    assert len([*outside.inputs.glob("*.dcm")]) == (2 if masks else 3)
+    given = outside.inputs / said["file"]
+    if masks:
+        assert said == {"name": "organs:Liver", "file": "organs_Liver.nii"}
+        assert np.asanyarray(nibabel.load(given).dataobj).sum() == two_spots()[1].array.sum()
+        assert pipeline.algorithm.parameters["masks"] == "nifti"
+    else:
+        assert said == {"name": "organs:Liver", "file": "1.2.3#1.2.3.4.dcm", "segment_number": 2}
+        assert given.read_bytes() == (tmp_path / "seg.dcm").read_bytes()
+        assert "masks" not in pipeline.algorithm.parameters
+    with pytest.raises(Unsuitable, match="The model needs Liver"):
+        pipeline.run(series("HPL", label="Lung"))
 
 
 def test_a_mask_is_a_channel_on_the_grid_of_the_series():
