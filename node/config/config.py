@@ -22,10 +22,10 @@ from node.config.mask_references import mask_references, reference_fault
 from node.config.network import Ae
 from node.config.notify import Notify
 from node.config.orders import Orders
-from node.config.outside import RETURNED, ReturnedResults, outside_factory
 from node.config.pipelines import PipelineTable
-from node.config.procedures import Procedure
+from node.config.procedures import Procedure, procedure_fault
 from node.config.records import Records
+from node.config.returned_results import returned_fault, returned_pipelines
 from node.config.routing import Rule
 from node.config.series import SeriesTable
 from node.config.storage import Retention, Storage
@@ -176,22 +176,8 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _procedures_resolve(self) -> Config:
-        codes: dict[tuple[str, str], str] = {}
-        for name, one in self.procedures.items():
-            for kind, wanted, known in (
-                ("pipelines", (one.pipeline,), self.pipelines),
-                ("destinations", one.destinations, self.destinations),
-            ):
-                for missing in (other for other in wanted if other not in known):
-                    raise ValueError(
-                        f"procedures.{name} names {missing!r}, which is not defined{suggest(missing, known)}; "
-                        f"add [{kind}.{missing}]"
-                    )
-            if tried := next((rule.name for rule in self.rules if one.pipeline in rule.shadow), ""):
-                raise ValueError(f"procedures.{name} names {one.pipeline!r}, which rule {tried!r} tries in shadow")
-            if other := codes.get((one.code, one.scheme)):
-                raise ValueError(f"procedures.{name} and procedures.{other} have the same code and scheme; change one")
-            codes[one.code, one.scheme] = name
+        if fault := procedure_fault(self.procedures, self.pipelines, self.destinations, self.rules):
+            raise ValueError(fault)
         return self
 
     @model_validator(mode="after")
@@ -224,41 +210,14 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _returned_results_resolve(self) -> Config:
-        for name, source in self.returned.items():
-            table = self.destinations.get(source)
-            if table is None:
-                raise ValueError(
-                    f"pipelines.{name}.factory names destination {source!r}, which is not defined"
-                    f"{suggest(source, self.destinations)}; add [destinations.{source}]"
-                )
-            if not table.deidentify:
-                raise ValueError(
-                    f'pipelines.{name}.factory names {source!r}, which needs deidentify = "basic": its results are '
-                    "recognised by the pseudonyms under which the images left"
-                )
-            for rule in self.rules:
-                if name in rule.pipelines + rule.shadow:
-                    raise ValueError(
-                        f"rule {rule.name!r} names pipeline {name!r}, which runs when results come back; remove it, "
-                        f"and name {source!r} in send"
-                    )
-        sources = list(self.returned.values())
-        for name, table in self.destinations.items():
-            for to in table.results_to:
-                if to not in self.destinations or to == name:
-                    raise ValueError(f"destinations.{name}.results_to names {to!r}; name another defined destination")
-            if sources.count(name) > 1 or (table.results_to and name not in sources):
-                raise ValueError(
-                    f"destinations.{name}: {sources.count(name)} pipelines read what comes back from it; "
-                    f'give one of them factory = "{RETURNED}{name}"'
-                )
+        if fault := returned_fault(self.returned, self.destinations, self.rules, self.procedures):
+            raise ValueError(fault)
         return self
 
     @cached_property
     def returned(self) -> dict[str, str]:
         """Pipelines that read what comes back from a destination, with its name."""
-        sources = {name: outside_factory(table.factory) for name, table in self.pipelines.items()}
-        return {name: of.destination for name, of in sources.items() if isinstance(of, ReturnedResults)}
+        return returned_pipelines(self.pipelines)
 
     @model_validator(mode="after")
     def _masks_come_from_before(self) -> Config:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from node.config.table import Name, Table
+from node.config.routing import Rule
+from node.config.table import Name, Table, suggest
 
 
 class Procedure(Table):
@@ -24,3 +26,29 @@ class Procedure(Table):
     """Names of ``[destinations.NAME]`` that receive the results."""
     priority: Literal["low", "medium", "high"] | None = None
     """Order in the queues; absent: the priority of the request."""
+
+
+def procedure_fault(
+    procedures: Mapping[str, Procedure],
+    pipelines: Collection[str],
+    destinations: Collection[str],
+    rules: Sequence[Rule],
+) -> str:
+    """Say what is wrong with procedures; empty: nothing."""
+    codes: dict[tuple[str, str], str] = {}
+    for name, one in procedures.items():
+        for kind, wanted, known in (
+            ("pipelines", (one.pipeline,), pipelines),
+            ("destinations", one.destinations, destinations),
+        ):
+            if missing := next((other for other in wanted if other not in known), ""):
+                return (
+                    f"procedures.{name} names {missing!r}, which is not defined{suggest(missing, known)}; "
+                    f"add [{kind}.{missing}]"
+                )
+        if tried := next((rule.name for rule in rules if one.pipeline in rule.shadow), ""):
+            return f"procedures.{name} names {one.pipeline!r}, which rule {tried!r} tries in shadow"
+        if other := codes.get((one.code, one.scheme)):
+            return f"procedures.{name} and procedures.{other} have the same code and scheme; change one"
+        codes[one.code, one.scheme] = name
+    return ""

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.actor import surviving
-from node.jobs import queues
+from node.jobs import delays, queues
 from node.jobs.execution import AttemptExecution
 from node.jobs.ledger_writes import LedgerWrites
 from node.jobs.pace import Pace
@@ -123,18 +123,11 @@ class Jobs:
 
     def make_due(self, destination: str) -> None:
         """Make every attempt that waits to deliver to ``destination`` due now."""
-        own = [queues.owner_queue(JobStage.DELIVER, destination), queues.stage_queue(JobStage.DELIVER)]
-        waiting = self._client.list_workflows(status="DELAYED", queue_name=own, load_input=False, load_output=False)
-        for workflow in waiting:
-            if workflow.workflow_id.split("/")[3] == destination:
-                self._client.set_workflow_delay(workflow.workflow_id, delay_until_epoch_ms=0)
+        delays.make_due(self._client, destination)
 
     def make_stranded_due(self) -> None:
         """Make every retry due now whose delay began in the future: the clock was set back since."""
-        began = datetime.fromtimestamp(clock_of(self._engine) + AHEAD_SECONDS, UTC).isoformat()
-        stranded = self._client.list_workflows(status="DELAYED", start_time=began, load_input=False, load_output=False)
-        for workflow in stranded:
-            self._client.set_workflow_delay(workflow.workflow_id, delay_until_epoch_ms=0)
+        delays.make_stranded_due(self._client, clock_of(self._engine) + AHEAD_SECONDS)
 
     def serve(self, role: str, stages: Sequence[Stage], membership: Membership | None = None) -> None:
         """Execute ``stages`` in this process until ``stop``, as the member that it is or else becomes for that time."""

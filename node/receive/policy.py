@@ -97,9 +97,11 @@ class Policy:
     connections_per_address: int
     proxies: tuple[str, ...]
     callers: tuple[Caller, ...]
+    absent: frozenset[Service] = frozenset()
+    """Services that this node does not offer to anybody."""
 
     @classmethod
-    def of(cls, ae: Ae) -> Policy:
+    def of(cls, ae: Ae, absent: frozenset[Service] = frozenset()) -> Policy:
         """Take the rules from a configuration."""
         return cls(
             title=ae.title.strip(),
@@ -109,6 +111,7 @@ class Policy:
             connections_per_address=ae.connections_per_address,
             proxies=ae.proxies,
             callers=ae.callers,
+            absent=absent,
         )
 
     def rejection(
@@ -141,7 +144,8 @@ class Policy:
         """Return device and permitted services of an admitted association."""
         caller = self.caller(calling, address, certificate)
         device = f"group {caller.group}" if caller is not None and caller.group else str(plain_address(address))
-        return Admission(equipment=device, services=frozenset(get_args(Service) if caller is None else caller.services))
+        permitted = get_args(Service) if caller is None else caller.services
+        return Admission(equipment=device, services=frozenset(permitted) - self.absent)
 
     def limits(self, calling: str, address: str, certificate: PeerCertificate | None = None) -> list[list[Limit]]:
         """Return the limits on open associations of a caller: alternatives, the first of which has room counts.

@@ -83,7 +83,7 @@ class Receiver:
         self._listening = listening
         self._row_writer = RowWriter(engine, spool)
         self._refusals = Refusals(engine)
-        self._policy = Policy.of(config.ae)
+        self._policy = Policy.of(config.ae, frozenset() if config.procedures else frozenset({"workitems"}))
         self._storage = Storage(
             spool=spool,
             row_writer=self._row_writer,

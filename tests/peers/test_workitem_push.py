@@ -177,3 +177,9 @@ def test_workitems_are_found_by_dimse_by_what_is_asked(tmp_path: Path, syntax: s
             assert (status, sorted(step.ProcedureStepLabel for step in found)) == (0x0000, labels), keys
             assert all({element.keyword for element in step} >= {"SOPInstanceUID", *keys} for step in found)
         assert find(peer, PatientID="PAT1") == (0xA900, [])
+
+
+def test_without_a_procedure_nothing_of_it_is_offered(scene: WorkitemScene) -> None:
+    scene.config = scene.config.model_copy(update={"procedures": {}})
+    with pytest.raises(AssertionError), push(scene):  # no context is accepted, so pynetdicom aborts
+        pass

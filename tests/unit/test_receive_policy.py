@@ -171,3 +171,11 @@ def test_a_class_with_unknown_transfer_syntaxes_only_is_not_supported() -> None:
 def test_storage_commitment_is_supported_in_both_roles() -> None:
     (context,) = supported_contexts([("1.2.840.10008.1.20.1", [ImplicitVRLittleEndian])])
     assert (context.scu_role, context.scp_role) == (True, True)
+
+
+def test_what_the_node_does_not_offer_no_caller_may_use():
+    for callers in ("[]", '[{ title = "A" }]'):
+        ae = parse(f"[ae]\ncallers = {callers}").ae
+        assert "workitems" in Policy.of(ae).admission("A", "10.0.0.1").services
+        services = Policy.of(ae, frozenset({"workitems"})).admission("A", "10.0.0.1").services
+        assert services == {"store", "commitment", "mpps", "availability", "content"}
