@@ -16,7 +16,7 @@ from pipelines.nodule.pipeline import NodulePipeline
 from pipelines.nodule.training.false_reports import refusal, stored_series, totals
 from pipelines.nodule.training.froc import DetectionCount, reliability
 from pipelines.nodule.training.planting import Lesion, Site
-from pipelines.nodule.training.report_places import Surroundings
+from pipelines.nodule.training.report_location import ChestAnatomy
 from pipelines.nodule.training.scans import Background
 from pipelines.nodule.training.slice_figures import moved, thick_site, thickened
 
@@ -31,7 +31,7 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def chest() -> Surroundings:
+def chest() -> ChestAnatomy:
     """Two ellipsoids of lung in soft tissue, a liver below the right one, and ribs before and behind it."""
     hu = np.full(SHAPE, -1000.0, np.float32)
     hu[:, 4:76, 4:106] = 40.0
@@ -43,7 +43,7 @@ def chest() -> Surroundings:
     lungs = find_lungs(hu, SPACING)
     assert lungs is not None
     assert lungs.found
-    return Surroundings.of(hu, SPACING, lungs)
+    return ChestAnatomy.of(hu, SPACING, lungs)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def chest() -> Surroundings:
     ],
 )
 def test_a_place_is_named_by_the_lungs_and_bones_round_it(
-    chest: Surroundings, cell: tuple[int, int, int], place: str
+    chest: ChestAnatomy, cell: tuple[int, int, int], place: str
 ) -> None:
     share = (np.array(cell) + 0.5) / SHAPE
     assert chest.place(share, 3.0) == place

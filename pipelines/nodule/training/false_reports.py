@@ -21,7 +21,7 @@ from pipelines.nodule.lungs import find_lungs
 from pipelines.nodule.pipeline import NodulePipeline
 from pipelines.nodule.search import Nodule, search
 from pipelines.nodule.training.planting import Lesion, annotated
-from pipelines.nodule.training.report_places import Surroundings
+from pipelines.nodule.training.report_location import ChestAnatomy
 
 HEADER = ("SeriesInstanceUID", "Modality", "ImagePositionPatient", "ImageOrientationPatient")
 
@@ -84,7 +84,7 @@ def reports_of(pipeline: NodulePipeline, volume: Volume, lesions: Sequence[Lesio
         return {"refused": "no aerated lung"}
     found = search(pipeline.networks, volume.array, spacing, lungs, pipeline.options.threshold)
     nodules = pipeline.large_enough(found.nodules)[: pipeline.options.max_findings]
-    around = Surroundings.of(volume.array, spacing, lungs)
+    around = ChestAnatomy.of(volume.array, spacing, lungs)
     reports = []
     hits: dict[int, float] = {}
     for nodule in nodules:

@@ -47,7 +47,7 @@ PLACES = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Surroundings:
+class ChestAnatomy:
     """Air and bone of a scan on cells of ``GRID_MM``, axes ``[slice F->H, row A->P, column R->L]``."""
 
     aerated: Mask
@@ -58,7 +58,7 @@ class Surroundings:
     midline: float
 
     @classmethod
-    def of(cls, hu: npt.NDArray[np.float32], spacing: tuple[float, float, float], lungs: Lungs) -> Surroundings:
+    def of(cls, hu: npt.NDArray[np.float32], spacing: tuple[float, float, float], lungs: Lungs) -> ChestAnatomy:
         """Of a scan in HU; ``lungs`` are those of the same scan."""
         small = to_grid(hu, spacing, GRID_MM).numpy()
         aerated = lungs.mask & (small < AIR_HU)
