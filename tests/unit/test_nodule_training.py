@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.nodule.candidates import Candidate
-from pipelines.nodule.crops import CROP, PIXEL_MM, Window, nearness
+from pipelines.nodule.crops import CROP, PIXEL_MM, Window, nearness, stretched
 from pipelines.nodule.options import Options
 from pipelines.nodule.outline import outline
 from pipelines.nodule.pipeline import NodulePipeline
 from pipelines.nodule.training.figures import readers_agreement
 from pipelines.nodule.training.froc import DetectionCount, quarter_dose
-from pipelines.nodule.training.insertion import Shape
+from pipelines.nodule.training.insertion import Shape, insert, spheroid
 from pipelines.nodule.training.network_training import PATIENCE, Part, fit
 from pipelines.nodule.training.outlines import agreed, distance_mm, outline_batches, outline_loss, pointed_at
-from pipelines.nodule.training.patches import Stack
+from pipelines.nodule.training.patches import Stack, calibrated
 from pipelines.nodule.training.planting import Lesion, Site, plant
 from pipelines.nodule.training.scans import Background
 from pipelines.nodule.weighing import Weighing, fit_weighing
@@ -229,3 +229,21 @@ def test_the_worst_outlines_are_drawn(tmp_path: Path) -> None:
     truth[1, 10:20, 10:20] = True
     draw_case(np.where(truth, 200.0, 20.0), truth, np.roll(truth, 3, 1), 0.7, tmp_path / "one.png")
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_insertion_never_darkens_what_is_denser() -> None:
+    slices = np.full((5, 30, 30), 200.0, np.float32)
+    insert(slices, spheroid(np.random.default_rng(0), 8.0), (2.0, 15, 15), 1.0, 1.0)
+    assert slices.min() >= 199
+
+
+def test_grey_crops_are_calibrated_by_lung_and_soft_tissue() -> None:
+    rng = np.random.default_rng(2)
+    hu = np.where(np.arange(128)[:, None] < 70, -860.0, 40.0) + rng.normal(0, 20, (128, 128))
+    hu[100:104, 60:64] = 700
+    hu[5, 5] = -1020
+    back = calibrated((stretched(hu[None])[0] * 255).astype(np.uint8))
+    assert back is not None
+    assert np.abs(np.median(back[:60]) + 860) < 15
+    assert np.abs(np.median(back[80:]) - 40) < 15
+    assert calibrated(np.full((128, 128), 90, np.uint8)) is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class Example:
 
     planes: npt.NDArray[np.uint8]
     kind: str
-    """Of ``SHARES``."""
+    """Of ``SHARES``, or of ``hard_negatives.HARD_SHARES``."""
     nodule: float
     """0 to 1."""
     malignancy: float
@@ -119,8 +119,11 @@ def _diameter(rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(np.log(4.0), np.log(20.0))))
 
 
-def from_slices(rng: np.random.Generator, data: Path, split: str) -> Iterator[Example]:
-    """Bright spots in the lungs of single slices (``lung_ct/`` of the data folder), without neighbours."""
+def from_slices(rng: np.random.Generator, data: Path, split: str, *, wide: bool = False) -> Iterator[Example]:
+    """Bright spots in the lungs of single slices (``lung_ct/`` of the data folder), without neighbours.
+
+    ``wide``: all of them, of twice as wide a rim of wall, diaphragm and mediastinum too.
+    """
     folder, half = data / "lung_ct", round(CUT / SLICE_MM / 2)
     masks = np.array(Image.open(folder / "masks.png"))
     with (folder / "index.csv").open() as file:
@@ -128,10 +131,10 @@ def from_slices(rng: np.random.Generator, data: Path, split: str) -> Iterator[Ex
     for row in rows:
         hu = ((np.array(Image.open(folder / row["image"])).astype(np.float32) - 4096) / 0.82).clip(-1024, 1200)
         y, x = int(row["mask_y"]), int(row["mask_x"])
-        lung = ndimage.binary_dilation(masks[y : y + 256, x : x + 256] > 0, iterations=2)
-        for place in rng.permutation(spots((hu + 1024) / 2224, lung))[:6]:
+        lung = ndimage.binary_dilation(masks[y : y + 256, x : x + 256] > 0, iterations=4 if wide else 2)
+        for place in rng.permutation(spots((hu + 1024) / 2224, lung))[: None if wide else 6]:
             box = np.ix_(*(np.clip(np.arange(c - half, c + half + 1), 0, 255) for c in place))
-            yield example(stretched(hu[box][None]).repeat(3, 0), SLICE_MM, (half, half), "slice")
+            yield example(stretched(hu[box][None]).repeat(3, 0), SLICE_MM, (half, half), "wide" if wide else "slice")
 
 
 def turned_views(rng: np.random.Generator, planes: Tensor) -> Tensor:
@@ -151,7 +154,9 @@ def turned_views(rng: np.random.Generator, planes: Tensor) -> Tensor:
     return relit(rng, seen)
 
 
-def classifier_batches(seed: int, examples: Iterable[Example], size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def classifier_batches(
+    seed: int, examples: Iterable[Example], size: int, shares: Mapping[str, float] = SHARES
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless batches ``views [n,3,y,x]``, ``nodule [n]``, ``malignancy [n]`` (1 to 5, 0 unknown)."""
     rng = np.random.default_rng(seed)
     found = list(examples)
@@ -159,7 +164,7 @@ def classifier_batches(seed: int, examples: Iterable[Example], size: int) -> Ite
     nodule = torch.tensor([e.nodule for e in found])
     malignancy = torch.tensor([e.malignancy for e in found])
     often = Counter(e.kind for e in found)
-    chance = np.array([SHARES[e.kind] / often[e.kind] for e in found])
+    chance = np.array([shares[e.kind] / often[e.kind] for e in found])
     chance /= chance.sum()
     while True:
         rows = torch.from_numpy(rng.choice(len(found), size, p=chance))

@@ -17,13 +17,15 @@ from node.pipeline import Volume
 from pipelines.nodule.options import Options
 from pipelines.nodule.pipeline import NodulePipeline
 from pipelines.nodule.search import Nodule
+from pipelines.nodule.training.false_reports import false_report_figures
 from pipelines.nodule.training.figures import classifier_figures, outline_figures
 from pipelines.nodule.training.froc import draw_froc, planted_figures, searched, summary
 from pipelines.nodule.training.mass_figures import mass_figures
 from pipelines.nodule.training.planting import annotated
 from pipelines.nodule.training.scans import HELD_OUT_SCAN, TRAINING_SCANS, read_scan
+from pipelines.nodule.training.slice_figures import slice_figures
 
-FIGURES = ("real", "classifier", "outlines", "planted", "masses")
+FIGURES = ("real", "reports", "classifier", "outlines", "planted", "slices", "masses")
 
 
 def centre_lps(nodule: Nodule, volume: Volume) -> npt.NDArray[np.float64]:
@@ -114,6 +116,8 @@ def main(
     wanted = figures or FIGURES
     if "real" in wanted:
         result["real"] = [real_scan(pipeline, data, name) for name in (HELD_OUT_SCAN, *TRAINING_SCANS)]
+    if "reports" in wanted:
+        result["reports"] = false_report_figures(pipeline, data)
     if "classifier" in wanted:
         result["classifier"] = classifier_figures(pipeline.networks.classifier, data, split)
     if "outlines" in wanted:
@@ -131,6 +135,10 @@ def main(
             draw_froc(
                 {f"{scan}, {name}": tally for scan, doses in found.items() for name, tally in doses.items()}, curve
             )
+    if "slices" in wanted:
+        everything = NodulePipeline(weights=weights, device="cpu", options=Options(threshold=0.05))
+        among = scans or (HELD_OUT_SCAN, *TRAINING_SCANS)
+        result["slices"] = slice_figures(everything, data, among, repeats, split=split, threshold=options.threshold)
     if "masses" in wanted:
         result["masses"] = mass_figures(data, scans or (HELD_OUT_SCAN, *TRAINING_SCANS), 4 * repeats)
     result["peak_rss_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)

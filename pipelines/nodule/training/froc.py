@@ -70,10 +70,16 @@ def searched(pipeline: NodulePipeline, hu: npt.NDArray[np.float32], spacing: Seq
     return pipeline.large_enough(search(pipeline.networks, hu, spacing, lungs, pipeline.options.threshold).nodules)
 
 
+def spot_of(nodule: Nodule, spacing: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Centroid of the outline in mm along slices, rows and columns, from the middle of the first voxel."""
+    index = np.argwhere(nodule.outline.mask).mean(0) + [s.start for s in nodule.outline.box]
+    return np.asarray(index * spacing)
+
+
 def looked(pipeline: NodulePipeline, where: Site, hu: Array, placed: Sequence[Lesion]) -> DetectionCount:
     """Hits of the lesions ``placed`` (of ``shapes``), and false alarms."""
     found = searched(pipeline, hu, where.spacing)
-    spots = [(np.argwhere(n.outline.mask).mean(0) + [s.start for s in n.outline.box]) * where.spacing for n in found]
+    spots = [spot_of(n, where.spacing) for n in found]
     ellipsoids: list[tuple[float, float]] = []
     real: list[tuple[float, float]] = []
     for lesion in placed:
@@ -124,6 +130,27 @@ def planted_figures(
     return found
 
 
+def reliability(tally: DetectionCount) -> dict[str, Any]:
+    """How well the probabilities of the reports fit: Brier score, expected calibration error, and by tenths.
+
+    Only what the search returned counts: a planted nodule with its best report, and each false alarm. As many nodules
+    as are planted lie in few real scans, so that there the same probability is right less often.
+    """
+    chance = np.array([p for p in tally.chances if p > 0] + tally.false)
+    nodule = np.arange(len(chance)) < len(chance) - len(tally.false)
+    if not len(chance):
+        return {"n": 0}
+    tenth = np.minimum((chance * 10).astype(int), 9)
+    rows = []
+    for k in np.unique(tenth):
+        within = tenth == k
+        said, true = float(chance[within].mean()), float(nodule[within].mean())
+        rows.append({"from": k / 10, "n": int(within.sum()), "said": round(said, 2), "nodules": round(true, 2)})
+    error = sum(row["n"] * abs(row["said"] - row["nodules"]) for row in rows) / len(chance)
+    brier = float(((chance - nodule) ** 2).mean())
+    return {"n": len(chance), "brier": round(brier, 3), "calibration_error": round(error, 3), "tenths": rows}
+
+
 def summary(tally: DetectionCount, shipped: float) -> dict[str, Any]:
     """Figures of one curve; ``shipped`` is the threshold of the pipeline's defaults."""
     chances = tally.chances
@@ -131,6 +158,7 @@ def summary(tally: DetectionCount, shipped: float) -> dict[str, Any]:
         "scans": tally.scans,
         "planted": len(chances),
         "sensitivity_at_false_per_scan": {str(f): round(tally.sensitivity(f), 3) for f in FALSE_PER_SCAN},
+        "reliability": reliability(tally),
         "at_shipped_threshold": {
             "false_per_scan": round(sum(p >= shipped for p in tally.false) / max(1, tally.scans), 2),
             "all": _share(chances >= shipped),

@@ -26,12 +26,13 @@ class Shape:
     diameter_mm: float
 
 
-def _grid(half: int) -> Array:
+def grid(half: int) -> Array:
+    """``[z, y, x, 3]`` of distances in mm from the middle, ``half`` on either side."""
     axis = np.arange(-half, half + 1, dtype=np.float32)
     return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)
 
 
-def _texture(rng: np.random.Generator, cover: Array, core: Array, ground_glass: float, solid: float) -> Array:
+def texture(rng: np.random.Generator, cover: Array, core: Array, ground_glass: float, solid: float) -> Array:
     """HU of the nodule: ground glass around, solid inside ``core``, with the scanner's correlated noise."""
     noise = ndimage.gaussian_filter(rng.standard_normal(cover.shape).astype(np.float32), (0, 0.7, 0.7)) * 2.2
     mottle = ndimage.gaussian_filter(rng.standard_normal(cover.shape).astype(np.float32), 2.0) * 12.0
@@ -43,7 +44,7 @@ def spheroid(rng: np.random.Generator, diameter_mm: float) -> Shape:
     """Ellipsoid with low-frequency bumps, at times spicules; solid, part-solid, ground-glass, calcified or a cavity."""
     radius = diameter_mm / 2
     half = int(np.ceil(radius * 1.7)) + 4
-    points = (_grid(half) - rng.uniform(-0.5, 0.5, 3)).astype(np.float32)
+    points = (grid(half) - rng.uniform(-0.5, 0.5, 3)).astype(np.float32)
     axes = np.exp(rng.normal(0, 0.15, 3))
     axes /= np.prod(axes) ** (1 / 3)
     points = (points @ Rotation.random(random_state=int(rng.integers(2**31))).as_matrix().astype(np.float32)) / axes
@@ -70,7 +71,7 @@ def spheroid(rng: np.random.Generator, diameter_mm: float) -> Shape:
         core = 1 / (1 + np.exp(np.clip((distance - surface * rng.uniform(0.3, 0.75)) / 0.8, -30, 30)))
     elif kind > 0.93:
         solid = rng.uniform(150, 600)
-    hu = _texture(rng, cover, core, ground_glass, solid)
+    hu = texture(rng, cover, core, ground_glass, solid)
     if 0.81 < kind <= 0.93 and diameter_mm > 7:  # air, or little more than air, within a wall
         off_centre = points - rng.uniform(-0.15, 0.15, 3).astype(np.float32) * radius
         lumen = np.linalg.norm(off_centre, axis=-1) - (surface - np.maximum(1.5, surface * rng.uniform(0.25, 0.6)))
@@ -83,16 +84,16 @@ def solid_mass(rng: np.random.Generator, diameter_mm: float) -> Shape:
     axes = np.exp(rng.normal(0, 0.15, 3)).astype(np.float32)
     axes *= diameter_mm / 2 / np.prod(axes) ** (1 / 3)
     turn = Rotation.random(random_state=int(rng.integers(2**31))).as_matrix().astype(np.float32)
-    depth = np.linalg.norm(_grid(int(np.ceil(axes.max())) + 3) @ turn / axes, axis=-1)
+    depth = np.linalg.norm(grid(int(np.ceil(axes.max())) + 3) @ turn / axes, axis=-1)
     cover = 1 / (1 + np.exp(np.clip((depth - 1) * diameter_mm / 2, -30, 30)))
-    hu = _texture(rng, cover, np.ones_like(cover), 0.0, float(np.clip(rng.normal(30, 20), -20, 90)))
+    hu = texture(rng, cover, np.ones_like(cover), 0.0, float(np.clip(rng.normal(30, 20), -20, 90)))
     return Shape(cover=cover.astype(np.float32), texture=hu, diameter_mm=diameter_mm)
 
 
 def tube(rng: np.random.Generator) -> Shape:
     """A curved vessel, at times forked: made with the same edge, noise and blending as a nodule, but none."""
     half = int(rng.integers(14, 24))
-    points = _grid(half)
+    points = grid(half)
     direction = rng.normal(size=3)
     direction /= np.linalg.norm(direction)
     bend = np.cross(direction, rng.normal(size=3)) * rng.uniform(0, 0.012)
@@ -111,7 +112,7 @@ def tube(rng: np.random.Generator) -> Shape:
         )
         reach = np.abs(along) if i == 0 else np.where(along < 0, half, along)
         cover = np.maximum(cover, arm / (1 + np.exp(np.clip(reach - half * 0.85, -30, 30))))
-    hu = _texture(rng, cover, np.ones_like(cover), 0.0, rng.uniform(-60, 150))
+    hu = texture(rng, cover, np.ones_like(cover), 0.0, rng.uniform(-60, 150))
     return Shape(cover=cover, texture=hu, diameter_mm=0.0)
 
 

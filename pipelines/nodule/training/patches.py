@@ -29,6 +29,8 @@ class Stack:
     """0 where the source does not say, as in the two before."""
     malignancy: float
     """The readers' mean score, 1 to 5; 0 where the source does not say."""
+    patient: str = ""
+    """Whose crop it is, in whatever words: to tell the nodules of one patient."""
 
 
 def stacks(data: Path, split: str) -> list[Stack]:
@@ -56,6 +58,7 @@ def stacks(data: Path, split: str) -> list[Stack]:
                 slice_mm=float(rows[0]["slice_thickness_mm"] or 0),
                 diameter_mm=float(rows[0]["diameter_mm"] or 0),
                 malignancy=float(rows[0]["malignancy_mean"] or 0),
+                patient=name,
             )
         )
     return found

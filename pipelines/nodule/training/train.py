@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from pipelines.nodule.lungs import find_lungs
 from pipelines.nodule.network import CandidateNet, ClassifierNet, OutlineNet, scale_hu
 from pipelines.nodule.search import Networks, candidates, part_of
 from pipelines.nodule.training.classifier_examples import (
+    SHARES,
     classifier_batches,
     classifier_loss,
     from_scan,
@@ -24,6 +26,8 @@ from pipelines.nodule.training.classifier_examples import (
     from_stack,
 )
 from pipelines.nodule.training.data import candidate_loss, cube_batches
+from pipelines.nodule.training.hard_negatives import HARD_SHARES, from_candidates, from_crops
+from pipelines.nodule.training.lookalikes import from_lookalikes
 from pipelines.nodule.training.network_training import SEED, Part, draw, fit
 from pipelines.nodule.training.outlines import outline_batches, outline_loss
 from pipelines.nodule.training.patches import nodule_bank, stacks
@@ -35,6 +39,8 @@ from pipelines.weights import load_weights, save_weights
 CANDIDATE_BATCH, OUTLINE_BATCH, CLASSIFIER_BATCH = 2, 16, 48
 PASTED, INSERTED = 250, 400
 """Real nodules, and insertions into each scan, among the classifier's examples."""
+LOOKALIKES = 300
+"""Negatives that are planted in each scan."""
 NETWORKS = ("candidate", "outline", "classifier")
 VALIDATION_BATCHES = 16
 PLANTED = 24
@@ -77,8 +83,13 @@ def outline_part(data: Path, steps: int, device: str) -> Part:
     )
 
 
-def classifier_part(data: Path, steps: int, device: str, scans: tuple[str, ...]) -> Part:
-    """The classifier, on crops, scans and slices; validation on other patients' crops and slices."""
+def classifier_part(
+    data: Path, steps: int, device: str, scans: tuple[str, ...], mining: Networks | None = None
+) -> Part:
+    """The classifier, on crops, scans and slices; validation on other patients' crops and slices.
+
+    ``mining``: the networks whose mistakes are examples too (``hard_negatives``), besides planted ``lookalikes``.
+    """
     rng = np.random.default_rng(SEED)
     found, held_back = stacks(data, "train"), stacks(data, "val")
     firm = [s for s in found if s.raters >= 3]
@@ -86,12 +97,17 @@ def classifier_part(data: Path, steps: int, device: str, scans: tuple[str, ...])
     examples = [e for s in found for e in from_stack(rng, s)] + list(from_slices(rng, data, "train"))
     for ground in backgrounds(data, scans, (1.0,)):
         examples += from_scan(rng, ground, bank, bright_spots(ground), INSERTED)
+        if mining is not None:
+            examples += [*from_candidates(rng, mining, ground), *from_lookalikes(rng, ground, LOOKALIKES)]
+    if mining is not None:
+        examples += [*from_crops(rng, mining.classifier, found), *from_slices(rng, data, "train", wide=True)]
+    shares = SHARES if mining is None else HARD_SHARES
     other = [e for s in held_back for e in from_stack(rng, s)] + list(from_slices(rng, data, "val"))
     validation = classifier_batches(SEED + 1, other, 64)
     return Part(
         name="classifier",
         network=ClassifierNet(),
-        batches=lambda seed: classifier_batches(seed, examples, CLASSIFIER_BATCH),
+        batches=lambda seed: classifier_batches(seed, examples, CLASSIFIER_BATCH, shares),
         validation=[next(validation) for _ in range(VALIDATION_BATCHES)],
         loss=classifier_loss,
         prepare=lambda images: images,
@@ -100,9 +116,22 @@ def classifier_part(data: Path, steps: int, device: str, scans: tuple[str, ...])
     )
 
 
-def weighing_tensor(data: Path, tensors: dict[str, Tensor], out: Path, device: str, scans: tuple[str, ...]) -> Tensor:
-    """``Weighing`` fitted on nodules of validation patients planted in the training scans."""
+def weighing_tensor(
+    data: Path,
+    tensors: dict[str, Tensor],
+    out: Path,
+    device: str,
+    scans: tuple[str, ...],
+    *,
+    without: Mapping[str, Path],
+) -> Tensor:
+    """``Weighing`` fitted on nodules of validation patients planted in the training scans.
+
+    ``without``: study -> weights whose classifier was trained without it. With them each scan is judged by a classifier
+    that does not know it; one that does is surer of its vessels than of those of the next patient.
+    """
     networks = Networks.of(tensors | {"weighing.values": torch.zeros(3)}, out, device)
+    strangers = {study: Networks.of(load_weights(path).tensors, path, device) for study, path in without.items()}
     bank = nodule_bank(stacks(data, "val"))
     rng = np.random.default_rng(SEED)
     seen: list[tuple[float, float]] = []
@@ -115,7 +144,8 @@ def weighing_tensor(data: Path, tensors: dict[str, Tensor], out: Path, device: s
             raise ValueError(f"no lung in {scan}; choose other scans")
         crop = crop_lungs(hu, where.spacing, lungs)
         proposed = candidates(networks.heat(crop), crop, where.spacing)
-        verdicts = classify(networks.classifier, hu, where.spacing, proposed, device)
+        judge = strangers.get(scan.split("/")[0], networks)
+        verdicts = classify(judge.classifier, hu, where.spacing, proposed, device)
         for i in np.argsort([-v.nodule for v in verdicts])[:WEIGHED]:
             place = np.array(proposed[i].centre) * where.spacing
             if not any(lesion.hit(place) for lesion in where.own):
@@ -139,6 +169,17 @@ def weighing_tensor(data: Path, tensors: dict[str, Tensor], out: Path, device: s
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, or cuda:0 and so on")
 @click.option("--begin-with", type=click.Path(path_type=Path, exists=True), help="weights to start from, not chance")
+@click.option("--rate", type=float, help="highest learning rate (default: 0.002)")
+@click.option("--hard-negatives", is_flag=True, help="classifier: mistakes of --begin-with, planted lookalikes")
+@click.option(
+    "--keep-start", default=0.0, show_default=True, help="share of --begin-with in the mean of both sets of weights"
+)
+@click.option(
+    "--without",
+    type=(str, click.Path(path_type=Path, exists=True)),
+    multiple=True,
+    help="weighing: a study, and weights trained without it (repeat)",
+)
 @click.option("--resume", is_flag=True, help="go on from the checkpoints in --out")
 def main(
     *,
@@ -152,6 +193,10 @@ def main(
     scans: tuple[str, ...],
     device: str,
     begin_with: Path | None,
+    rate: float | None,
+    hard_negatives: bool,
+    keep_start: float,
+    without: tuple[tuple[str, Path], ...],
     resume: bool,
 ) -> None:
     """Train, then write ``weights.safetensors``; parts without a checkpoint in --out come from --begin-with."""
@@ -159,28 +204,42 @@ def main(
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     scans = scans or TRAINING_SCANS
+    start = load_weights(begin_with).tensors if begin_with else {}
+    if (hard_negatives or keep_start) and begin_with is None:
+        raise click.UsageError("--hard-negatives and --keep-start need the weights to start from: give --begin-with")
+    mining = Networks.of(start, begin_with, device) if hard_negatives and begin_with else None
     makers = {
         "candidate": lambda: candidate_part(data, candidate_steps, device, scans),
         "outline": lambda: outline_part(data, outline_steps, device),
-        "classifier": lambda: classifier_part(data, classifier_steps, device, scans),
+        "classifier": lambda: classifier_part(data, classifier_steps, device, scans, mining),
     }
-    start = load_weights(begin_with).tensors if begin_with else {}
     parts = []
     for name in makers if part == "all" else [n for n in NETWORKS if n == part]:
         parts.append(makers[name]())
         if start:
             parts[-1].begin_with(part_of(start, name))
+        parts[-1].rate = rate or parts[-1].rate
         fit(parts[-1], out, minutes, resume=resume)
     if parts:
         draw(parts, out / f"{part}.png")
-    tensors = start | trained(out)
+    tensors = start | {name: mean_of(start.get(name), value, keep_start) for name, value in trained(out).items()}
     missing = [n for n in NETWORKS if not part_of(tensors, n)]
     if missing:
         print(f"no weights written yet: train {', '.join(missing)} too, or give --begin-with")
         return
     if part in ("weighing", "all") or "weighing.values" not in tensors:
-        tensors["weighing.values"] = weighing_tensor(data, tensors, out, device, scans)
+        tensors["weighing.values"] = weighing_tensor(data, tensors, out, device, scans, without=dict(without))
     print(f"{out}: SHA-256 {save_weights(tensors, out / 'weights.safetensors')}")
+
+
+def mean_of(start: Tensor | None, value: Tensor, share: float) -> Tensor:
+    """``share`` of ``start`` and the rest of ``value``: between two sets of weights of which one came from the other.
+
+    Wortsman et al., "Robust fine-tuning of zero-shot models" (CVPR 2022): better on scans of other origin than either.
+    """
+    if start is None or not value.is_floating_point():
+        return value
+    return start.to(value) * share + value * (1 - share)
 
 
 def trained(out: Path) -> dict[str, Tensor]:
