@@ -18,6 +18,8 @@ _EXAMPLES = (
     "destinations.ehr",
     "destinations.pacs.tls",
     "pipelines.nodule.stop",
+    "dicomweb.clients.vna",
+    "procedures.lung-nodules",
 )
 Value = str | int | bool | list[str]
 

@@ -122,6 +122,7 @@ def bright(folder: Path, **options: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_check_loads_both_pipelines_and_compares_their_labels(tmp_path: Path) -> None:
     tables = [f'[storage]\nfolder = "{tmp_path / "node"}"\nmin_free_gib = 0.0\n[web]\nenabled = false\n']
     for name, more in (("organs", {}), ("tumor", {"crop": {"to": ["organs:Spott"]}})):
