@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.ledger.alerts import NamedCount
-from node.ledger.states import DeliveryState, SeriesState
-from node.ledger.tables import delivery, instance, job, series
+from node.ledger.events import EventKind
+from node.ledger.states import DecisionOutcome, DeliveryState, JobStage, SeriesState
+from node.ledger.tables import decision, delivery, event, instance, job, series
+from node.reasons import ReasonCode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,23 +58,63 @@ def series_without_return(
     return NamedCount(name=destination, number=number, oldest=oldest) if number else None
 
 
-def returned_paths(connection: sa.Connection, study: str) -> list[str]:
-    """Files of the complete series of a study, which has the pseudonym of another one as its UID."""
-    query = (
-        sa.select(instance.c.path)
-        .join(
-            series,
-            sa.and_(
-                series.c.study_instance_uid == instance.c.study_instance_uid,
-                series.c.series_instance_uid == instance.c.series_instance_uid,
-            ),
-        )
-        .where(instance.c.study_instance_uid == study, series.c.state == SeriesState.COMPLETE)
-        .order_by(instance.c.sop_instance_uid)
+def returned_paths(connection: sa.Connection, study: str, job_id: str) -> list[str]:
+    """Files of the series that came back for a job; ``study``: the pseudonym of its study."""
+    decided = connection.execute(
+        sa.select(decision.c.series_instance_uid, decision.c.reason)
+        .join(series, _LATEST)
+        .where(decision.c.study_instance_uid == study)
     )
-    return list(connection.scalars(query))
+    came = {uid for uid, why in decided if not isinstance(why, str) and why.get("job") == job_id}
+    query = sa.select(instance.c.series_instance_uid, instance.c.path).where(instance.c.study_instance_uid == study)
+    return [path for uid, path in connection.execute(query.order_by(instance.c.sop_instance_uid)) if uid in came]
 
 
+def still_arriving(connection: sa.Connection, study: str) -> bool:
+    """Whether a series of a study is not complete yet."""
+    receiving = sa.and_(series.c.study_instance_uid == study, series.c.state == SeriesState.RECEIVING)
+    return bool(connection.scalar(sa.select(sa.exists().where(receiving))))
+
+
+def came_before_reading(connection: sa.Connection, study: str, series_uid: str, job_id: str) -> bool:
+    """Whether all of a series was here when the latest analysis of a job began, or none has begun."""
+    last = sa.select(series.c.last_at).where(
+        series.c.study_instance_uid == study, series.c.series_instance_uid == series_uid
+    )
+    begun, last_at = connection.scalar(_begun(job_id)), connection.scalar(last)
+    return begun is None or (last_at is not None and last_at < begun)
+
+
+def unread_returns(connection: sa.Connection, since: float) -> list[NamedCount]:
+    """Count series that came back after their job had read the others and that no later analysis of it has read."""
+    times: dict[str, list[float]] = {}
+    for why, decided_at in connection.execute(
+        sa.select(decision.c.reason, decision.c.decided_at)
+        .join(series, _LATEST)
+        .where(decision.c.outcome == DecisionOutcome.IGNORED, decision.c.decided_at >= since)
+    ):
+        if not isinstance(why, str) and why["code"] == ReasonCode.RETURNED_LATER:
+            times.setdefault(str(why["job"]), []).append(decided_at)
+    found = []
+    for job_id, decided in times.items():
+        begun = connection.scalar(_begun(job_id)) or 0.0
+        if unread := [at for at in decided if at > begun]:
+            found.append(NamedCount(name=job_id, number=len(unread), oldest=min(unread)))
+    return found
+
+
+def _begun(job_id: str) -> sa.Select[Any]:
+    """When the latest analysis of a job began."""
+    return sa.select(sa.func.max(event.c.at)).where(
+        event.c.job_id == job_id, event.c.kind == EventKind.ATTEMPT_STARTED, event.c.stage == JobStage.INFER
+    )
+
+
+_LATEST = sa.and_(
+    series.c.study_instance_uid == decision.c.study_instance_uid,
+    series.c.series_instance_uid == decision.c.series_instance_uid,
+    series.c.generation == decision.c.generation,
+)
 _SERIES = (series.c.study_instance_uid, series.c.series_instance_uid)
 _FORWARDED = series.join(job, sa.and_(*(job.c[of.name] == of for of in _SERIES))).join(
     delivery, delivery.c.job_id == job.c.id

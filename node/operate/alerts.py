@@ -18,7 +18,6 @@ from node.ledger.missing_copies import count_missing_copies
 from node.ledger.order_messages import rejected_messages
 from node.ledger.patient_changes import ChangeKind, changed_studies
 from node.ledger.pipeline_failures import failing_pipelines
-from node.ledger.returned_results import series_without_return
 from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ACTIVE
 from node.ledger.undecided import undecided_series
@@ -28,6 +27,7 @@ from node.operate.account.rows import COPY_SECONDS, ROWLESS_SECONDS
 from node.operate.drift import BEFORE, drift
 from node.operate.explain import clock
 from node.operate.pipeline_obstacles import offered_pipelines, without_worker
+from node.operate.returned_alerts import returned_alerts
 from node.operate.status import by_role, lost_receivers
 from node.process.port_lock import bind_error, is_own_port
 from node.reasons import reason_text
@@ -35,8 +35,6 @@ from node.spool import Spool
 from node.translation import gettext, ngettext
 
 _DAY_SECONDS = 86400.0
-_UNRETURNED_SECONDS = 7 * _DAY_SECONDS
-"""For which a result that does not come back is reported."""
 _WORKLIST_SECONDS = 600.0
 """After which a worklist that does not answer is reported."""
 
@@ -81,7 +79,7 @@ def ledger_alerts(config: Config, connection: sa.Connection, at: float) -> dict[
             time=clock(failed.oldest),
         )
     alerts |= _pipelines(connection) | _in_shadow(connection) | _unaccepted(connection, at - _DAY_SECONDS)
-    alerts |= _discontinued(connection, at - wanted.failed_hours * 3600) | _not_returned(config, connection, at)
+    alerts |= _discontinued(connection, at - wanted.failed_hours * 3600) | returned_alerts(config, connection, at)
     down = [one for one in circuits(connection) if one.opened_at is not None and not one.paused]
     deliveries = delivery_counts(connection) if down else ()
     for one in down:
@@ -193,24 +191,6 @@ def _discontinued(connection: sa.Connection, since: float) -> dict[str, str]:
         time=clock(series.oldest),
     )
     return {"discontinued": sentence}
-
-
-def _not_returned(config: Config, connection: sa.Connection, at: float) -> dict[str, str]:
-    """By service outside, of the series of the last days."""
-    alerts = {}
-    for pipeline, source in config.returned.items():
-        seconds = config.destinations[source].results_within_hours * 3600
-        before = at - seconds
-        lacking = series_without_return(connection, source, pipeline, before - _UNRETURNED_SECONDS, before)
-        if seconds and lacking is not None:
-            alerts[f"returned {source}"] = ngettext(
-                "nothing came back from {destination} of {number} series, which was sent there at {time}",
-                "nothing came back from {destination} of {number} series, the first of which was sent there at {time}",
-                lacking.number,
-                destination=source,
-                time=clock(lacking.oldest),
-            )
-    return alerts
 
 
 def _lost(connection: sa.Connection) -> dict[str, str]:

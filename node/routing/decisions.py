@@ -51,7 +51,7 @@ class Decider:
                 return ignored(reason(ReasonCode.OWN_RESULT))
             if is_asked_for(connection, study_uid, series_uid):
                 return ignored(reason(ReasonCode.ASKED_FOR_VERDICTS))
-        return self._returned.decision(study_uid, references)
+        return self._returned.decision(study_uid, series_uid, references)
 
     def record_request(self, connection: Connection, series_uid: str, request: OrderKeys, at: float) -> None:
         """Keep the numbers of the order where orders may come; other sites keep nothing of patients in the ledger."""

@@ -16,7 +16,7 @@ from node.deidentify.key import deidentify_key
 from node.deidentify.pseudonyms import Pseudonyms
 from node.errors import NotFoundError
 from node.ledger.jobs import NewJob, get_job
-from node.ledger.returned_results import SentSeries, series_sent_to
+from node.ledger.returned_results import SentSeries, came_before_reading, series_sent_to
 from node.ledger.states import PRIORITIES
 from node.reasons import ReasonCode, reason
 from node.routing.series_examination import SeriesDecision, ignored
@@ -40,7 +40,7 @@ class ReturnedRoutes:
         self._config = config
         self._engine = engine
 
-    def decision(self, study_uid: str, references: Collection[str]) -> SeriesDecision | None:
+    def decision(self, study_uid: str, series_uid: str, references: Collection[str]) -> SeriesDecision | None:
         """Return the decision on a series with its job; ``None`` for what is no pseudonym of a study that was sent.
 
         ``references``: Series Instance UIDs that its objects are about. Raises as ``deidentify_key``.
@@ -54,10 +54,10 @@ class ReturnedRoutes:
             of_study = [one for one in sent if pseudonym(one.study_instance_uid) == study_uid]
             if of_study:
                 about = [one for one in of_study if pseudonym(one.series_instance_uid) in references]
-                return self._about(pipeline, source, about)
+                return self._about(pipeline, source, about, of=(study_uid, series_uid))
         return None
 
-    def _about(self, pipeline: str, source: str, about: Collection[SentSeries]) -> SeriesDecision:
+    def _about(self, pipeline: str, source: str, about: Collection[SentSeries], of: tuple[str, str]) -> SeriesDecision:
         if len(about) != 1:
             return ignored(reason(ReasonCode.RETURNED_ABOUT_OTHERS, destination=source, number=len(about)))
         (one,) = about
@@ -73,7 +73,10 @@ class ReturnedRoutes:
         try:
             with self._engine.connect() as connection:
                 get_job(connection, new.id)
+                is_read = came_before_reading(connection, *of, new.id)  # by its analysis, which waits for what arrives
         except NotFoundError:
             why = reason(ReasonCode.RETURNED, destination=source, job=new.id)
             return ReturnedDecision(decision=ignored(why).decision, job=new)
+        if is_read:
+            return ignored(reason(ReasonCode.RETURNED, destination=source, job=new.id))
         return ignored(reason(ReasonCode.RETURNED_LATER, destination=source, job=new.id))

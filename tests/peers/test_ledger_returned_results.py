@@ -9,9 +9,11 @@ import sqlalchemy as sa
 
 from node.config import FORWARD, parse
 from node.ledger.engine import begin_immediate
-from node.ledger.returned_results import series_sent_to
-from node.ledger.tables import delivery, job, series
+from node.ledger.events import EventKind
+from node.ledger.returned_results import came_before_reading, returned_paths, series_sent_to, still_arriving
+from node.ledger.tables import decision, delivery, event, instance, job, series
 from node.operate.alerts import ledger_alerts
+from node.reasons import Reason, ReasonCode, reason
 
 CONFIG = """
 [destinations.pacs]
@@ -28,6 +30,7 @@ results_to = ["pacs"]
 factory = "returned:cloud"
 """
 HOUR = 3600.0
+SEG = {"sop_class_uid": "1", "transfer_syntax_uid": "1", "modality": "SEG", "digest": "d", "size": 1}
 
 
 @postgres.BOTH
@@ -52,6 +55,64 @@ def test_series_of_which_nothing_came_back_are_told_for_a_week(engine: sa.Engine
         connection.execute(sa.insert(job).values(**_job("1.2.1", "mass", at)))
     assert "of 1 series, which" in told()
     assert told(24 * 30) == "", "and not for ever"
+
+
+@postgres.BOTH
+def test_a_job_reads_what_came_back_for_it_and_nothing_about_other_series_of_the_study(engine: sa.Engine):
+    with begin_immediate(engine) as connection:
+        _returned(connection, "2.25.1.1", reason(ReasonCode.RETURNED, destination="cloud", job="first"))
+        _returned(connection, "2.25.1.2", reason(ReasonCode.RETURNED, destination="cloud", job="second"))
+        _returned(connection, "2.25.1.3", reason(ReasonCode.RETURNED_LATER, destination="cloud", job="first"))
+        _returned(connection, "2.25.1.4", reason(ReasonCode.RETURNED_ABOUT_OTHERS, destination="cloud", number=2))
+    with engine.connect() as connection:
+        assert returned_paths(connection, "2.25.1", "first") == ["2.25.1.1.9", "2.25.1.3.9"]
+        assert returned_paths(connection, "2.25.1", "second") == ["2.25.1.2.9"]
+        assert not still_arriving(connection, "2.25.1")
+
+
+@postgres.BOTH
+def test_what_came_back_after_its_job_had_begun_is_told_until_the_job_begins_again(engine: sa.Engine):
+    config = parse(CONFIG)
+    later = reason(ReasonCode.RETURNED_LATER, destination="cloud", job="mass 1.2.1")
+    with begin_immediate(engine) as connection:
+        connection.execute(sa.insert(job).values(**_job("1.2.1", "mass", 500.0)))
+        _returned(connection, "2.25.1.1", reason(ReasonCode.RETURNED, destination="cloud", job="mass 1.2.1"), 499.0)
+        _returned(connection, "2.25.1.2", later, 510.0)
+        assert came_before_reading(connection, "2.25.1", "2.25.1.2", "mass 1.2.1"), "nothing has begun"
+        _begin(connection, "mass 1.2.1", 505.0)
+        assert came_before_reading(connection, "2.25.1", "2.25.1.1", "mass 1.2.1")
+        assert not came_before_reading(connection, "2.25.1", "2.25.1.2", "mass 1.2.1")
+
+    def told() -> str:
+        with engine.connect() as connection:
+            return ledger_alerts(config, connection, 600.0).get("unread mass 1.2.1", "")
+
+    assert told() == (
+        "1 result came back after job mass 1.2.1 had begun and is not read; `ainode retry mass 1.2.1` reads all"
+    )
+    with begin_immediate(engine) as connection:
+        _begin(connection, "mass 1.2.1", 520.0)
+    assert told() == ""
+
+
+def _begin(connection: sa.Connection, job_id: str, at: float) -> None:
+    started = {"kind": EventKind.ATTEMPT_STARTED, "stage": "infer", "attempt": 1, "at": at, "parameters": {}}
+    connection.execute(sa.insert(event).values(study_instance_uid="1.2.1", job_id=job_id, **started))
+
+
+def _returned(connection: sa.Connection, uid: str, why: Reason, at: float = 10.0) -> None:
+    """A series with one object that came back at ``at``."""
+    study = uid.rpartition(".")[0]
+    of = {"study_instance_uid": study, "series_instance_uid": uid}
+    times = {"first_at": at, "last_at": at}
+    connection.execute(
+        sa.insert(series).values(**of, **times, modality="SEG", instances=1, state="COMPLETE", generation=1)
+    )
+    decided = {"generation": 1, "outcome": "ignored", "reason": why, "trace": [], "decided_at": at}
+    connection.execute(sa.insert(decision).values(**of, **decided))
+    connection.execute(
+        sa.insert(instance).values(**of, **SEG, received_at=at, sop_instance_uid=f"{uid}.9", path=f"{uid}.9")
+    )
 
 
 def _sent(connection: sa.Connection, uid: str, at: float) -> None:
