@@ -37,12 +37,16 @@ def series_sent_to(connection: sa.Connection, destination: str) -> list[SentSeri
 def series_without_return(
     connection: sa.Connection, destination: str, pipeline: str, since: float, before: float
 ) -> NamedCount | None:
-    """Series that were sent to a destination between two times, and of which nothing came back for ``pipeline``."""
+    """Series that were sent to a destination between two times, and of which nothing came back for ``pipeline``.
+
+    What came back of an earlier generation does not count.
+    """
     reader = job.alias("reader")
     came = sa.exists().where(
         reader.c.pipeline == pipeline,
         reader.c.study_instance_uid == series.c.study_instance_uid,
         reader.c.series_instance_uid == series.c.series_instance_uid,
+        reader.c.generation == series.c.generation,
     )
     last = sa.func.max(delivery.c.updated_at).label("last")
     is_sent = delivery.c.state.in_((DeliveryState.STORED, DeliveryState.CONFIRMED))

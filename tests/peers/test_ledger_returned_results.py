@@ -55,6 +55,9 @@ def test_series_of_which_nothing_came_back_are_told_for_a_week(engine: sa.Engine
         connection.execute(sa.insert(job).values(**_job("1.2.1", "mass", at)))
     assert "of 1 series, which" in told()
     assert told(24 * 30) == "", "and not for ever"
+    with begin_immediate(engine) as connection:  # corrected meanwhile: what came back was about the earlier images
+        connection.execute(sa.update(series).where(series.c.study_instance_uid == "1.2.1").values(generation=2))
+    assert "of 2 series" in told()
 
 
 @postgres.BOTH
