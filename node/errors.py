@@ -70,6 +70,13 @@ class IdentityError(InputError):
     for_radiologist = marked("the images name different patients or studies")
 
 
+class ReturnedError(InputError):
+    """What came back from a service outside cannot be used for the images that were sent there."""
+
+    code = "returned"
+    for_radiologist = marked("what came back from a service outside does not belong to these images, or is unusable")
+
+
 class PipelineError(NodeError):
     """A pipeline cannot be loaded or failed."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pydicom
 from pydicom import DataElement, Dataset
 
-from node.errors import PipelineError
+from node.errors import PipelineError, ReturnedError
 from node.pipeline import Algorithm, Findings, Needs, Series
 from node.pipeline.outside import Outside
 from pipelines.container.dicom_results import is_report, is_segmentation
@@ -44,19 +44,22 @@ class ReturnedPipeline:
         return Needs(modalities=frozenset({self.options.modality}), min_slices=2)
 
     def run(self, series: Series) -> Findings:
-        """Raises ``PipelineError`` for results that are about anything but the images that were sent."""
+        """Raises ``ReturnedError`` for results that are about anything but the images that were sent."""
         header = pydicom.dcmread(self._outside.files[""][0], stop_before_pixels=True)
         returned = [pydicom.dcmread(path) for path in self._outside.returned[:_MOST_FILES]]
         made = {str(one.get("SOPInstanceUID", "")) for one in returned}
         wanted = [one for one in returned if is_segmentation(one) or is_report(one)]
         if not wanted:
             came = f"none of the {len(returned)} objects that came back from {self._source} is a SEG or an SR"
-            raise PipelineError(came if returned else f"nothing came back from {self._source} for this series")
+            raise ReturnedError(came if returned else f"nothing came back from {self._source} for this series")
         for number, one in enumerate(wanted):
             identify(one, self._outside.uids, header, made)
             one.save_as(self._outside.outputs / f"{number}.dcm", enforce_file_format=True)
         results = Results(folder=self._outside.outputs, options=self.options, images=series.volume(), source=header)
-        return results.findings()
+        try:
+            return results.findings()
+        except PipelineError as error:  # it is the service that has made it so, and it would be the same again
+            raise ReturnedError(str(error)) from error
 
 
 def identify(returned: Dataset, uids: Mapping[str, str], header: Dataset, made: set[str]) -> None:
@@ -65,11 +68,11 @@ def identify(returned: Dataset, uids: Mapping[str, str], header: Dataset, made: 
     ``uids``: those of study, series and images by their pseudonyms; ``header``: of an image; ``made``: the UIDs of what
     came back. The frame of reference becomes that of the images: every image that is named must be one of them.
 
-    Raises ``PipelineError`` for an object of another study, or one that names images which were not sent.
+    Raises ``ReturnedError`` for an object of another study, or one that names images which were not sent.
     """
     study = str(returned.get("StudyInstanceUID", ""))
     if uids.get(study) != str(header.StudyInstanceUID):
-        raise PipelineError("a result that came back is of another study than the images that were sent")
+        raise ReturnedError("a result that came back is of another study than the images that were sent")
     foreign = 0
     own = set(uids.values())
 
@@ -84,7 +87,7 @@ def identify(returned: Dataset, uids: Mapping[str, str], header: Dataset, made: 
 
     returned.walk(replace)
     if foreign:
-        raise PipelineError(f"a result that came back names {foreign} images that were not sent, or of another series")
+        raise ReturnedError(f"a result that came back names {foreign} images that were not sent, or of another series")
     for keyword in _IDENTITY:
         if keyword in returned:
             del returned[keyword]

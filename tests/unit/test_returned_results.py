@@ -12,7 +12,7 @@ from reader_edits import workstation_seg
 
 from node.config import parse
 from node.deidentify.pseudonyms import Pseudonyms
-from node.errors import ConfigError, PipelineError
+from node.errors import ConfigError, ReturnedError
 from node.studies.references import referenced_series
 from node.studies.source import SourceSeries
 from pipelines.returned.pipeline import identify
@@ -82,9 +82,9 @@ def test_a_result_of_another_study_or_about_other_images_is_refused(
 ):
     seg, uids, header = returned
     seg.StudyInstanceUID = f"{seg.StudyInstanceUID}1"
-    with pytest.raises(PipelineError, match="of another study than the images"):
+    with pytest.raises(ReturnedError, match="of another study than the images"):
         identify(seg, uids, header, set())
     seg.StudyInstanceUID = seg.StudyInstanceUID[:-1]
     known = dict(list(uids.items())[:-1])  # one image fewer was sent
-    with pytest.raises(PipelineError, match=r"names \d+ images that were not sent, or of another series"):
+    with pytest.raises(ReturnedError, match=r"names \d+ images that were not sent, or of another series"):
         identify(seg, known, header, set())
