@@ -28,6 +28,8 @@ _LARGEST = 16 << 20
 _PAGE = 100
 _MOST = 1000
 """Workitems of one search."""
+_NOT_UNDERSTOOD = (400, 404, 409, 422)
+"""Answers to an update whose Transaction UID a service has not found in the address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +92,22 @@ class UpsService:
         """Claim a workitem, or end one that is ours."""
         step = Dataset()
         step.ProcedureStepState, step.TransactionUID = state, transaction_uid
-        return self._change("PUT", f"workitems/{uid}/state", step, {})
+        return self._change("PUT", f"workitems/{uid}/state", step, None)
 
     def update(self, uid: str, step: Dataset, transaction_uid: str) -> UpsAnswer:
-        """Change attributes of a workitem that is ours."""
-        method = self._settings.update_method
-        return self._change(method, f"workitems/{uid}", step, {"transaction-uid": transaction_uid})
+        """Change attributes of a workitem that is ours.
 
-    def _change(self, method: str, where: str, step: Dataset, parameters: dict[str, str]) -> UpsAnswer:
+        PS3.18 11.6.1 writes the address as ``?{transaction-uid}``: some services read a parameter of that name,
+        others, as in Create Workitem, the UID alone. Who reads the other form refuses an update without effect.
+        """
+        method, where = self._settings.update_method, f"workitems/{uid}"
+        answer = self._change(method, where, step, {"transaction-uid": transaction_uid})
+        if answer.status in _NOT_UNDERSTOOD:
+            alone = self._change(method, f"{where}?{transaction_uid}", step, None)
+            return alone if alone.ok else answer
+        return answer
+
+    def _change(self, method: str, where: str, step: Dataset, parameters: dict[str, str] | None) -> UpsAnswer:
         content = json.dumps(step.to_json_dict()).encode()
         response = self._send(method, where, params=parameters, content=content)
         if response.status_code >= 500 or response.status_code in (401, 403, 408, 429):

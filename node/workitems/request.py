@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from node.config import Procedure
 from node.errors import InputError
 from node.ledger.workitems import Requested
-from node.workitems.step_json import Values, codes_of, items_of, text_of
+from node.workitems.step_json import Values, codes_of, only_items_of, sole_text_of, text_of
 
 _UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 _LONGEST_UID = 64
@@ -38,14 +38,14 @@ def is_uid(text: str) -> bool:
 
 def analysis_request(values: Values, procedures: Mapping[str, Procedure]) -> AnalysisRequest:
     """Read a workitem as it is created (PS3.4 table CC.2.5-3). Raises ``InputError`` when this node cannot do it."""
-    state = text_of(values, "ProcedureStepState")
+    state = sole_text_of(values, "ProcedureStepState")
     if state not in ("", "SCHEDULED"):
         raise InputError(f"Procedure Step State is {state!a}; a workitem is created as SCHEDULED")
-    if text_of(values, "TransactionUID"):
+    if sole_text_of(values, "TransactionUID"):
         raise InputError("Transaction UID has a value; a workitem is created without one")
     name, code = _procedure(values, procedures)
     study, series = _input(values)
-    priority = text_of(values, "ScheduledProcedureStepPriority").upper() or "MEDIUM"
+    priority = sole_text_of(values, "ScheduledProcedureStepPriority").upper() or "MEDIUM"
     if priority not in _PRIORITIES:
         raise InputError(f"Scheduled Procedure Step Priority is {priority!a}; it can be {', '.join(_PRIORITIES)}")
     requested = Requested(
@@ -58,7 +58,7 @@ def analysis_request(values: Values, procedures: Mapping[str, Procedure]) -> Ana
         procedure=name,
         study_instance_uid=study,
         series_instance_uid=series,
-        patient_id=text_of(values, "PatientID"),
+        patient_id=sole_text_of(values, "PatientID"),
         requested=requested,
     )
 
@@ -89,10 +89,10 @@ def _procedure(values: Values, procedures: Mapping[str, Procedure]) -> tuple[str
 
 
 def _input(values: Values) -> tuple[str, str]:
-    items = items_of(values, "InputInformationSequence")
-    series = sorted({uid for item in items if (uid := text_of(item, "SeriesInstanceUID"))})
-    studies = sorted({uid for item in items if (uid := text_of(item, "StudyInstanceUID"))})
-    studies = studies or [uid for uid in [text_of(values, "StudyInstanceUID")] if uid]
+    items = only_items_of(values, "InputInformationSequence")
+    series = sorted({uid for item in items if (uid := sole_text_of(item, "SeriesInstanceUID"))})
+    studies = sorted({uid for item in items if (uid := sole_text_of(item, "StudyInstanceUID"))})
+    studies = studies or [uid for uid in [sole_text_of(values, "StudyInstanceUID")] if uid]
     if len(studies) != 1 or len(series) > 1:
         raise InputError(
             f"Input Information Sequence names {len(studies)} studies and {len(series)} series; "

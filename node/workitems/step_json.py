@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_description, tag_for_keyword
 
 from node.errors import InputError
 
@@ -40,6 +40,25 @@ def text_of(values: Values, keyword: str) -> str:
     return str(first).strip()[:_LONGEST_TEXT] if isinstance(first, str | int | float) else ""
 
 
+def sole_text_of(values: Values, keyword: str) -> str:
+    """Return the only value of an attribute; empty when it has none.
+
+    Raises ``InputError`` for several values and for what is no value (PS3.18 F.2.2): left out, it would change whose
+    images are analysed, and which.
+    """
+    found = _stated(values, keyword)
+    if len(found) > 1 or not all(isinstance(one, str | int | float) for one in found):
+        raise InputError(f"{_name(keyword)} needs one text in its Value")
+    return text_of(values, keyword)
+
+
+def only_items_of(values: Values, keyword: str) -> list[Values]:
+    """Return the items of a sequence. Raises ``InputError`` for a value that is no item."""
+    if not all(isinstance(one, Mapping) for one in _stated(values, keyword)):
+        raise InputError(f"{_name(keyword)} has a value that is no item")
+    return items_of(values, keyword)
+
+
 def items_of(values: Values, keyword: str) -> list[Values]:
     """Return the items of a sequence; none when it is absent or no sequence."""
     items = [one for one in _values(values, keyword) if isinstance(one, Mapping)]
@@ -50,6 +69,20 @@ def codes_of(values: Values, keyword: str) -> list[tuple[str, str, str]]:
     """Return value, scheme and meaning of the codes of a sequence."""
     parts = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
     return [tuple(text_of(item, part) for part in parts) for item in items_of(values, keyword)]  # type: ignore[misc]
+
+
+def _stated(values: Values, keyword: str) -> list[Any]:
+    element = values.get(f"{tag_for_keyword(keyword) or 0:08X}")
+    if element is None:
+        return []
+    found = element.get("Value") if isinstance(element, Mapping) else element
+    if found is not None and not isinstance(found, list):
+        raise InputError(f"{_name(keyword)} is no element with a list as Value (PS3.18 F.2.2)")
+    return [one for one in found or () if one is not None]
+
+
+def _name(keyword: str) -> str:
+    return dictionary_description(tag_for_keyword(keyword) or 0)
 
 
 def _values(values: Values, keyword: str) -> list[Any]:

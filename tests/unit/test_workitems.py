@@ -107,6 +107,19 @@ def test_a_request_that_cannot_be_done_is_refused_with_what_is_wrong(changes: di
 
 
 @pytest.mark.parametrize(
+    "element",
+    [{"vr": "LO", "Value": form} for form in ("P2", ["", "P2"], [["P2"]], [{"x": "P2"}], {"0": "P2"})] + ["P2"],
+)
+def test_a_patient_or_series_in_a_form_that_is_none_is_refused_and_not_left_out(element: Any) -> None:
+    values = json.loads(step().to_json())
+    with pytest.raises(InputError, match="Patient ID"):
+        analysis_request(values | {"00100020": element}, PROCEDURES)
+    values["00404021"]["Value"][0]["0020000E"] = element
+    with pytest.raises(InputError, match="Series Instance UID"):
+        analysis_request(values, PROCEDURES)
+
+
+@pytest.mark.parametrize(
     "content",
     [b"[", b"[1]", b"[{}, {}]", b"7", b"\xff", b"[" * 100_000, b'{"00404018": {"Value": 3}}', b'{"00404021": 3}'],
 )
