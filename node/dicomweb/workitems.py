@@ -25,7 +25,7 @@ from node.jobs.engine import Jobs
 from node.ledger import NoticeKind
 from node.ledger.audit_events import add_notice, give_notice
 from node.ledger.engine import begin_immediate
-from node.ledger.workitem_progress import WorkitemProgress, input_images, progress_of_job, progress_of_request
+from node.ledger.workitem_progress import WorkitemProgress, image_of_patient, progress_of_job, progress_of_request
 from node.ledger.workitems import NewWorkitem, add_workitem, end_workitem
 from node.reasons import ReasonCode, reason
 from node.workitems.job_uid import JobUids
@@ -122,10 +122,10 @@ class WorkitemService:
         with self._engine.connect() as connection:
             series = requested_series(connection, wanted.study_instance_uid, wanted.series_instance_uid, pipeline)
             uid = wanted.series_instance_uid if series is None else series.series_instance_uid
-            first = input_images(connection, wanted.study_instance_uid, uid, 1) if uid else []
-        if not (wanted.patient_id and first):
+            image = image_of_patient(connection, wanted.study_instance_uid, uid)
+        if not wanted.patient_id or image is None:
             return
-        patient = text_of(self._reader.chosen(first, ("PatientID",))[0], "PatientID")
+        patient = text_of(self._reader.chosen([image], ("PatientID",))[0], "PatientID")
         if patient and patient != wanted.patient_id:
             raise InputError("Patient ID is not that of the images")
 

@@ -137,6 +137,17 @@ def input_images(connection: sa.Connection, study: str, series_uid: str, limit: 
     return [HeldObject(**row) for row in connection.execute(query).mappings()]
 
 
+def image_of_patient(connection: sa.Connection, study: str, series_uid: str) -> HeldObject | None:
+    """Return one image of a series, or of the study when ``series_uid`` is empty; ``None``: none is here."""
+    of = instance.c.study_instance_uid == study
+    if series_uid:
+        of = sa.and_(of, instance.c.series_instance_uid == series_uid)
+    columns = instance.c[tuple(HeldObject.__dataclass_fields__)]
+    row = connection.execute(sa.select(*columns).where(of).order_by(instance.c.sop_instance_uid).limit(1))
+    found = row.mappings().first()
+    return None if found is None else HeldObject(**found)
+
+
 def _is_shown(of: Job) -> bool:
     """Whether the rules have decided on a job; one that was made for a request is shown as that."""
     is_analysis = of.pipeline != FORWARD and of.shadow != ShadowCause.TRIAL

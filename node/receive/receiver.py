@@ -95,7 +95,7 @@ class Receiver:
         )
         commitment, procedure_step = CommitmentScp(engine, spool), ProcedureStepScp(engine)
         uids = JobUids(engine)
-        workitems = WorkitemScp(config, engine, uids)
+        workitems = WorkitemScp(config, engine, spool, uids)
         reports = CommitmentReportScu(engine, config.destinations, self._policy)
         self._services: dict[tuple[int, str], Callable[[NormalizedRequest], NormalizedAnswer]] = {
             (N_EVENT_REPORT_RQ, StorageCommitmentPushModel): reports.report,

@@ -11,13 +11,14 @@ from pydicom.dataset import Dataset
 from sqlalchemy import Engine
 
 from node.config import Config
+from node.confined import Bounds, shared_process
 from node.errors import InputError, NodeError
 from node.ledger import NoticeKind
 from node.ledger.audit_events import add_notice
-from node.ledger.claimed_workitems import patient_of_images
 from node.ledger.engine import begin_immediate
 from node.ledger.workitem_progress import (
     WorkitemProgress,
+    image_of_patient,
     input_images,
     outputs_of,
     progress_of_job,
@@ -37,7 +38,8 @@ from node.receive.status_codes import (
     NOT_CANCELED,
     SUCCESS,
 )
-from node.spool import is_uid
+from node.spool import Spool, is_uid
+from node.studies.patient_id import patient_id_of
 from node.workitems.attributes import WorkitemDetails, attributes_of
 from node.workitems.job_uid import JobUids
 from node.workitems.request import AnalysisRequest, analysis_request
@@ -46,6 +48,8 @@ from node.workitems.state import StepState, progress_of
 
 LOGGER = logging.getLogger(__name__)
 
+_BOUNDS = Bounds(memory_mib=1024, cpu_seconds=15, wall_seconds=30.0)
+"""Of the reading of one header."""
 _REQUEST_CANCEL = 2
 """Action Type ID (PS3.4 table CC.2-1)."""
 _OF_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
@@ -54,8 +58,9 @@ _OF_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 class WorkitemScp:
     """Answers N-CREATE, N-GET and N-ACTION requests."""
 
-    def __init__(self, config: Config, engine: Engine, uids: JobUids) -> None:
+    def __init__(self, config: Config, engine: Engine, spool: Spool, uids: JobUids) -> None:
         self._config = config
+        self._spool = spool
         self._engine = engine
         self._uids = uids
 
@@ -131,17 +136,18 @@ class WorkitemScp:
         return NormalizedAnswer(status=SUCCESS)
 
     def _check(self, wanted: AnalysisRequest) -> None:
-        """Raise ``NodeError`` when the images are not here, cannot be analysed, or are known to be of another patient.
-
-        Patient IDs are in the ledger where orders are expected only.
-        """
+        """Raise ``NodeError`` when the images are not here, cannot be analysed, or are of another patient."""
         pipeline = self._config.procedures[wanted.procedure].pipeline
         with self._engine.connect() as connection:
             series = requested_series(connection, wanted.study_instance_uid, wanted.series_instance_uid, pipeline)
-            if series is None:
-                return
-            patient = patient_of_images(connection, wanted.study_instance_uid, series.series_instance_uid)
-        if wanted.patient_id and patient and patient != wanted.patient_id:
+            uid = wanted.series_instance_uid if series is None else series.series_instance_uid
+            image = image_of_patient(connection, wanted.study_instance_uid, uid)
+        if not wanted.patient_id or image is None:
+            return
+        process = shared_process("workitem reader", self._spool.data_folders, _BOUNDS, decodes=False)
+        about = f"instance {image.sop_instance_uid}"
+        patient = process.call(about, patient_id_of, self._spool.readable(image.path))
+        if patient and patient != wanted.patient_id:
             raise InputError("Patient ID is not that of the images")
 
     def _progress(self, uid: str) -> WorkitemProgress | None:

@@ -133,6 +133,8 @@ def test_what_cannot_be_done_is_refused_with_a_status_and_kept_nowhere(scene: Wo
             wanted(scene.study, "1.2.3"),
             wanted(scene.study, series, ScheduledWorkitemCodeSequence=[]),
             wanted(scene.study, series, ProcedureStepState="IN PROGRESS"),
+            wanted(scene.study, series, PatientID="of another patient"),
+            wanted(scene.study, PatientID="of another patient"),
         ):
             status, _ = peer.send_n_create(step, UnifiedProcedureStepPush, UID)
             assert status.Status == 0x0106
