@@ -7,11 +7,11 @@ from collections.abc import Collection
 import sqlalchemy as sa
 
 from node.ledger.jobs import Job, jobs_of
-from node.ledger.tables import conflict, excluded, instance, job, refusal, result, series
+from node.ledger.tables import conflict, excluded, instance, job, refusal, result, series, workitem
 
 
 def studies_named(connection: sa.Connection, name: str) -> list[str]:
-    """Studies that ``name`` belongs to: UID of a study, series, image or result, or id of a job; exact."""
+    """Studies that ``name`` belongs to: UID of a study, series, image, result or workitem, or id of a job; exact."""
     of_result = sa.or_(result.c.sop_instance_uid == name, result.c.series_instance_uid == name)
     queries = [
         sa.select(series.c.study_instance_uid).where(
@@ -19,6 +19,7 @@ def studies_named(connection: sa.Connection, name: str) -> list[str]:
         ),
         sa.select(instance.c.study_instance_uid).where(instance.c.sop_instance_uid == name),
         sa.select(job.c.study_instance_uid).where(job.c.id == name),
+        sa.select(workitem.c.study_instance_uid).where(workitem.c.uid == name),
         sa.select(job.c.study_instance_uid).join(result, result.c.job_id == job.c.id).where(of_result),
         *(
             sa.select(table.c.study_instance_uid).where(
@@ -38,13 +39,14 @@ def studies_named(connection: sa.Connection, name: str) -> list[str]:
 def jobs_named(connection: sa.Connection, studies: Collection[str], name: str) -> list[Job]:
     """Those jobs of ``studies`` that ``name`` means: of a result, of one series, or all; a job id names its own."""
     jobs = jobs_of(connection, studies)
+    requested = connection.scalar(sa.select(workitem.c.job_id).where(workitem.c.uid == name))
     of_result = sa.or_(result.c.sop_instance_uid == name, result.c.series_instance_uid == name)
     makers = set(connection.scalars(sa.select(result.c.job_id).where(of_result)))
     of_image = set(
         connection.scalars(sa.select(instance.c.series_instance_uid).where(instance.c.sop_instance_uid == name))
     )
     for narrower in (
-        [one for one in jobs if one.id == name],
+        [one for one in jobs if one.id in (name, requested)],
         [one for one in jobs if one.id in makers],
         [one for one in jobs if one.series_instance_uid in {name, *of_image}],
     ):

@@ -15,6 +15,7 @@ from node.ledger.names import jobs_named, studies_named
 from node.ledger.study_progress import latest_studies
 from node.operate.study_labels import Label, StudyLabels
 from node.spool import Spool
+from node.workitems.job_uid import JobUids
 
 _AT_ONCE = 200
 """Studies whose headers one call reads."""
@@ -28,6 +29,7 @@ def find_studies(config: Config, engine: sa.Engine, spool: Spool, name: str) -> 
     Accession number and patient ID are not in the ledger: the headers of all studies are read for them, where
     ``[web] show_patient`` allows it. Raises ``NotFoundError``.
     """
+    name = _of_workitem(engine, name)
     with snapshot(engine) as connection:
         found = studies_named(connection, name)
         if not found and config.web.show_patient:
@@ -45,13 +47,18 @@ def find_job(config: Config, engine: sa.Engine, spool: Spool, name: str) -> Job:
     except NotFoundError as error:
         raise NotFoundError(f"job {name!r} is not in the ledger, and names no study: {error}") from None
     with snapshot(engine) as connection:
-        jobs = jobs_named(connection, studies, name)
+        jobs = jobs_named(connection, studies, _of_workitem(engine, name))
     if not jobs:
         raise NotFoundError(f"{name}: the study has no job; `ainode explain` says why")
     if len(jobs) > 1:
         each = "; ".join(f"{job.id} ({job.pipeline}, {job.outcome or job.state})" for job in jobs)
         raise NodeError(f"{name} has {len(jobs)} jobs; give the id of one: {each}")
     return jobs[0]
+
+
+def _of_workitem(engine: sa.Engine, name: str) -> str:
+    """The id of the job, when ``name`` is the UID under which others see its analysis; else ``name``."""
+    return JobUids(engine).job_id(name) or name
 
 
 def read_labels(config: Config, engine: sa.Engine, spool: Spool, studies: list[str]) -> dict[str, Label]:

@@ -15,7 +15,9 @@ from workitem_scene import RULE, TOKENS, WorkitemScene, state, step_of, wanted
 
 from node.ledger.states import JobStage, JobState
 from node.ledger.tables import notice, workitem
+from node.operate.lookup import find_job
 from node.reasons import ReasonCode, reason
+from node.workitems.job_uid import JobUids
 
 UID = "1.2.826.0.1.3680043.8.498.1"
 
@@ -60,6 +62,9 @@ def test_a_workitem_shows_inputs_patient_progress_and_what_was_requested(scene: 
         (job,) = scene.jobs()
         scene.set_job(job.id, state=JobState.IN_PROGRESS)
         step = step_of(http, UID)
+    of_job = JobUids(scene.node.engine).uid(job.id)
+    for name in (UID, of_job):  # as somebody quotes it on the telephone
+        assert find_job(scene.config, scene.node.engine, scene.node.spool, name).id == job.id
     assert (step.SOPInstanceUID, step.SOPClassUID) == (UID, "1.2.840.10008.5.1.4.34.6.1")
     assert (step.ProcedureStepLabel, step.WorklistLabel) == ("Chest CT with AI", "Night")
     assert (step.ScheduledProcedureStepPriority, step.ProcedureStepState) == ("LOW", "IN PROGRESS")
