@@ -17,8 +17,8 @@ from node.cli.options import config_option, echo, in_language_of_user, json_opti
 def explain(*, config_path: Path, as_json: bool, name: str) -> None:
     """Explain what was done with a study, and why.
 
-    STUDY is the UID of a study, series, image or result, or the id of a job; with [web] show_patient also an accession
-    number or a patient ID. JSON is a list when it names several studies.
+    STUDY is the UID of a study, series, image, result or workitem, or the id of a job; with [web] show_patient also an
+    accession number or a patient ID. JSON is a list when it names several studies.
     """
     from node.operate.explain import explain as read
     from node.operate.explain import name_series
