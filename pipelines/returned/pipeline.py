@@ -46,7 +46,9 @@ class ReturnedPipeline:
     def run(self, series: Series) -> Findings:
         """Raises ``ReturnedError`` for results that are about anything but the images that were sent."""
         header = pydicom.dcmread(self._outside.files[""][0], stop_before_pixels=True)
-        returned = [pydicom.dcmread(path) for path in self._outside.returned[:_MOST_FILES]]
+        if (number := len(self._outside.returned)) > _MOST_FILES:
+            raise ReturnedError(f"{number} objects came back from {self._source}; at most {_MOST_FILES} are read")
+        returned = [pydicom.dcmread(path) for path in self._outside.returned]
         made = {str(one.get("SOPInstanceUID", "")) for one in returned}
         wanted = [one for one in returned if is_segmentation(one) or is_report(one)]
         if not wanted:
