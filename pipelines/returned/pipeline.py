@@ -48,6 +48,20 @@ class ReturnedPipeline:
         header = pydicom.dcmread(self._outside.files[""][0], stop_before_pixels=True)
         if (number := len(self._outside.returned)) > _MOST_FILES:
             raise ReturnedError(f"{number} objects came back from {self._source}; at most {_MOST_FILES} are read")
+        try:
+            self._lay(header)
+        except ReturnedError:
+            raise
+        except Exception as error:  # the reader meets whatever a stranger wrote
+            raise ReturnedError(f"an object that came back cannot be read: {type(error).__name__}: {error}") from error
+        results = Results(folder=self._outside.outputs, options=self.options, images=series.volume(), source=header)
+        try:
+            return results.findings()
+        except PipelineError as error:  # it is the service that has made it so, and it would be the same again
+            raise ReturnedError(str(error)) from error
+
+    def _lay(self, header: Dataset) -> None:
+        """Lay each SEG and SR, with the identity of ``header``, where results are read."""
         returned = [pydicom.dcmread(path) for path in self._outside.returned]
         made = {str(one.get("SOPInstanceUID", "")) for one in returned}
         wanted = [one for one in returned if is_segmentation(one) or is_report(one)]
@@ -57,11 +71,6 @@ class ReturnedPipeline:
         for number, one in enumerate(wanted):
             identify(one, self._outside.uids, header, made)
             one.save_as(self._outside.outputs / f"{number}.dcm", enforce_file_format=True)
-        results = Results(folder=self._outside.outputs, options=self.options, images=series.volume(), source=header)
-        try:
-            return results.findings()
-        except PipelineError as error:  # it is the service that has made it so, and it would be the same again
-            raise ReturnedError(str(error)) from error
 
 
 def identify(returned: Dataset, uids: Mapping[str, str], header: Dataset, made: set[str]) -> None:
