@@ -184,6 +184,7 @@ def _card(context: AppContext, name: str) -> Markup:
         return Markup()
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     rendered = reader.render(path.read_text(encoding="utf-8")).replace("<th></th>", "<td></td>")  # no header at all
+    rendered = rendered.replace("<pre>", '<pre tabindex="0">')  # the keyboard scrolls it where it is too wide
     return Markup(rendered)  # noqa: S704 - rendered with HTML switched off
 
 

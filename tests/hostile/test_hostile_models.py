@@ -143,7 +143,7 @@ def test_the_child_imports_nothing_from_the_working_directory(tmp_path: Path) ->
         f"import sys; sys.path[:0] = {sys.path!r}\n"
         "from pathlib import Path, PosixPath\n"
         "from node.config import PipelineTable\n"
-        "from node.inference.task import PriorFiles, Task\n"
+        "from node.inference.task import PriorFiles, ReturnedFiles, Task\n"
         "from node.inference.model_process import ModelProcess\n"
         "if __name__ == '__main__':\n"
         f"    worker = ModelProcess('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r}))\n"

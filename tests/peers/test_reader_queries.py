@@ -57,10 +57,10 @@ def test_segmentations_of_readers_are_fetched_once_read_as_verdicts_and_not_sent
         assert images[0].SeriesInstanceUID not in here
         assert len(asked) >= 3, "C-FIND and C-MOVE are in the audit trail"
         decider = Decider(config, site.engine, Jobs(site.engine))
-        decided = decider.without_rules(site.study, kept.SeriesInstanceUID)
+        decided = decider.without_rules(site.study, kept.SeriesInstanceUID, ())
         assert decided is not None
         assert (decided.decision.outcome, decided.decision.routes) == ("ignored", ())
-        assert decider.without_rules(site.study, site.source.series_instance_uid) is None
+        assert decider.without_rules(site.study, site.source.series_instance_uid, ()) is None
 
 
 def test_a_study_is_asked_about_soon_then_more_rarely_and_not_for_ever(site: Site):
