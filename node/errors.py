@@ -3,7 +3,8 @@
 NodeError                 1   base class
 ├── ConfigError           2   config.toml: unknown key, wrong type, value out of range
 ├── InputError            3   DICOM that cannot be used: unreadable, wrong UIDs, missing geometry
-│   └── IdentityError     3   images of several patients or studies in one series
+│   ├── IdentityError     3   images of several patients or studies in one series
+│   └── ReturnedError     3   what came back from a service outside is not about the images that were sent
 ├── PipelineError         4   a pipeline cannot be loaded or failed
 │   └── WeightsError      4   weights are missing or differ from their pinned SHA-256
 ├── EncodeError           5   findings cannot be encoded as a valid DICOM object
