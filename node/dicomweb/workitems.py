@@ -23,14 +23,15 @@ from node.dicomweb.workitem_json import WorkitemJson
 from node.errors import InputError, NodeError
 from node.jobs.engine import Jobs
 from node.ledger import NoticeKind
-from node.ledger.audit_events import add_notice, give_notice
+from node.ledger.audit_events import give_notice
 from node.ledger.engine import begin_immediate
-from node.ledger.workitem_progress import WorkitemProgress, image_of_patient, progress_of_job, progress_of_request
-from node.ledger.workitems import NewWorkitem, add_workitem, end_workitem
+from node.ledger.held_objects import HeldObject
+from node.ledger.workitem_progress import WorkitemProgress, progress_of_job, progress_of_request
+from node.ledger.workitems import end_workitem
 from node.reasons import ReasonCode, reason
 from node.workitems.job_uid import JobUids
-from node.workitems.request import AnalysisRequest, analysis_request, is_uid
-from node.workitems.requested_series import requested_series
+from node.workitems.request import analysis_request, is_uid
+from node.workitems.requested_analysis import check_request, keep_request
 from node.workitems.state import FINAL, StepState, progress_of
 from node.workitems.step_json import LARGEST, Values, read_step, text_of
 
@@ -93,41 +94,20 @@ class WorkitemService:
         uid = _uid_of(request, step)
         try:
             wanted = analysis_request(step, self._config.procedures)
-            self._check(wanted)
+            pipeline = self._config.procedures[wanted.procedure].pipeline
+            check_request(self._engine, wanted, pipeline, self._patient_of)
         except NodeError as error:
             raise HTTPException(400, f"{error}.") from error
-        new = NewWorkitem(
-            uid=uid,
-            study_instance_uid=wanted.study_instance_uid,
-            series_instance_uid=wanted.series_instance_uid,
-            procedure=wanted.procedure,
-            requester=client.name,
-            requested=wanted.requested,
-        )
-        pipeline = self._config.procedures[wanted.procedure].pipeline
-        detail = f"requested {pipeline} of study {wanted.study_instance_uid} as workitem {uid}"
-        with begin_immediate(self._engine) as connection:
-            is_new = not self._uids.job_id(uid) and add_workitem(connection, new, pipeline)
-            if is_new:
-                add_notice(connection, NoticeKind.ACT, who=client.name, address=_address(request), detail=detail)
-        if not is_new:
+        new = wanted.workitem(uid, client.name)
+        detail = keep_request(self._engine, self._uids, new, pipeline, who=client.name, address=_address(request))
+        if not detail:
             return _refused(request, 409, f"The Workitem {uid} already exists.", "Its UID is taken.")
         logger.info("DICOMweb: %s %s", client.name, detail)
         address = f"{Addresses.of(request, self._config.dicomweb.link_base).base}/workitems/{uid}"
         return Response(status_code=201, headers={"location": address, "content-location": address})
 
-    def _check(self, wanted: AnalysisRequest) -> None:
-        """Raise ``NodeError`` when the images are not here, cannot be analysed, or are of another patient."""
-        pipeline = self._config.procedures[wanted.procedure].pipeline
-        with self._engine.connect() as connection:
-            series = requested_series(connection, wanted.study_instance_uid, wanted.series_instance_uid, pipeline)
-            uid = wanted.series_instance_uid if series is None else series.series_instance_uid
-            image = image_of_patient(connection, wanted.study_instance_uid, uid)
-        if not wanted.patient_id or image is None:
-            return
-        patient = text_of(self._reader.chosen([image], ("PatientID",))[0], "PatientID")
-        if patient and patient != wanted.patient_id:
-            raise InputError("Patient ID is not that of the images")
+    def _patient_of(self, image: HeldObject) -> str:
+        return text_of(self._reader.chosen([image], ("PatientID",))[0], "PatientID")
 
     def _cancel(self, request: Request, client: Client) -> Response:
         uid = request.path_params["workitem"]

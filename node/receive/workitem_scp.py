@@ -12,20 +12,20 @@ from sqlalchemy import Engine
 
 from node.config import Config
 from node.confined import Bounds, shared_process
-from node.errors import InputError, NodeError
+from node.errors import NodeError
 from node.ledger import NoticeKind
 from node.ledger.audit_events import add_notice
 from node.ledger.engine import begin_immediate
+from node.ledger.held_objects import HeldObject
 from node.ledger.workitem_progress import (
     WorkitemProgress,
-    image_of_patient,
     input_images,
     outputs_of,
     progress_of_job,
     progress_of_request,
     started_at,
 )
-from node.ledger.workitems import NewWorkitem, add_workitem, ask_for_cancellation
+from node.ledger.workitems import ask_for_cancellation
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.status_codes import (
     ALREADY_CANCELED,
@@ -42,8 +42,8 @@ from node.spool import Spool, is_uid
 from node.studies.patient_id import patient_id_of
 from node.workitems.attributes import WorkitemDetails, attributes_of
 from node.workitems.job_uid import JobUids
-from node.workitems.request import AnalysisRequest, analysis_request
-from node.workitems.requested_series import requested_series
+from node.workitems.request import analysis_request
+from node.workitems.requested_analysis import check_request, keep_request
 from node.workitems.state import StepState, progress_of
 
 LOGGER = logging.getLogger(__name__)
@@ -71,27 +71,15 @@ class WorkitemScp:
             return NormalizedAnswer(status=INVALID_INSTANCE, comment="invalid SOP Instance UID")
         try:
             wanted = analysis_request(_values(request.dataset), self._config.procedures)
-            self._check(wanted)
+            pipeline = self._config.procedures[wanted.procedure].pipeline
+            check_request(self._engine, wanted, pipeline, self._patient_of)
         except NodeError as error:
             LOGGER.warning("workitem of %s refused: %s", request.calling_ae, error)
             return NormalizedAnswer(status=INVALID_ATTRIBUTE_VALUE, comment=_comment(error))
-        pipeline = self._config.procedures[wanted.procedure].pipeline
-        new = NewWorkitem(
-            uid=uid,
-            study_instance_uid=wanted.study_instance_uid,
-            series_instance_uid=wanted.series_instance_uid,
-            procedure=wanted.procedure,
-            requester=_requester(request),
-            requested=wanted.requested,
-        )
-        detail = f"requested {pipeline} of study {wanted.study_instance_uid} as workitem {uid}"
-        is_of_job = bool(self._uids.job_id(uid))
-        with begin_immediate(self._engine) as connection:
-            is_new = not is_of_job and add_workitem(connection, new, pipeline)
-            if is_new:
-                who = {"who": request.calling_ae, "address": request.address}
-                add_notice(connection, NoticeKind.ACT, **who, detail=detail)
-        if not is_new:
+        new = wanted.workitem(uid, _requester(request))
+        who = {"who": request.calling_ae, "address": request.address}
+        detail = keep_request(self._engine, self._uids, new, pipeline, **who)
+        if not detail:
             return NormalizedAnswer(status=DUPLICATE_INSTANCE, comment="workitem already exists")
         LOGGER.info("%s %s", request.calling_ae, detail)
         return NormalizedAnswer(status=SUCCESS, sop_instance_uid=uid)
@@ -135,20 +123,9 @@ class WorkitemScp:
             add_notice(connection, NoticeKind.ACT, **who, detail=detail)
         return NormalizedAnswer(status=SUCCESS)
 
-    def _check(self, wanted: AnalysisRequest) -> None:
-        """Raise ``NodeError`` when the images are not here, cannot be analysed, or are of another patient."""
-        pipeline = self._config.procedures[wanted.procedure].pipeline
-        with self._engine.connect() as connection:
-            series = requested_series(connection, wanted.study_instance_uid, wanted.series_instance_uid, pipeline)
-            uid = wanted.series_instance_uid if series is None else series.series_instance_uid
-            image = image_of_patient(connection, wanted.study_instance_uid, uid)
-        if not wanted.patient_id or image is None:
-            return
+    def _patient_of(self, image: HeldObject) -> str:
         process = shared_process("workitem reader", self._spool.data_folders, _BOUNDS, decodes=False)
-        about = f"instance {image.sop_instance_uid}"
-        patient = process.call(about, patient_id_of, self._spool.readable(image.path))
-        if patient and patient != wanted.patient_id:
-            raise InputError("Patient ID is not that of the images")
+        return process.call(f"instance {image.sop_instance_uid}", patient_id_of, self._spool.readable(image.path))
 
     def _progress(self, uid: str) -> WorkitemProgress | None:
         with self._engine.connect() as connection:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from node.config import Procedure
 from node.errors import InputError
-from node.ledger.workitems import Requested
+from node.ledger.workitems import NewWorkitem, Requested
 from node.workitems.step_json import Values, codes_of, only_items_of, sole_text_of, text_of
 
 _UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
@@ -29,6 +29,17 @@ class AnalysisRequest:
     patient_id: str
     """Empty: it names none. Kept nowhere."""
     requested: Requested
+
+    def workitem(self, uid: str, requester: str) -> NewWorkitem:
+        """Return what is kept of it."""
+        return NewWorkitem(
+            uid=uid,
+            study_instance_uid=self.study_instance_uid,
+            series_instance_uid=self.series_instance_uid,
+            procedure=self.procedure,
+            requester=requester,
+            requested=self.requested,
+        )
 
 
 def is_uid(text: str) -> bool:
