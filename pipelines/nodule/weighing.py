@@ -15,6 +15,8 @@ from pipelines.nodule.blobs import LEAST_HU
 SUREST = 1e-3
 """Verdicts nearer to 0 or 1 count as this near: beyond, the classifier's certainty means little."""
 RIDGE = 1e-3
+MOST = 0.9999
+"""Of a probability: it is rounded to four digits, and no candidate is a nodule for certain."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Weighing:
 
     def probability(self, verdict: float, bulge_hu: float) -> float:
         """That a candidate is a nodule, from the classifier's ``verdict`` and the blob filter's response."""
-        return 1 / (1 + math.exp(-float(np.dot((self.verdict, self.bulge, self.base), _terms(verdict, bulge_hu)))))
+        odds = float(np.dot((self.verdict, self.bulge, self.base), _terms(verdict, bulge_hu)))
+        return min(1 / (1 + math.exp(-odds)), MOST)
 
 
 def _terms(verdict: float, bulge_hu: float) -> tuple[float, float, float]:

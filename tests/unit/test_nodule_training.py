@@ -129,6 +129,10 @@ def test_the_weighing_learns_what_tells_nodules_apart() -> None:
     assert fitted.probability(0.5, 150) == pytest.approx(0.5, abs=0.1)
 
 
+def test_no_candidate_is_a_nodule_for_certain() -> None:
+    assert round(Weighing(verdict=2.0, bulge=2.0, base=0.0).probability(1.0, 1000.0), 4) == 0.9999
+
+
 def test_probability_rises_with_the_verdict_and_with_the_bulge() -> None:
     weighing = Weighing(verdict=0.9, bulge=1.6, base=-1.6 * np.log(100))
     assert weighing.probability(0.5, 100) == pytest.approx(0.5)
