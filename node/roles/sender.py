@@ -15,7 +15,8 @@ from node.ledger.states import JobStage
 from node.orders.ups_inputs import UpsInputs
 from node.orders.ups_performer import UpsPerformer
 from node.orders.worklist_queries import WorklistQueries
-from node.roles.context import RoleContext, serving
+from node.roles.context import RoleContext
+from node.roles.stages import serving
 
 DELIVERIES_AT_ONCE = 8
 """Parallel attempts of one sender process; a destination that hangs must not block the others."""

@@ -9,7 +9,8 @@ from node.deliver.prior_studies import PriorStudies
 from node.inference.encode_stage import Encode
 from node.inference.infer_stage import Infer
 from node.inference.prior_files import PriorFinder
-from node.roles.context import RoleContext, serving
+from node.roles.context import RoleContext
+from node.roles.stages import serving
 
 
 @contextmanager
