@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from rich.table import Table
 from node.bench.report import Spread, markdown_table
 from node.bench.sleeper import FACTORY
 from node.config import DEFAULT_OBJECTS, PipelineTable, Rule
-from node.inference.device_slots import DeviceSlots
+from node.inference.device_slots import JOBS_ON_GPU, DeviceSlots
 from node.inference.encode_process import EncodeProcess
 from node.inference.encode_task import EncodeTask, ImageFile
 from node.inference.model_processes import ModelProcesses
@@ -146,9 +147,9 @@ class _Bench:
         studies: queue.SimpleQueue[Task] = queue.SimpleQueue()
         for _ in range(self._plan.studies):
             studies.put(self._task())
-        slots = DeviceSlots(["cpu"])
+        slots, on_device = DeviceSlots(["cpu"]), threading.Semaphore(JOBS_ON_GPU)
         with _clock() as used, ThreadPoolExecutor(jobs) as pool:
-            for done in [pool.submit(self._work, studies, slots) for _ in range(jobs)]:
+            for done in [pool.submit(self._work, studies, slots, on_device) for _ in range(jobs)]:
                 done.result()
         network = self._plan.network_seconds * self._plan.studies
         return Line(
@@ -159,12 +160,12 @@ class _Bench:
             busy=network / used.seconds,
         )
 
-    def _work(self, studies: queue.SimpleQueue[Task], slots: DeviceSlots) -> None:
+    def _work(self, studies: queue.SimpleQueue[Task], slots: DeviceSlots, on_device: threading.Semaphore) -> None:
         with suppress(queue.Empty):
             while True:
                 task = studies.get_nowait()
                 self._examine(task)
-                with slots.chosen() as (device, is_busy):
+                with on_device, slots.chosen() as (device, is_busy):
                     if is_busy:
                         self._processes.prepare(device, task)
                     with slots.running(device):

@@ -99,7 +99,10 @@ def _receive(
             if outside is not None:
                 outside.answers.put(task)
         elif task.prefetch:
-            prefetcher.begin(task.paths)
+            if task.paths:
+                prefetcher.begin(task.paths)
+            else:
+                prefetcher.drop()
         else:
             runs.put(task)
     runs.put(None)

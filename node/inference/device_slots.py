@@ -6,6 +6,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+JOBS_ON_GPU = 2
+"""One runs and the next is decoded. With more, what is decoded would be dropped (``MOST`` in ``prefetch``)."""
+
 
 class DeviceSlots:
     """Shared by the threads of a worker."""
@@ -23,8 +26,8 @@ class DeviceSlots:
 
     @property
     def number(self) -> int:
-        """Jobs at once. On a GPU one runs and the next is decoded; a CPU would only share its cores between the two."""
-        return sum(2 if device.startswith("cuda") else 1 for device in self._running)
+        """Jobs at once. On a CPU one: a second would only take cores from the first."""
+        return sum(JOBS_ON_GPU if device.startswith("cuda") else 1 for device in self._running)
 
     @contextmanager
     def chosen(self, *, in_shadow: bool = False) -> Iterator[tuple[str, bool]]:

@@ -170,8 +170,8 @@ class ModelProcess:
             self._prefetch(laid)
 
     def discard(self, task: Task) -> None:
-        """Discard the prefetched series."""
-        self._prefetch(replace(task, paths=(), companions={}, prior=PriorFiles()))  # nothing, in its place
+        """Discard what was prefetched and not taken."""
+        self._prefetch(replace(task, paths=(), companions={}, prior=PriorFiles()))
         with self._lock:
             if self._sandbox_folder is not None:
                 self._sandbox_folder.clear(task)

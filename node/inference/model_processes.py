@@ -90,7 +90,7 @@ class ModelProcesses:
         process.worker.prepare(task)
 
     def discard(self, device: str, task: Task) -> None:
-        """Discard the prefetched series."""
+        """Discard what was prefetched and not taken."""
         with self._lock:
             process = self._processes.get(self._sharing(device, task)[0])
         if process is not None:

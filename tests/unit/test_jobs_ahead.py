@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from dicom_files import ct_series, write
 
 from node.config import PipelineTable
 from node.errors import InputError
 from node.inference.model_process import ModelProcess
-from node.inference.prefetch import Prefetcher
+from node.inference.prefetch import MOST, Prefetcher
 from node.inference.task import Task
 from node.studies.source import SourceSeries
+from node.studies.stored_image import StoredImage, decode_here
 
 
 def files(folder: Path, n: int = 4) -> tuple[Path, ...]:
@@ -44,6 +47,54 @@ def test_another_series_than_the_one_made_ahead_is_read(tmp_path: Path):
     assert len(prefetcher.take(second).datasets) == 6
     assert len(prefetcher.take(first).datasets) == 4
     assert len(prefetcher.take(first).datasets) == 4, "it was made for one"
+
+
+class Decoding:
+    """Counts the images of each series that it decodes, and waits until it may."""
+
+    def __init__(self) -> None:
+        self.decoded: list[int] = []
+        self.goes_on = threading.Event()
+
+    def __call__(
+        self, images: Sequence[StoredImage], shape: tuple[int, ...], *, padded: bool
+    ) -> npt.NDArray[np.float32]:
+        self.goes_on.wait(30)
+        self.decoded.append(len(images))
+        return decode_here(images, shape, padded=padded)
+
+
+@pytest.mark.parametrize("first_waits", [True, False], ids=["a run waits for it", "its run comes later"])
+def test_the_next_series_is_announced_and_the_one_before_is_not_decoded_twice(tmp_path: Path, *, first_waits: bool):
+    """Where decoding takes longer than the network, runs wait for their series while the next ones are announced."""
+    first, second = files(tmp_path / "a"), files(tmp_path / "b", n=6)
+    decoding, taken = Decoding(), []
+    prefetcher = Prefetcher(decoding)
+    prefetcher.begin(first)
+    waiting = threading.Thread(target=lambda: taken.append(prefetcher.take(first)))
+    if first_waits:
+        waiting.start()
+        while prefetcher._begun:
+            waiting.join(0.01)
+    prefetcher.begin(second)
+    decoding.goes_on.set()
+    if not first_waits:
+        waiting.start()
+    waiting.join()
+    taken.append(prefetcher.take(second))
+    for series in taken:
+        series.volume()
+    assert sorted(decoding.decoded) == [4, 6], "each once"
+
+
+def test_what_nobody_takes_is_dropped(tmp_path: Path):
+    series = [files(tmp_path / name, n=number) for name, number in (("a", 4), ("b", 6), ("c", 8))]
+    prefetcher = Prefetcher()
+    for paths in series:
+        prefetcher.begin(paths)
+    assert len(prefetcher._begun) == MOST
+    prefetcher.drop()
+    assert not prefetcher._begun
 
 
 def test_what_cannot_be_read_ahead_is_said_by_the_run(tmp_path: Path):
