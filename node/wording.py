@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Context, Decimal
 from math import floor, log10
 from typing import Literal, NamedTuple
 
@@ -25,6 +26,8 @@ _SMALLEST = dict.fromkeys(_WHOLE - {_HU}, 1.0) | {"ml": 0.1, "cm3": 0.1, "1": 0.
 _LEAST = 9
 """Decimal places beyond which a number is zero."""
 _ABSURD = 1e7
+_HALF_UP = Context(prec=400, rounding=ROUND_HALF_UP)
+"""Digits enough for every value."""
 _WORDS = marked("under"), marked("over"), marked("day"), marked("days")
 _UNITS = {_HU: "HU", "mm3": "mm³", "mm2": "mm²", "cm3": "ml", "cm2": "cm²", "{ratio}": "", "1": "", "d": "days"}
 """UCUM codes that people write otherwise."""
@@ -62,9 +65,13 @@ def sensible(value: float, unit: str) -> float:
     elif unit in ("ml", "cm3") and abs(value) >= 0.1:
         places = 1 if abs(value) < 9.95 else 0
     if unit == "%" and 99.5 <= value < 100:  # almost certain is not certain
-        return min(round(value, 1), 99.9)
-    made = float(round(value, min(max(places, 0), _LEAST)))
-    return made or 0.0  # no minus sign before zero
+        return min(_nearest(value, 1), 99.9)
+    return _nearest(value, min(max(places, 0), _LEAST)) or 0.0  # no minus sign before zero
+
+
+def _nearest(value: float, places: int) -> float:
+    """Round as people do, the half away from zero: 12.5 mm are 13 mm."""
+    return float(Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-places), context=_HALF_UP))
 
 
 def digits(value: float, unit: str) -> str:
@@ -106,7 +113,7 @@ def quantity(value: float, unit: str, *, signed: bool = False) -> str:
     ``signed``: a change, with its sign.
     """
     if signed:
-        text, shown = digits(round(value) if unit in _WHOLE else value, unit), unit_text(unit)
+        text, shown = digits(_nearest(value, 0) if unit in _WHOLE else value, unit), unit_text(unit)
         return decimal(f"{'' if text == '0' or value < 0 else '+'}{text}{_space_before(shown)}{shown}".rstrip())
     bound, text, code = rounded(value, unit)
     shown = gettext("day") if code == "d" and text == "1" else gettext(unit_text(code))

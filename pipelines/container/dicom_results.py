@@ -14,6 +14,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 
 from node.errors import PipelineError
 from node.pipeline import Assertion, Code, Measurement, MeasurementGroup, Segment, Volume
@@ -42,6 +43,17 @@ def is_report(dataset: Dataset) -> bool:
     return str(dataset.get("Modality", "")) == "SR" and "ContentSequence" in dataset
 
 
+def text_of(value: object) -> str:
+    """A text of an element; where a backslash has made several values of one, a slash stands between them."""
+    return "" if value is None else "/".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+
+
+def concept_of(item: Dataset) -> str:
+    """Code value of the name of a content item."""
+    names = item.get("ConceptNameCodeSequence")
+    return str(names[0].get("CodeValue", "")) if names else ""
+
+
 def check_identity(dataset: Dataset, source: Dataset, name: str) -> None:
     """Raise ``PipelineError`` for an object about another study, patient or series than that of ``source``."""
     study = str(dataset.get("StudyInstanceUID", ""))
@@ -67,7 +79,7 @@ def segments_of(path: Path, images: Volume) -> Iterator[Segment]:
         volume = segmentation.get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
         category, kind = about.segmented_property_category, about.segmented_property_type
         yield Segment(
-            label=str(about.segment_label)[:64],
+            label=text_of(about.SegmentLabel)[:64],
             mask=Volume(
                 np.asarray(volume.array, np.uint8),
                 volume.affine,
@@ -90,7 +102,7 @@ class ReportContent:
 
     def _walk(self, items: Sequence[Dataset], name: str) -> None:
         for item in items:
-            if _concept(item) == _GROUP:
+            if concept_of(item) == _GROUP:
                 self._add_group(item, f"{name} {len(self.groups) + 1}"[-64:])
             elif item.get("ValueType") == "NUM":
                 self.measurements += _measurements([item])
@@ -99,11 +111,11 @@ class ReportContent:
 
     def _add_group(self, group: Dataset, name: str) -> None:
         items = [*group.get("ContentSequence", ())]
-        coded = {_concept(item): item for item in items if item.get("ValueType") == "CODE"}
+        coded = {concept_of(item): item for item in items if item.get("ValueType") == "CODE"}
         finding = coded.pop(_FINDING, None)
         site = next((coded.pop(one) for one in _SITE if one in coded), None)
         side = next((coded.pop(one) for one in _SIDE if one in coded), None)
-        label = next((str(item.TextValue) for item in items if _concept(item) == _TRACKING), name)
+        label = next((text_of(item.TextValue) for item in items if concept_of(item) == _TRACKING), name)
         judged = {_code(item.ConceptNameCodeSequence[0]): _value(item) for item in coded.values()}
         said = {named: presence for named, value in judged.items() if (presence := presence_of(value)) is not None}
         self.assertions += [Assertion(finding=named, presence=presence) for named, presence in said.items()]
@@ -131,14 +143,9 @@ def _measurements(items: Sequence[Dataset]) -> Iterator[Measurement]:
             )
 
 
-def _concept(item: Dataset) -> str:
-    names = item.get("ConceptNameCodeSequence")
-    return str(names[0].get("CodeValue", "")) if names else ""
-
-
 def _value(item: Dataset) -> Code:
     return _code(item.ConceptCodeSequence[0])
 
 
 def _code(item: Any) -> Code:
-    return Code(str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.CodeMeaning))
+    return Code(str(item.CodeValue), str(item.CodingSchemeDesignator), text_of(item.CodeMeaning))

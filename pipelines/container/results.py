@@ -32,6 +32,7 @@ from pipelines.container.captures import is_capture, picture_of
 from pipelines.container.dicom_results import ReportContent, check_identity, is_report, is_segmentation, segments_of
 from pipelines.container.nifti import misplaced, read_labels
 from pipelines.container.options import ResultOptions, code
+from pipelines.container.stated_algorithms import stated_algorithms
 from pipelines.structures import findings_of, segment_of
 
 RESULT = "result.json"
@@ -64,6 +65,9 @@ class Results:
         findings = self._outlined(maps, objects)
         findings = self._reported(findings, objects)
         findings = with_values(findings, self.options, told or {})
+        if named := stated_algorithms(header for _, header in objects):
+            remark = sentence("Algorithm as the result itself states it: {names}.", names=", ".join(named))
+            findings = replace(findings, remarks=(*findings.remarks, remark))
         others = [(path, one) for path, one in objects if not is_segmentation(one) and not is_report(one)]
         captures = [path for path, one in others if self.pictures and is_capture(one)][:MOST_PICTURES]
         if captures:

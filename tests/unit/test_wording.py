@@ -32,6 +32,9 @@ def test_every_size_in_every_unit_is_a_plain_number(unit: str, exponent: int, le
     ("value", "unit", "text"),
     [
         (7.31, "mm", "7 mm"),
+        (12.5, "mm", "13 mm"),
+        (13.5, "mm", "14 mm"),
+        (0.25, "ml", "0.3 ml"),
         (0.43, "mm", "under 1 mm"),
         (0.0, "mm", "0 mm"),
         (113.4, "mm3", "113 mm³"),
@@ -44,6 +47,7 @@ def test_every_size_in_every_unit_is_a_plain_number(unit: str, exponent: int, le
         (100.0, "%", "100 %"),
         (0.02, "%", "under 1 %"),
         (-511.6, "[hnsf'U]", "-512 HU"),
+        (-510.5, "[hnsf'U]", "-511 HU"),
         (0.3, "[hnsf'U]", "0 HU"),
         (-0.3, "[hnsf'U]", "0 HU"),
         (1.0, "d", "1 day"),
@@ -62,7 +66,8 @@ def test_values_read_as_a_radiologist_writes_them(value: float, unit: str, text:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(37.9, "+38 %"), (-12.2, "-12 %"), (0.2, "0 %"), (-0.2, "0 %"), (99.7, "+100 %")]
+    ("value", "text"),
+    [(37.9, "+38 %"), (12.5, "+13 %"), (-12.2, "-12 %"), (0.2, "0 %"), (-0.2, "0 %"), (99.7, "+100 %")],
 )
 def test_a_change_has_its_sign(value: float, text: str):
     assert quantity(value, "%", signed=True) == text

@@ -1,0 +1,52 @@
+"""Which algorithms DICOM objects of somebody else name as those that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from pydicom import Dataset
+
+from pipelines.container.dicom_results import concept_of, is_report, is_segmentation, text_of
+
+_NAME, _VERSION = "111001", "111003"
+"""Algorithm Name and Algorithm Version (TID 4019)."""
+_LONGEST, _MOST = 100, 5
+
+
+def stated_algorithms(objects: Iterable[Dataset]) -> list[str]:
+    """Names with versions of the algorithms of segmentations and reports, else of the equipment; each once."""
+    named: list[str] = []
+    made = [*objects]
+    for one in made:
+        if is_segmentation(one):
+            named += _of_segments(one)
+        elif is_report(one):
+            named += _of_items(one.get("ContentSequence", ()))
+    named = named or [_of_equipment(one) for one in made if is_segmentation(one) or is_report(one)]
+    return [*dict.fromkeys(name[:_LONGEST] for name in named if name)][:_MOST]
+
+
+def _of_segments(segmentation: Dataset) -> Iterator[str]:
+    for segment in segmentation.get("SegmentSequence", ()):
+        identified = segment.get("SegmentationAlgorithmIdentificationSequence", ())
+        name = text_of(segment.get("SegmentAlgorithmName"))
+        names = [_together(one.get("AlgorithmName"), one.get("AlgorithmVersion")) for one in identified]
+        yield from filter(None, names) if any(names) else [name]
+
+
+def _of_items(items: Sequence[Dataset]) -> Iterator[str]:
+    """Of a content tree: a name, with the version that stands beside it."""
+    texts = {concept: item.get("TextValue") for item in items if (concept := concept_of(item)) in (_NAME, _VERSION)}
+    if texts.get(_NAME):
+        yield _together(texts[_NAME], texts.get(_VERSION))
+    for item in items:
+        yield from _of_items(item.get("ContentSequence", ()))
+
+
+def _of_equipment(dataset: Dataset) -> str:
+    keywords = ("Manufacturer", "ManufacturerModelName", "SoftwareVersions")
+    return _together(*(dataset.get(keyword) for keyword in keywords))
+
+
+def _together(*parts: object) -> str:
+    return " ".join(" ".join(text_of(part) for part in parts).split())
