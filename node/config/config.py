@@ -154,8 +154,11 @@ class Config(Table):
                 f"[feedback] source names {source!r}, which is not defined{suggest(source, self.destinations)}; "
                 f"add [destinations.{source}]"
             )
-        if source and not self.destinations[source].host:
-            raise ValueError(f"[feedback] source names {source!r}, which has no host; C-FIND and C-MOVE need one")
+        if source and not (self.destinations[source].host or self.destinations[source].url):
+            raise ValueError(
+                f"[feedback] source names {source!r}, which has neither host nor url; C-FIND with C-MOVE and QIDO-RS "
+                "with WADO-RS need one"
+            )
         if source and self.destinations[source].deidentify:
             raise ValueError(f"[feedback] source names {source!r}, which knows patients by pseudonyms; name the PACS")
         return self

@@ -13,7 +13,8 @@ class Feedback(Table):
     """Queries for segmentations, structure sets, reports and rejection notes in studies that the node has analysed."""
 
     source: str = ""
-    """Destination that is queried (C-FIND) and sends to the node (C-MOVE); empty: the archive forwards them itself."""
+    """Destination that is queried (C-FIND, or QIDO-RS where it has a ``url``) and whose objects are retrieved (C-MOVE,
+    WADO-RS); empty: the archive forwards them itself."""
     query_minutes: Annotated[float, Field(gt=0)] = 60.0
     """Between the delivery of results and the first query, and between two at least; older studies more rarely."""
     query_days: Annotated[float, Field(gt=0)] = 14.0

@@ -1,19 +1,24 @@
 """Asks an archive for objects of readers in studies that this node has analysed, so that verdicts are read in them.
 
-C-FIND finds series of readers, C-MOVE has the archive send them to the node's receiver; ``node.feedback.collector``
-reads them like those that the archive forwards. The router neither analyses them nor sends them on.
+A query finds series of readers (C-FIND, QIDO-RS), and a retrieval brings them to the node's receiver (C-MOVE,
+WADO-RS); ``node.feedback.collector`` reads them like those that the archive forwards. The router neither analyses them
+nor sends them on.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from sqlalchemy import Engine
 
 from node.actor import look_every
 from node.config import Config
-from node.deliver.fetch import Fetcher, fetcher
+from node.deliver.fetch import FetchedSeries
+from node.deliver.reconcile import ArchivedSeries
 from node.errors import DeliveryError, NotFoundError
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
@@ -28,12 +33,30 @@ _MODALITIES = ("SEG", "RTSTRUCT", "SR", "KO")
 _DAY_SECONDS = 86400.0
 
 
+class Archive(Protocol):
+    """A connection to an archive, by DIMSE (``node.deliver.fetch``) or DICOMweb (``node.dicomweb.archive``)."""
+
+    def incomplete_series(self, study: str) -> list[ArchivedSeries]:
+        """Find the series of a study of which it has more objects than the node.
+
+        Raises ``NotFoundError`` for a study that it does not have, ``DeliveryError`` when it does not answer.
+        """
+
+    def fetch(self, series: ArchivedSeries) -> FetchedSeries:
+        """Bring a series to this node."""
+
+
+OpenArchive = Callable[[str], AbstractContextManager[Archive]]
+"""Opens a connection to the destination of a name. Raises ``DeliveryError``."""
+
+
 class ReaderQueries:
     """Asks about each study again and again, more rarely as it grows older; of several processes one does."""
 
-    def __init__(self, config: Config, engine: Engine) -> None:
+    def __init__(self, config: Config, engine: Engine, open_archive: OpenArchive) -> None:
         self._config = config
         self._engine = engine
+        self._open_archive = open_archive
         self._leadership = Leadership(engine, "reader queries")
 
     def run(self, stop: threading.Event) -> None:
@@ -46,7 +69,7 @@ class ReaderQueries:
             self._leadership.release()
 
     def step(self, stop: threading.Event | None = None) -> int:
-        """Ask about every study that is due; return how many series the archive has sent."""
+        """Ask about every study that is due; return how many series were asked for."""
         if not self._leadership.is_ours():
             return 0
         wanted = self._config.feedback
@@ -57,7 +80,7 @@ class ReaderQueries:
             return 0
         sent = 0
         try:
-            with fetcher(self._config, self._engine, wanted.source) as archive:
+            with self._open_archive(wanted.source) as archive:
                 for study in studies:
                     if stop is not None and stop.is_set():
                         break
@@ -67,11 +90,11 @@ class ReaderQueries:
             logger.warning("objects of readers: %s; asking again later", error)
         return sent
 
-    def _ask(self, archive: Fetcher, study: str) -> int:
+    def _ask(self, archive: Archive, study: str) -> int:
         with begin_immediate(self._engine) as connection:
             record_query(connection, study)
         try:
-            found = archive.incomplete({"StudyInstanceUID": study}, _MODALITIES)
+            found = [one for one in archive.incomplete_series(study) if one.modality in _MODALITIES]
         except NotFoundError:  # it may hold results of the node elsewhere
             return 0
         for series in found:

@@ -20,7 +20,7 @@ from node.deliver.association import Timeouts
 from node.deliver.object_result import Answer, Store
 from node.deliver.query_audit import OnQuery, of_request
 from node.deliver.store import SLOWEST_BYTES_PER_SECOND
-from node.deliver.stow_answer import read_instances, read_store_answer
+from node.deliver.stow_answer import HeldSeries, read_instances, read_series, read_store_answer
 from node.deliver.transcode import transcoded
 from node.errors import DeliveryError, EncodeError, PlatformError, UnreachableError
 from node.ledger.pending_deliveries import PendingObject
@@ -36,6 +36,8 @@ _LONGEST_ANSWER = 16 << 20
 """Bytes of a response; a page of instances has some hundred thousand."""
 _MOST_INSTANCES = 200_000
 """Of one series at a service."""
+_MOST_SERIES = 10_000
+"""Of one study at a service."""
 
 
 @contextmanager
@@ -89,8 +91,8 @@ def stow_store(name: str, destination: Destination, spool: Spool, timeouts: Time
 
 def ping(client: httpx.Client) -> str:
     """Return why the service cannot be used, or ""; only 401, 403 and server errors count."""
-    status = _request(client, "GET", "studies", params={"limit": 1}).status_code
-    return _fault(status) if status in (401, 403) or status >= 500 else ""
+    status = send_request(client, "GET", "studies", params={"limit": 1}).status_code
+    return http_fault(status) if status in (401, 403) or status >= 500 else ""
 
 
 def held(client: httpx.Client, study: str, series: str) -> set[str]:
@@ -98,11 +100,11 @@ def held(client: httpx.Client, study: str, series: str) -> set[str]:
     uids: set[str] = set()
     while True:
         where = f"studies/{study}/series/{series}/instances"
-        response = _request(client, "GET", where, params={"limit": _PAGE, "offset": len(uids)})
+        response = send_request(client, "GET", where, params={"limit": _PAGE, "offset": len(uids)})
         if response.status_code == 204:
             return uids
         if response.status_code != 200:
-            raise DeliveryError(f"{client.base_url}: query for instances: {_fault(response.status_code)}")
+            raise DeliveryError(f"{client.base_url}: query for instances: {http_fault(response.status_code)}")
         try:
             page = read_instances(response.content)
         except ValueError as error:
@@ -112,6 +114,28 @@ def held(client: httpx.Client, study: str, series: str) -> set[str]:
         uids |= page
         if len(uids) > _MOST_INSTANCES:
             raise DeliveryError(f"{client.base_url}: lists more than {_MOST_INSTANCES} instances of series {series}")
+
+
+def series_of_study(client: httpx.Client, study: str) -> list[HeldSeries]:
+    """Return the series of a study at the service, none of an unknown one. Raises ``DeliveryError`` on failure."""
+    found: dict[str, HeldSeries] = {}
+    while True:
+        where = f"studies/{study}/series"
+        parameters = {"limit": _PAGE, "offset": len(found)}
+        response = send_request(client, "GET", where, params=parameters)
+        if response.status_code in (204, 404):
+            return list(found.values())
+        if response.status_code != 200:
+            raise DeliveryError(f"{client.base_url}: query for series: {http_fault(response.status_code)}")
+        try:
+            page = {one.series_instance_uid: one for one in read_series(response.content)}
+        except ValueError as error:
+            raise DeliveryError(f"{client.base_url}: its list of series cannot be read ({error})") from error
+        if not page.keys() - found.keys():
+            return list(found.values())
+        found |= page
+        if len(found) > _MOST_SERIES:
+            raise DeliveryError(f"{client.base_url}: lists more than {_MOST_SERIES} series of study {study}")
 
 
 def _store(client: httpx.Client, instance: PendingObject, spool: Spool, timeouts: Timeouts) -> Answer:
@@ -142,7 +166,7 @@ def _post(client: httpx.Client, path: Path, timeouts: Timeouts) -> Answer:
         yield tail
 
     seconds = timeouts.store_seconds + size / SLOWEST_BYTES_PER_SECOND
-    response = _request(
+    response = send_request(
         client,
         "POST",
         "studies",
@@ -160,7 +184,7 @@ def _post(client: httpx.Client, path: Path, timeouts: Timeouts) -> Answer:
         return Answer(status=None, comment=f"HTTP {response.status_code} with a result that cannot be read ({error})")
 
 
-def _request(
+def send_request(
     client: httpx.Client, method: str, where: str, *, seconds: float = _ANSWER_SECONDS, **options: Any
 ) -> httpx.Response:
     """Send a request and read the response, within ``seconds`` and ``_LONGEST_ANSWER``. Raises ``DeliveryError``."""
@@ -189,12 +213,13 @@ def _answer(response: httpx.Response) -> Answer:
     if reason is None and response.is_success:
         return Answer(status=None, comment=f"HTTP {response.status_code} without a store result for the object")
     if reason is None:
-        return Answer(status=None, comment=_fault(response.status_code), lost=response.status_code != 409)
+        return Answer(status=None, comment=http_fault(response.status_code), lost=response.status_code != 409)
     _, words = STORAGE_SERVICE_CLASS_STATUS.get(reason, ("", "failure reason unknown to the standard"))
     return Answer(status=reason, comment=f"{words} (HTTP {response.status_code})")
 
 
-def _fault(status: int) -> str:
+def http_fault(status: int) -> str:
+    """Say what an HTTP status means, and the remedy."""
     words = httpx.codes.get_reason_phrase(status) or "unknown status"
     remedy = "; check token_file and the service's permissions" if status in (401, 403) else "; check its log"
     return f"HTTP {status} ({words}){remedy}"

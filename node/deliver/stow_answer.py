@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
+
+from node.spool import is_uid
 
 Valid = TypeVar("Valid")
 
@@ -38,12 +41,34 @@ class _Uid(BaseModel):
     values: tuple[str, ...] = Field(alias="Value", min_length=1)
 
 
+class _Texts(BaseModel):
+    values: tuple[str | None, ...] | None = Field(default=None, alias="Value")
+
+
+class _Series(BaseModel):
+    uid: _Uid = Field(alias="0020000E")
+    modality: _Texts = Field(default=_Texts(), alias="00080060")
+    instances: _Numbers = Field(default=_Numbers(), alias="00201209")
+
+
 class _Instance(BaseModel):
     uid: _Uid = Field(alias="00080018")
 
 
 _RESPONSE = TypeAdapter(_StoreResponse)
 _INSTANCES = TypeAdapter(tuple[_Instance, ...])
+_SERIES = TypeAdapter(tuple[_Series, ...])
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldSeries:
+    """A series at a service."""
+
+    series_instance_uid: str
+    modality: str
+    """"" when the service does not say."""
+    instances: int
+    """0: it does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +92,8 @@ def read_store_answer(content: bytes) -> StoreAnswer:
     response = _validated(_RESPONSE, body)
     failed, stored = response.failed.first, response.stored.first
     return StoreAnswer(
-        failure=None if failed is None else _first(failed.failure, 0x0110),
-        warning=None if stored is None else _first(stored.warning, 0x0000),
+        failure=None if failed is None else _first(failed.failure.values, 0x0110),
+        warning=None if stored is None else _first(stored.warning.values, 0x0000),
     )
 
 
@@ -76,6 +101,20 @@ def read_instances(content: bytes) -> set[str]:
     """SOP Instance UIDs of the answer to a query for instances. Raises ``ValueError``."""
     instances = _validated(_INSTANCES, from_json(content.removeprefix(BOM_UTF8)))
     return {instance.uid.values[0] for instance in instances}
+
+
+def read_series(content: bytes) -> list[HeldSeries]:
+    """Series of the answer to a query for them. Raises ``ValueError``, also for a UID that is none."""
+    found = []
+    for series in _validated(_SERIES, from_json(content.removeprefix(BOM_UTF8))):
+        uid = series.uid.values[0]
+        if not is_uid(uid):
+            raise ValueError("0020000E: not a UID")
+        modality = (series.modality.values or ("",))[0] or ""
+        found.append(
+            HeldSeries(series_instance_uid=uid, modality=modality.strip(), instances=_first(series.instances.values, 0))
+        )
+    return found
 
 
 def _validated(wanted: TypeAdapter[Valid], body: Any) -> Valid:
@@ -86,5 +125,5 @@ def _validated(wanted: TypeAdapter[Valid], body: Any) -> Valid:
         raise ValueError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
 
 
-def _first(numbers: _Numbers, default: int) -> int:
-    return numbers.values[0] if numbers.values else default
+def _first(numbers: Sequence[int] | None, default: int) -> int:
+    return numbers[0] if numbers else default

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from node.actor import running
 from node.deliver import Deliverer, Reports, Watch
 from node.deliver.deliverer import RETRIES
 from node.deliver.reader_queries import ReaderQueries
+from node.dicomweb.archive import open_archive
 from node.inference.replacement_notes import ReplacementNotes
 from node.jobs.stage import Stage
 from node.ledger.states import JobStage
@@ -44,7 +46,7 @@ def run(context: RoleContext) -> Iterator[None]:
         loops = [
             Reports(config, engine).run,
             Watch(config, engine, jobs.make_due).run,
-            ReaderQueries(config, engine).run,
+            ReaderQueries(config, engine, partial(open_archive, config, engine, spool)).run,
             WorklistQueries(config, engine).run,
             UpsPerformer(config, engine).run,
             UpsInputs(config, engine).run,

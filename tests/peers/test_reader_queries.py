@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from receivers import receiving
 
 from node.config import parse
 from node.deliver.reader_queries import ReaderQueries
+from node.dicomweb.archive import open_archive
 from node.errors import ConfigError
 from node.jobs.engine import Jobs
 from node.ledger.clock import ledger_clock
@@ -26,16 +28,22 @@ from node.routing.decisions import Decider
 HOUR = 3600.0
 
 
-def test_segmentations_of_readers_are_fetched_once_read_as_verdicts_and_not_sent_on(site: Site, tmp_path: Path):
+@pytest.mark.parametrize("is_web", [False, True], ids=["dimse", "web"])
+def test_segmentations_of_readers_are_fetched_once_read_as_verdicts_and_not_sent_on(
+    site: Site, tmp_path: Path, *, is_web: bool
+):
     first, second = site.masks
     kept = workstation_seg(site.source, {"kept": site.masks[first]})
     with (
         receiving(site.spool.folder) as node,
         real_peers.orthanc(tmp_path, {"AINODE": node.port, "STORESCU": 1}) as archive,
     ):
+        by_web = f'url = "{archive.http_url}/dicom-web"'
+        by_dimse = f'title = "{archive.aet}"\nhost = "127.0.0.1"\nport = {archive.dicom_port}'
         config = parse(
-            f'[ae]\naddress = "127.0.0.1"\nport = {node.port}\n[storage]\nfolder = "{site.spool.folder}"\n'
-            f'[destinations.pacs]\ntitle = "{archive.aet}"\nhost = "127.0.0.1"\nport = {archive.dicom_port}\n'
+            f'[ae]\naddress = "127.0.0.1"\nport = {node.port}\n'
+            f'[storage]\nfolder = "{site.spool.folder}"\nmin_free_gib = 0.0\n'
+            f"[destinations.pacs]\n{by_web if is_web else by_dimse}\n"
             '[feedback]\nsource = "pacs"\nquery_minutes = 0.001\n'
         )
         images = [*ct_series(n=2), site.sr]
@@ -44,7 +52,7 @@ def test_segmentations_of_readers_are_fetched_once_read_as_verdicts_and_not_sent
             write(objects, tmp_path / f"{number}")
             options = ("-aec", archive.aet, "-R", "+sd", "127.0.0.1", archive.dicom_port, tmp_path / f"{number}")
             real_peers.dcmtk("storescu", *options)
-        queries = ReaderQueries(config, site.engine)
+        queries = ReaderQueries(config, site.engine, partial(open_archive, config, site.engine, site.spool))
         assert queries.step() == 1, "neither images nor our own report"
         assert site.look() == 1
         assert {name: row.verdict for name, row in site.verdicts().items()} == {first: "accepted", second: "rejected"}
@@ -55,7 +63,7 @@ def test_segmentations_of_readers_are_fetched_once_read_as_verdicts_and_not_sent
             asked = connection.execute(sa.select(notice.c.detail).where(notice.c.what == "query")).all()
         assert kept.SeriesInstanceUID in here
         assert images[0].SeriesInstanceUID not in here
-        assert len(asked) >= 3, "C-FIND and C-MOVE are in the audit trail"
+        assert len(asked) >= 3, "queries and retrievals are in the audit trail"
         decider = Decider(config, site.engine, Jobs(site.engine))
         decided = decider.without_rules(site.study, kept.SeriesInstanceUID, ())
         assert decided is not None
@@ -86,7 +94,7 @@ def test_a_study_is_asked_about_soon_then_more_rarely_and_not_for_ever(site: Sit
 
 @pytest.mark.parametrize(
     ("destination", "why"),
-    [("", "is not defined"), ('[destinations.pacs]\nurl = "https://pacs.example/dicom-web"\n', "has no host")],
+    [("", "is not defined"), ('[destinations.pacs]\nfolder = "/srv/results"\n', "has neither host nor url")],
 )
 def test_a_source_that_cannot_be_queried_is_an_error(destination: str, why: str):
     with pytest.raises(ConfigError, match=rf"\[feedback\] source names 'pacs', which {why}"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from node.deliver.stow_answer import StoreAnswer, read_instances, read_store_answer
+from node.deliver.stow_answer import StoreAnswer, read_instances, read_series, read_store_answer
 
 STORED = {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.2"]}}]}}
 
@@ -70,3 +70,19 @@ def test_a_list_of_instances_is_read() -> None:
 def test_a_list_of_another_form_is_an_error(content: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the parser's own words
         read_instances(content)
+
+
+def test_a_list_of_series_is_read_with_what_a_service_leaves_out() -> None:
+    whole = {"0020000E": {"Value": ["1.2"]}, "00080060": {"Value": ["SEG"]}, "00201209": {"Value": [3]}}
+    bare = {"0020000E": {"Value": ["1.3"]}, "00080060": {"vr": "CS"}}
+    found = read_series(json.dumps([whole, bare]).encode())
+    assert [(one.series_instance_uid, one.modality, one.instances) for one in found] == [
+        ("1.2", "SEG", 3),
+        ("1.3", "", 0),
+    ]
+
+
+@pytest.mark.parametrize("uid", ["", "..", "1.2/../../x", "1.2?limit=1"])
+def test_a_series_whose_uid_would_change_an_address_is_an_error(uid: str) -> None:
+    with pytest.raises(ValueError, match="0020000E: not a UID"):
+        read_series(json.dumps([{"0020000E": {"Value": [uid]}}]).encode())

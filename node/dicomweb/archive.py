@@ -1,0 +1,172 @@
+"""Fetches series from an archive with DICOMweb: QIDO-RS finds them, WADO-RS retrieves them (PS3.18 10.6, 10.4).
+
+What is retrieved goes to the receiver of this node, as what a client stores does, and counts as sent by this node.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+
+import httpx
+from sqlalchemy import Engine
+
+from node.config import Config
+from node.deliver.association import Timeouts
+from node.deliver.fetch import FetchedSeries, fetcher
+from node.deliver.query_audit import query_recorder
+from node.deliver.reader_queries import Archive
+from node.deliver.reconcile import ArchivedSeries, configured_destination
+from node.deliver.stow import http_fault, series_of_study, service
+from node.dicomweb.received_part import ReceivedPart
+from node.dicomweb.related_parts import Beginning, Content, Ending, RelatedParts
+from node.errors import ConfigError, DeliveryError, InputError, NotFoundError, UnreachableError
+from node.ledger.results import result_series
+from node.ledger.series import instance_count
+from node.receive.dataset_limits import DatasetLimits
+from node.spool import Spool
+from node.upload import FileKind, upload_files
+
+_ANY_SYNTAX = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+"""As stored; without the parameter a service decompresses what it sends (PS3.18 8.7.3.5)."""
+_DEFAULT_SYNTAX = 'multipart/related; type="application/dicom"'
+_LONGEST_SECONDS = 900.0
+"""Of one series."""
+_MOST_OBJECTS, _MOST_BYTES = 20_000, 8 << 30
+"""Of one series."""
+_ROW_SECONDS = 30.0
+"""How long the rows of objects that were acknowledged may take."""
+_POLL_SECONDS = 0.2
+
+
+class WebArchive:
+    """An open connection to the DICOMweb service of an archive."""
+
+    def __init__(self, config: Config, engine: Engine, spool: Spool, name: str, http: httpx.Client) -> None:
+        self._config = config
+        self._engine = engine
+        self._name = name
+        self._http = http
+        self._spool = spool
+        self._limits = DatasetLimits.of(config.storage)
+
+    def incomplete_series(self, study: str) -> list[ArchivedSeries]:
+        """Find the series of a study of which the archive has more objects than the node, without the node's results.
+
+        Raises ``NotFoundError`` for a study that it does not have, ``DeliveryError`` when it does not answer.
+        """
+        held = series_of_study(self._http, study)
+        if not held:
+            raise NotFoundError(f"{self._name} has no study {study}")
+        with self._engine.connect() as connection:
+            ours = result_series(connection)
+            found = [
+                ArchivedSeries(
+                    study_instance_uid=study,
+                    series_instance_uid=one.series_instance_uid,
+                    modality=one.modality,
+                    there=one.instances,
+                    here=instance_count(connection, study, one.series_instance_uid),
+                )
+                for one in held
+                if one.series_instance_uid not in ours
+            ]
+        return [one for one in found if not one.is_complete]
+
+    def fetch(self, series: ArchivedSeries) -> FetchedSeries:
+        """Retrieve a series and give it to the receiver. Raises ``DeliveryError`` when either does not answer."""
+        parts: list[ReceivedPart] = []
+        try:
+            try:
+                self._retrieve(series, parts)
+            except OSError as full:
+                raise DeliveryError(f"the disk refuses series of {self._name}: {full.strerror}") from full
+            error = self._give(series, parts)
+        finally:
+            for part in parts:
+                part.discard()
+        deadline = time.monotonic() + (0.0 if error else _ROW_SECONDS)
+        while not (now := self._as_it_is_here(series)).is_complete and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if not error and not now.is_complete:
+            error = f"{self._name} sent fewer objects than it says to have, or the receiver has no row of them yet"
+        return FetchedSeries(series=now, error=error)
+
+    def _as_it_is_here(self, series: ArchivedSeries) -> ArchivedSeries:
+        with self._engine.connect() as connection:
+            here = instance_count(connection, series.study_instance_uid, series.series_instance_uid)
+        return replace(series, here=here)
+
+    def _retrieve(self, series: ArchivedSeries, parts: list[ReceivedPart]) -> None:
+        where = f"studies/{series.study_instance_uid}/series/{series.series_instance_uid}"
+        for accept in (_ANY_SYNTAX, _DEFAULT_SYNTAX):
+            headers = {"Accept": accept, "Accept-Encoding": "identity"}
+            with self._http.stream("GET", where, headers=headers) as response:
+                if response.status_code in (400, 406) and accept != _DEFAULT_SYNTAX:
+                    continue
+                if response.status_code != 200:
+                    raise DeliveryError(f"{self._name}: retrieval of a series: {http_fault(response.status_code)}")
+                try:
+                    self._read(response, parts)
+                except InputError as error:
+                    raise DeliveryError(f"{self._name}: its answer cannot be read: {error}") from error
+                return
+
+    def _read(self, response: httpx.Response, parts: list[ReceivedPart]) -> None:
+        """Write every part of a response to a file. Raises ``InputError`` for other content, ``OSError``."""
+        related = RelatedParts(response.headers.get("content-type", ""))
+        deadline, size = time.monotonic() + _LONGEST_SECONDS, 0
+        for piece in response.iter_bytes():
+            size += len(piece)
+            if size > _MOST_BYTES or len(parts) > _MOST_OBJECTS:
+                raise DeliveryError(
+                    f"{self._name}: a series has more than {_MOST_OBJECTS} objects or {_MOST_BYTES >> 30} GiB"
+                )
+            if time.monotonic() > deadline:
+                raise UnreachableError(f"{self._name}: a series does not end within {_LONGEST_SECONDS:g} s")
+            for event in related.feed(piece):
+                match event:
+                    case Beginning():
+                        if self._spool.space().is_below(self._config.storage.min_free_gib):
+                            raise DeliveryError("there is too little free space to retrieve objects of readers")
+                        parts.append(ReceivedPart(self._spool.drafts.new(), len(parts) + 1))
+                    case Content(data):
+                        parts[-1].append([data])
+                    case Ending():
+                        parts[-1].close()
+        related.check_complete()
+
+    def _give(self, series: ArchivedSeries, parts: Collection[ReceivedPart]) -> str:
+        """Send the parts to the receiver of this node; return why not every object is stored."""
+        wanted = (series.study_instance_uid, series.series_instance_uid)
+        ours = []
+        for part in parts:
+            identity = part.identity(self._limits)
+            if identity is not None and (identity.study_instance_uid, identity.series_instance_uid) == wanted:
+                ours.append(part)
+        refusals = [] if len(ours) == len(parts) else [f"{self._name} sent what is no object of the series"]
+        try:
+            results = [one for one in upload_files(self._config, ours) if one.kind is not FileKind.STORED]
+        except ConfigError as error:
+            raise DeliveryError(str(error)) from error
+        refusals += [f"{one.sop_instance_uid or one.name}: {one.reason}" for one in results]
+        return "; ".join(refusals[:3])
+
+
+@contextmanager
+def web_archive(config: Config, engine: Engine, spool: Spool, name: str) -> Iterator[WebArchive]:
+    """Open a connection to ``[destinations.name] url``. Raises ``DeliveryError`` when that is not possible."""
+    destination = configured_destination(config, name)
+    with service(name, destination, Timeouts(), query_recorder(engine, destination)) as http:
+        yield WebArchive(config, engine, spool, name, http)
+
+
+def open_archive(config: Config, engine: Engine, spool: Spool, name: str) -> AbstractContextManager[Archive]:
+    """Open a connection to ``[destinations.name]`` by DICOMweb where it has a ``url``, else by C-FIND and C-MOVE.
+
+    Raises ``NotFoundError`` when it is not configured, ``DeliveryError`` when it refuses.
+    """
+    by_web = bool(configured_destination(config, name).url)
+    return web_archive(config, engine, spool, name) if by_web else fetcher(config, engine, name)
