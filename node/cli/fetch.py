@@ -33,12 +33,13 @@ def fetch(
 ) -> None:  # fmt: skip
     """Fetch studies from an archive, to be analysed like any others.
 
-    The archive is a DESTINATION that answers C-FIND and C-MOVE and knows this node as a store destination. Series that
-    are completely here are not fetched again.
+    The archive is a DESTINATION that answers C-FIND and C-MOVE and knows this node as a store destination, or one with
+    a url that answers QIDO-RS and WADO-RS. Series that are completely here are not fetched again.
 
     Exits with status 6 if anything is missing afterwards.
     """
-    from node.deliver.fetch import KEYS, FetchedSeries, fetcher
+    from node.deliver.fetch import KEYS, FetchedSeries
+    from node.dicomweb.archive import open_archive
     from node.service import open_storage
 
     config = load(config_path)
@@ -48,9 +49,9 @@ def fetch(
         wanted.append({KEYS["dates"]: f"{datetime.now().astimezone() - timedelta(days=days):%Y%m%d}-"})
     if not wanted:
         raise ConfigError("name studies by --accession, --study, --patient, --list or --days")
-    engine, _ = open_storage(config)
+    engine, spool = open_storage(config)
     results, faults = [], []
-    with fetcher(config, engine, destination) as archive:
+    with open_archive(config, engine, spool, destination) as archive:
         for keys in wanted:
             try:
                 found = archive.incomplete(keys, modality)

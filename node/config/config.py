@@ -188,10 +188,12 @@ class Config(Table):
         ups, source = self.orders.ups, self.orders.ups.source
         if ups.enabled and not self.procedures:
             raise ValueError("orders.ups needs [procedures.NAME]: the codes of workitems that this node performs")
-        if source and (source not in self.destinations or not self.destinations[source].host):
+        if source and (
+            source not in self.destinations or not (self.destinations[source].host or self.destinations[source].url)
+        ):
             raise ValueError(
-                f"orders.ups.source names {source!r}, which is no destination with a host"
-                f"{suggest(source, self.destinations)}; C-FIND and C-MOVE need one"
+                f"orders.ups.source names {source!r}, which is no destination with a host or url"
+                f"{suggest(source, self.destinations)}; C-FIND with C-MOVE and QIDO-RS with WADO-RS need one"
             )
         return self
 

@@ -1,15 +1,18 @@
 """Fetches series from an archive: C-FIND, then C-MOVE to this node's receiver, which takes them as from any sender.
 
+``node.dicomweb.archive`` does so by DICOMweb.
+
 What is here already is not fetched, so a list that was interrupted is simply given again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 from pydicom import Dataset
 from pynetdicom import build_context
@@ -36,7 +39,8 @@ _MOVE_SECONDS = 3600.0
 _ROW_SECONDS = 30.0
 """How long the rows of images that were acknowledged may take."""
 _POLL_SECONDS = 0.2
-_MOST_STUDIES = 10_000
+MOST_STUDIES = 10_000
+"""That one query may match."""
 _PENDING, _SUCCESS, _SOME_FAILED, _DESTINATION_UNKNOWN = (0xFF00, 0xFF01), 0x0000, 0xB000, 0xA801
 """Status of C-MOVE (PS3.4 C.4.2.1.5)."""
 
@@ -51,8 +55,56 @@ class FetchedSeries:
     """Why images are missing although they were fetched, and the remedy."""
 
 
+class Archive(Protocol):
+    """A connection to an archive, by DIMSE (here) or DICOMweb (``node.dicomweb.archive``)."""
+
+    def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
+        """Find the series of which the archive has more images than the node, of studies that match ``keys``.
+
+        ``keys``: keyword and value; ``modalities``: empty for those that a rule matches. Results of this node are left
+        out. Raises ``NotFoundError`` when no study matches, ``DeliveryError`` when the archive does not answer.
+        """
+
+    def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
+        """Find the series of a study, or one of them, of which the archive has more images than the node.
+
+        Results of this node are left out. Raises ``NotFoundError`` when the archive has no such series,
+        ``DeliveryError`` when it does not answer.
+        """
+
+    def fetch(self, series: ArchivedSeries) -> FetchedSeries:
+        """Bring a series to this node, and wait for its images."""
+
+
+OpenArchive = Callable[[str], AbstractContextManager[Archive]]
+"""Opens a connection to the destination of a name. Raises ``NotFoundError``, ``DeliveryError``."""
+
+
+def wanted_series(
+    found: Iterable[ArchivedSeries], ours: Collection[str], modalities: Collection[str], config: Config
+) -> list[ArchivedSeries]:
+    """Return those that are not ``ours``, not complete here, and of a modality that is wanted."""
+    return [
+        one
+        for one in found
+        if one.series_instance_uid not in ours
+        and not one.is_complete
+        and (one.modality in modalities if modalities else is_wanted(one.modality, config.rules))
+    ]
+
+
+def no_study(archive: str, keys: Mapping[str, str]) -> NotFoundError:
+    """Return the error that no study matches ``keys``."""
+    return NotFoundError(f"{archive} has no study with {', '.join(' '.join(key) for key in keys.items())}")
+
+
+def no_series(archive: str, study: str, series_uid: str) -> NotFoundError:
+    """Return the error that a study, or one series of it, is not there."""
+    return NotFoundError(f"{archive} has no {f'series {series_uid} of ' if series_uid else ''}study {study}")
+
+
 class Fetcher:
-    """An open association to an archive."""
+    """An open association to an archive; see ``Archive``."""
 
     def __init__(self, config: Config, engine: Engine, peer: Peer, association: Association) -> None:
         self._config = config
@@ -61,39 +113,27 @@ class Fetcher:
         self._association = association
 
     def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
-        """Find the series of which the archive has more images than the node, of studies that match ``keys``.
-
-        ``keys``: keyword and value; ``modalities``: empty for those that a rule matches. Results of this node are left
-        out. Raises ``NotFoundError`` when no study matches, ``DeliveryError`` when the archive does not answer.
-        """
         studies = []
         for study in query(self._association, self._peer, "STUDY", **{"StudyInstanceUID": "", **keys}):
             studies.append(str(study.StudyInstanceUID))
-            if len(studies) > _MOST_STUDIES:
-                raise DeliveryError(f"{self._peer}: more than {_MOST_STUDIES} studies match; ask for fewer")
+            if len(studies) > MOST_STUDIES:
+                raise DeliveryError(f"{self._peer}: more than {MOST_STUDIES} studies match; ask for fewer")
         if not studies:
-            shown = ", ".join(f"{keyword} {value}" for keyword, value in keys.items())
-            raise NotFoundError(f"{self._peer} has no study with {shown}")
+            raise no_study(str(self._peer), keys)
         with self._engine.connect() as connection:
             ours = result_series(connection)
         found = [
             series
             for study in studies
             for series in series_of_study(self._association, self._peer, study, partial(self._count, study))
-            if series.series_instance_uid not in ours
         ]
-        return [one for one in found if not one.is_complete and self._is_wanted(one.modality, modalities)]
+        return wanted_series(found, ours, modalities, self._config)
 
     def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
-        """Find the series of a study, or one of them, of which the archive has more images than the node.
-
-        Results of this node are left out. Raises ``NotFoundError`` when the archive has no such series,
-        ``DeliveryError`` when it does not answer.
-        """
         found = list(series_of_study(self._association, self._peer, study, partial(self._count, study)))
         wanted = [one for one in found if series_uid in ("", one.series_instance_uid)]
         if not wanted:
-            raise NotFoundError(f"{self._peer} has no series {series_uid} of study {study}")
+            raise no_series(str(self._peer), study, series_uid)
         with self._engine.connect() as connection:
             ours = result_series(connection)
         return [one for one in wanted if not one.is_complete and one.series_instance_uid not in ours]
@@ -110,9 +150,6 @@ class Fetcher:
         if not error and not now.is_complete:
             error = f"{self._peer} says that it has sent everything; `ainode status` and the log show what was refused"
         return FetchedSeries(series=now, error=error)
-
-    def _is_wanted(self, modality: str, modalities: Collection[str]) -> bool:
-        return modality in modalities if modalities else is_wanted(modality, self._config.rules)
 
     def _count(self, study_uid: str, series_uid: str) -> int:
         with self._engine.connect() as connection:
@@ -154,7 +191,9 @@ def fetcher(config: Config, engine: Engine, name: str, timeouts: Timeouts | None
     """
     destination = configured_destination(config, name)
     if not destination.host:
-        raise DeliveryError(f"{name} has no host; C-FIND and C-MOVE need a destination with host, port and title")
+        raise DeliveryError(
+            f"{name} has neither host nor url; fetching needs C-FIND and C-MOVE, or QIDO-RS and WADO-RS"
+        )
     peer, on_query = Peer.of(name, destination), query_recorder(engine, destination)
     models = (StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove)
     contexts = [build_context(model) for model in models]

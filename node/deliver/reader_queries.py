@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Protocol
 
 from sqlalchemy import Engine
 
 from node.actor import look_every
 from node.config import Config
-from node.deliver.fetch import FetchedSeries
-from node.deliver.reconcile import ArchivedSeries
+from node.deliver.fetch import Archive, OpenArchive
 from node.errors import DeliveryError, NotFoundError
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
@@ -31,23 +27,6 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 60.0
 _MODALITIES = ("SEG", "RTSTRUCT", "SR", "KO")
 _DAY_SECONDS = 86400.0
-
-
-class Archive(Protocol):
-    """A connection to an archive, by DIMSE (``node.deliver.fetch``) or DICOMweb (``node.dicomweb.archive``)."""
-
-    def incomplete_series(self, study: str) -> list[ArchivedSeries]:
-        """Find the series of a study of which it has more objects than the node.
-
-        Raises ``NotFoundError`` for a study that it does not have, ``DeliveryError`` when it does not answer.
-        """
-
-    def fetch(self, series: ArchivedSeries) -> FetchedSeries:
-        """Bring a series to this node."""
-
-
-OpenArchive = Callable[[str], AbstractContextManager[Archive]]
-"""Opens a connection to the destination of a name. Raises ``DeliveryError``."""
 
 
 class ReaderQueries:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ssl
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from pydicom.uid import ExplicitVRLittleEndian
@@ -20,11 +20,20 @@ from node.deliver.association import Timeouts
 from node.deliver.object_result import Answer, Store
 from node.deliver.query_audit import OnQuery, of_request
 from node.deliver.store import SLOWEST_BYTES_PER_SECOND
-from node.deliver.stow_answer import HeldSeries, read_instances, read_series, read_store_answer
+from node.deliver.stow_answer import (
+    HeldSeries,
+    HeldStudy,
+    read_instances,
+    read_series,
+    read_store_answer,
+    read_studies,
+)
 from node.deliver.transcode import transcoded
 from node.errors import DeliveryError, EncodeError, PlatformError, UnreachableError
 from node.ledger.pending_deliveries import PendingObject
 from node.spool import Spool
+
+Entry = TypeVar("Entry")
 
 _SYNTAX_REFUSED = 0xC122
 """Failure Reason: referenced Transfer Syntax not supported (PS3.18 table I.2-2)."""
@@ -97,45 +106,65 @@ def ping(client: httpx.Client) -> str:
 
 def held(client: httpx.Client, study: str, series: str) -> set[str]:
     """Return the SOP Instance UIDs of a series at the service. Raises ``DeliveryError`` when the query fails."""
-    uids: set[str] = set()
-    while True:
-        where = f"studies/{study}/series/{series}/instances"
-        response = send_request(client, "GET", where, params={"limit": _PAGE, "offset": len(uids)})
-        if response.status_code == 204:
-            return uids
-        if response.status_code != 200:
-            raise DeliveryError(f"{client.base_url}: query for instances: {http_fault(response.status_code)}")
-        try:
-            page = read_instances(response.content)
-        except ValueError as error:
-            raise DeliveryError(f"{client.base_url}: its list of instances cannot be read ({error})") from error
-        if not page - uids:
-            return uids
-        uids |= page
-        if len(uids) > _MOST_INSTANCES:
-            raise DeliveryError(f"{client.base_url}: lists more than {_MOST_INSTANCES} instances of series {series}")
+    where = f"studies/{study}/series/{series}/instances"
+    return set(_listed(client, where, lambda content: dict.fromkeys(read_instances(content)), _MOST_INSTANCES))
 
 
 def series_of_study(client: httpx.Client, study: str) -> list[HeldSeries]:
     """Return the series of a study at the service, none of an unknown one. Raises ``DeliveryError`` on failure."""
-    found: dict[str, HeldSeries] = {}
+
+    def read(content: bytes) -> dict[str, HeldSeries]:
+        return {one.series_instance_uid: one for one in read_series(content)}
+
+    where = f"studies/{study}/series"
+    return list(_listed(client, where, read, _MOST_SERIES, nothing=(204, 404)).values())
+
+
+def matching_studies(client: httpx.Client, keys: Mapping[str, str], most: int) -> list[str]:
+    """Return the Study Instance UIDs of the studies at the service that match ``keys``: keyword and value.
+
+    Raises ``DeliveryError`` when there are more than ``most`` of them, when the query fails, and when the service lists
+    a study that does not match: it would list all that it has.
+    """
+
+    def read(content: bytes) -> dict[str, HeldStudy]:
+        return {one.study_instance_uid: one for one in read_studies(content)}
+
+    found = _listed(client, "studies", read, most, keys)
+    for keyword, value in keys.items():
+        if not all(study.matches(keyword, value) for study in found.values()):
+            raise DeliveryError(f"{client.base_url}: lists studies without {keyword} {value}: it does not match by it")
+    return list(found)
+
+
+def _listed(
+    client: httpx.Client,
+    where: str,
+    read: Callable[[bytes], Mapping[str, Entry]],
+    most: int,
+    keys: Mapping[str, str] | None = None,
+    *,
+    nothing: Collection[int] = (204,),
+) -> dict[str, Entry]:
+    """Return all pages of a list, by UID; ``nothing``: statuses of an empty one."""
+    found: dict[str, Entry] = {}
     while True:
-        where = f"studies/{study}/series"
-        parameters = {"limit": _PAGE, "offset": len(found)}
+        parameters = {**(keys or {}), "limit": _PAGE, "offset": len(found)}
         response = send_request(client, "GET", where, params=parameters)
-        if response.status_code in (204, 404):
-            return list(found.values())
+        if response.status_code in nothing:
+            return found
+        what = where.rpartition("/")[2]
         if response.status_code != 200:
-            raise DeliveryError(f"{client.base_url}: query for series: {http_fault(response.status_code)}")
+            raise DeliveryError(f"{client.base_url}: query for {what}: {http_fault(response.status_code)}")
         try:
-            page = {one.series_instance_uid: one for one in read_series(response.content)}
+            page = read(response.content)
         except ValueError as error:
-            raise DeliveryError(f"{client.base_url}: its list of series cannot be read ({error})") from error
+            raise DeliveryError(f"{client.base_url}: its list of {what} cannot be read ({error})") from error
         if not page.keys() - found.keys():
-            return list(found.values())
+            return found
         found |= page
-        if len(found) > _MOST_SERIES:
-            raise DeliveryError(f"{client.base_url}: lists more than {_MOST_SERIES} series of study {study}")
+        if len(found) > most:
+            raise DeliveryError(f"{client.base_url}: lists more than {most} {what}; ask for fewer")
 
 
 def _store(client: httpx.Client, instance: PendingObject, spool: Spool, timeouts: Timeouts) -> Answer:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
+from pydicom.datadict import tag_for_keyword
 
 from node.spool import is_uid
 
 Valid = TypeVar("Valid")
+
+_STUDY_UID = "0020000D"
+_LAST_DATE = "99991231"
 
 
 class _Numbers(BaseModel):
@@ -45,6 +50,10 @@ class _Texts(BaseModel):
     values: tuple[str | None, ...] | None = Field(default=None, alias="Value")
 
 
+class _Values(BaseModel):
+    values: tuple[Any, ...] | None = Field(default=None, alias="Value")
+
+
 class _Series(BaseModel):
     uid: _Uid = Field(alias="0020000E")
     modality: _Texts = Field(default=_Texts(), alias="00080060")
@@ -58,6 +67,24 @@ class _Instance(BaseModel):
 _RESPONSE = TypeAdapter(_StoreResponse)
 _INSTANCES = TypeAdapter(tuple[_Instance, ...])
 _SERIES = TypeAdapter(tuple[_Series, ...])
+_STUDIES = TypeAdapter(tuple[dict[str, _Values], ...])
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldStudy:
+    """A study at a service."""
+
+    study_instance_uid: str
+    stated: Mapping[str, str]
+    """First value of each attribute, by its tag."""
+
+    def matches(self, keyword: str, wanted: str) -> bool:
+        """Whether it states a value that matches: the same, by wildcards, or in a range of dates (PS3.4 C.2.2.2)."""
+        stated = self.stated.get(f"{tag_for_keyword(keyword):08X}", "")
+        if keyword == "StudyDate" and "-" in wanted:
+            first, _, last = wanted.partition("-")
+            return first <= stated <= (last or _LAST_DATE)
+        return fnmatchcase(stated, wanted.replace("[", "[[]"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +128,18 @@ def read_instances(content: bytes) -> set[str]:
     """SOP Instance UIDs of the answer to a query for instances. Raises ``ValueError``."""
     instances = _validated(_INSTANCES, from_json(content.removeprefix(BOM_UTF8)))
     return {instance.uid.values[0] for instance in instances}
+
+
+def read_studies(content: bytes) -> list[HeldStudy]:
+    """Studies of the answer to a query for them. Raises ``ValueError``, also for a UID that is none."""
+    found = []
+    for study in _validated(_STUDIES, from_json(content.removeprefix(BOM_UTF8))):
+        stated = {tag: str((values.values or ("",))[0] or "").strip() for tag, values in study.items()}
+        uid = stated.get(_STUDY_UID, "")
+        if not is_uid(uid):
+            raise ValueError(f"{_STUDY_UID}: not a UID")
+        found.append(HeldStudy(study_instance_uid=uid, stated=stated))
+    return found
 
 
 def read_series(content: bytes) -> list[HeldSeries]:

@@ -6,7 +6,7 @@ What is retrieved goes to the receiver of this node, as what a client stores doe
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
@@ -15,14 +15,13 @@ from sqlalchemy import Engine
 
 from node.config import Config
 from node.deliver.association import Timeouts
-from node.deliver.fetch import FetchedSeries, fetcher
+from node.deliver.fetch import MOST_STUDIES, Archive, FetchedSeries, fetcher, no_series, no_study, wanted_series
 from node.deliver.query_audit import query_recorder
-from node.deliver.reader_queries import Archive
 from node.deliver.reconcile import ArchivedSeries, configured_destination
-from node.deliver.stow import http_fault, series_of_study, service
+from node.deliver.stow import http_fault, matching_studies, series_of_study, service
 from node.dicomweb.received_part import ReceivedPart
 from node.dicomweb.related_parts import Beginning, Content, Ending, RelatedParts
-from node.errors import ConfigError, DeliveryError, InputError, NotFoundError, UnreachableError
+from node.errors import ConfigError, DeliveryError, InputError, UnreachableError
 from node.ledger.results import result_series
 from node.ledger.series import instance_count
 from node.receive.dataset_limits import DatasetLimits
@@ -42,7 +41,7 @@ _POLL_SECONDS = 0.2
 
 
 class WebArchive:
-    """An open connection to the DICOMweb service of an archive."""
+    """An open connection to the DICOMweb service of an archive; see ``Archive``."""
 
     def __init__(self, config: Config, engine: Engine, spool: Spool, name: str, http: httpx.Client) -> None:
         self._config = config
@@ -52,17 +51,23 @@ class WebArchive:
         self._spool = spool
         self._limits = DatasetLimits.of(config.storage)
 
-    def incomplete_series(self, study: str) -> list[ArchivedSeries]:
-        """Find the series of a study of which the archive has more objects than the node, without the node's results.
+    def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
+        studies = matching_studies(self._http, keys, MOST_STUDIES)
+        if not studies:
+            raise no_study(self._name, keys)
+        found = [series for study in studies for series in self._series(study)]
+        return wanted_series(found, self._ours(), modalities, self._config)
 
-        Raises ``NotFoundError`` for a study that it does not have, ``DeliveryError`` when it does not answer.
-        """
-        held = series_of_study(self._http, study)
-        if not held:
-            raise NotFoundError(f"{self._name} has no study {study}")
+    def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
+        found = [one for one in self._series(study) if series_uid in ("", one.series_instance_uid)]
+        if not found:
+            raise no_series(self._name, study, series_uid)
+        ours = self._ours()
+        return [one for one in found if one.series_instance_uid not in ours and not one.is_complete]
+
+    def _series(self, study: str) -> list[ArchivedSeries]:
         with self._engine.connect() as connection:
-            ours = result_series(connection)
-            found = [
+            return [
                 ArchivedSeries(
                     study_instance_uid=study,
                     series_instance_uid=one.series_instance_uid,
@@ -70,10 +75,12 @@ class WebArchive:
                     there=one.instances,
                     here=instance_count(connection, study, one.series_instance_uid),
                 )
-                for one in held
-                if one.series_instance_uid not in ours
+                for one in series_of_study(self._http, study)
             ]
-        return [one for one in found if not one.is_complete]
+
+    def _ours(self) -> set[str]:
+        with self._engine.connect() as connection:
+            return result_series(connection)
 
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
         """Retrieve a series and give it to the receiver. Raises ``DeliveryError`` when either does not answer."""
@@ -130,7 +137,7 @@ class WebArchive:
                 match event:
                     case Beginning():
                         if self._spool.space().is_below(self._config.storage.min_free_gib):
-                            raise DeliveryError("there is too little free space to retrieve objects of readers")
+                            raise DeliveryError("there is too little free space to retrieve a series")
                         parts.append(ReceivedPart(self._spool.drafts.new(), len(parts) + 1))
                     case Content(data):
                         parts[-1].append([data])

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from node.actor import look_every, surviving
 from node.config import Config
-from node.deliver.fetch import fetcher
+from node.deliver.fetch import OpenArchive
 from node.errors import DeliveryError, NodeError, NotFoundError
 from node.ledger.claimed_workitems import (
     ClaimedWorkitem,
@@ -40,10 +40,11 @@ _FIRST_SECONDS, _MAX_SECONDS = 5.0, 300.0
 class UpsInputs:
     """Work of the role *sender*, apart from the reports: an archive may take its time."""
 
-    def __init__(self, config: Config, engine: Engine) -> None:
+    def __init__(self, config: Config, engine: Engine, open_archive: OpenArchive) -> None:
         self._config = config
         self._settings = config.orders.ups
         self._engine = engine
+        self._open_archive = open_archive
         self._leadership = Leadership(engine, "UPS inputs")
 
     def run(self, stop: threading.Event) -> None:
@@ -89,7 +90,7 @@ class UpsInputs:
     def _fetch(self, of: ClaimedWorkitem) -> str:
         """Have the archive send what it has and the node has not; return why something of it did not come."""
         try:
-            with fetcher(self._config, self._engine, self._settings.source) as archive:
+            with self._open_archive(self._settings.source) as archive:
                 absent = archive.incomplete_series(of.study_instance_uid, of.series_instance_uid)
                 return "; ".join(filter(None, (archive.fetch(one).error for one in absent)))
         except NotFoundError:  # others send it

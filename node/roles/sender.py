@@ -42,14 +42,15 @@ def run(context: RoleContext) -> Iterator[None]:
         owners=tuple(config.destinations),
         slots=DELIVERIES_AT_ONCE,
     )
+    archives = partial(open_archive, config, engine, spool)
     with serving(context, "sender", [stage]) as jobs:
         loops = [
             Reports(config, engine).run,
             Watch(config, engine, jobs.make_due).run,
-            ReaderQueries(config, engine, partial(open_archive, config, engine, spool)).run,
+            ReaderQueries(config, engine, archives).run,
             WorklistQueries(config, engine).run,
             UpsPerformer(config, engine).run,
-            UpsInputs(config, engine).run,
+            UpsInputs(config, engine, archives).run,
         ]
         with running(loops, context.shutdown.requested):
             yield

@@ -21,10 +21,12 @@ from node.ledger.tables import instance
 class Scene:
     """A node with its receiver, and an archive that knows it."""
 
-    def __init__(self, folder: Path, node: Node, archive: real_peers.Orthanc) -> None:
+    def __init__(self, folder: Path, node: Node, archive: real_peers.Orthanc, *, is_web: bool = False) -> None:
         self.node = node
         self._scanner, self._archive = folder / "scanner", archive
         self._config = folder / "config.toml"
+        by_web = f'url = "{archive.http_url}/dicom-web"'
+        by_dimse = f'title = "{archive.aet}"\nhost = "{archive.host}"\nport = {archive.dicom_port}'
         self._config.write_text(f"""
 [ae]
 address = "127.0.0.1"
@@ -34,9 +36,7 @@ folder = "{node.config.storage.folder}"
 min_free_gib = 0.0
 [pipelines.bright]
 [destinations.archive]
-title = "{archive.aet}"
-host = "{archive.host}"
-port = {archive.dicom_port}
+{by_web if is_web else by_dimse}
 [[rules]]
 name = "ct"
 pipelines = ["bright"]
@@ -65,12 +65,15 @@ def uids(*series: list[FileDataset]) -> set[str]:
     return {str(dataset.SOPInstanceUID) for datasets in series for dataset in datasets}
 
 
-def test_studies_come_by_accession_number_uid_list_and_date_and_each_image_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_web", [False, True], ids=["dimse", "web"])
+def test_studies_come_by_accession_number_uid_list_and_date_and_each_image_once(
+    tmp_path: Path, *, is_web: bool
+) -> None:
     with (
         receiving(tmp_path / "node") as node,
-        real_peers.orthanc(tmp_path, {"AINODE": node.port, "STORESCU": 1}) as archive,
+        real_peers.orthanc(tmp_path, {"STORESCU": 1} if is_web else {"AINODE": node.port, "STORESCU": 1}) as archive,
     ):
-        scene = Scene(tmp_path, node, archive)
+        scene = Scene(tmp_path, node, archive, is_web=is_web)
         today = f"{datetime.now().astimezone() - timedelta(hours=1):%Y%m%d}"
         first, second = scene.archived(ct_series(n=3), "A1"), scene.archived(ct_series(n=4), "A2")
         third, other = scene.archived(ct_series(n=2), "A3", today), scene.archived(mr_series(n=2), "A1")

@@ -136,3 +136,14 @@ def test_a_list_of_series_that_is_none_is_said(tmp_path: Path, series: bytes, er
         pytest.raises(error),
     ):
         opened.incomplete_series("1.2")
+
+
+def test_a_service_that_does_not_match_by_what_was_asked_for_is_refused(tmp_path: Path):
+    """It lists all its studies then; every one of them would be fetched."""
+    study = {"0020000D": {"vr": "UI", "Value": ["1.2"]}, "00080050": {"vr": "SH", "Value": ["A2"]}}
+    with (
+        receiving(tmp_path / "node") as node,
+        archive(node, Answers(json.dumps([study]).encode())) as opened,
+        pytest.raises(DeliveryError, match="lists studies without AccessionNumber A1"),
+    ):
+        opened.incomplete({"AccessionNumber": "A1"})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ups_manager import TOKEN
 from workitem_scene import WorkitemScene
 
+from node.dicomweb.archive import open_archive
 from node.ledger.engine import begin_immediate
 from node.ledger.states import JobStage, JobState
 from node.ledger.tables import claimed_workitem, result
@@ -35,7 +37,8 @@ class PerformingScene(WorkitemScene):
     def restart(self) -> None:
         """A process that was killed has nothing in memory."""
         self.performer = UpsPerformer(self.config, self.node.engine)
-        self.inputs = UpsInputs(self.config, self.node.engine)
+        archives = partial(open_archive, self.config, self.node.engine, self.node.spool)
+        self.inputs = UpsInputs(self.config, self.node.engine, archives)
 
     def look(self) -> None:
         """One look of each loop, at which everything is due, and of the router."""

@@ -6,8 +6,16 @@ import json
 from typing import Any
 
 import pytest
+from pydicom.datadict import tag_for_keyword
 
-from node.deliver.stow_answer import StoreAnswer, read_instances, read_series, read_store_answer
+from node.deliver.stow_answer import (
+    HeldStudy,
+    StoreAnswer,
+    read_instances,
+    read_series,
+    read_store_answer,
+    read_studies,
+)
 
 STORED = {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.2"]}}]}}
 
@@ -86,3 +94,33 @@ def test_a_list_of_series_is_read_with_what_a_service_leaves_out() -> None:
 def test_a_series_whose_uid_would_change_an_address_is_an_error(uid: str) -> None:
     with pytest.raises(ValueError, match="0020000E: not a UID"):
         read_series(json.dumps([{"0020000E": {"Value": [uid]}}]).encode())
+
+
+def studies(**stated: str) -> HeldStudy:
+    values = {"0020000D": "1.2", **{f"{tag_for_keyword(name):08X}": value for name, value in stated.items()}}
+    (study,) = read_studies(json.dumps([{tag: {"Value": [value]} for tag, value in values.items()}]).encode())
+    return study
+
+
+@pytest.mark.parametrize(
+    ("stated", "keyword", "wanted", "matches"),
+    [
+        ("A1", "AccessionNumber", "A1", True),
+        ("A2", "AccessionNumber", "A1", False),
+        ("A12", "AccessionNumber", "A1*", True),
+        ("A[1]", "AccessionNumber", "A[1]", True),
+        ("20260101", "StudyDate", "20260101-", True),
+        ("20251231", "StudyDate", "20260101-", False),
+        ("20260102", "StudyDate", "20260101-20260102", True),
+        ("20260103", "StudyDate", "20260101-20260102", False),
+    ],
+)
+def test_a_listed_study_matches_what_was_asked_for(stated: str, keyword: str, wanted: str, *, matches: bool) -> None:
+    assert studies(**{keyword: stated}).matches(keyword, wanted) is matches
+    assert not studies().matches(keyword, wanted), "one that does not say so does not match"
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[1]", b"[{}]", b'[{"0020000D": {"Value": ["../x"]}}]'])
+def test_a_list_of_studies_of_another_form_is_an_error(content: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the parser's own words
+        read_studies(content)
