@@ -80,6 +80,16 @@ def still_arriving(connection: sa.Connection, study: str) -> bool:
     return bool(connection.scalar(sa.select(sa.exists().where(receiving))))
 
 
+def last_arrival_of_others(connection: sa.Connection, study: str, series_uid: str) -> float | None:
+    """When the last image came of the other series of a study that are not complete; ``None`` without such."""
+    others = sa.and_(
+        series.c.study_instance_uid == study,
+        series.c.series_instance_uid != series_uid,
+        series.c.state == SeriesState.RECEIVING,
+    )
+    return connection.scalar(sa.select(sa.func.max(series.c.last_at)).where(others))
+
+
 def came_before_reading(connection: sa.Connection, study: str, series_uid: str, job_id: str) -> bool:
     """Whether all of a series was here when the latest analysis of a job began, or none has begun."""
     last = sa.select(series.c.last_at).where(

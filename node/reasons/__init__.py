@@ -24,6 +24,7 @@ _AWAITED = {
     ReasonCode.PROCEDURE_STEP: marked("its end"),
     ReasonCode.UNREAD_HEADERS: marked("the next attempt"),
     ReasonCode.WORKLIST_AWAITED: marked("its answer"),
+    ReasonCode.RETURNED_AWAITED: marked("them"),
     ReasonCode.ASSOCIATION_ENDED: marked("the sender"),
     ReasonCode.ASSOCIATION_REJECTED: marked("the sender"),
 }

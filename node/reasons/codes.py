@@ -55,6 +55,7 @@ class ReasonCode(StrEnum):
     RETURNED = "returned"
     RETURNED_LATER = "returned later"
     RETURNED_ABOUT_OTHERS = "returned about others"
+    RETURNED_AWAITED = "returned awaited"
     NO_IMAGES = "no images"
     LOCALIZER = "localizer"
     SECONDARY_CAPTURE = "secondary capture"

@@ -107,6 +107,7 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.RETURNED_ABOUT_OTHERS: marked(
         "it came back from {destination} and is about {number} of the series that were sent there; wanted is one"
     ),
+    ReasonCode.RETURNED_AWAITED: marked("other results of its study are arriving"),
     ReasonCode.NO_IMAGES: marked("its objects are no images"),
     ReasonCode.LOCALIZER: marked("it is a localizer (ImageType)"),
     ReasonCode.SECONDARY_CAPTURE: marked("its images are secondary captures"),

@@ -17,8 +17,9 @@ from node.ledger.order_keys import OrderKeys
 from node.ledger.orders import has_messages, record_request
 from node.ledger.reader_queries import is_asked_for
 from node.ledger.results import is_of_result
+from node.ledger.series import Series
 from node.reasons import ReasonCode, reason
-from node.routing.completeness import Completion
+from node.routing.completeness import Completion, Deferral
 from node.routing.prerequisites import with_prerequisites
 from node.routing.promoted_routes import promoted_routes
 from node.routing.returned_routes import ReturnedDecision, ReturnedRoutes
@@ -52,6 +53,10 @@ class Decider:
             if is_asked_for(connection, study_uid, series_uid):
                 return ignored(reason(ReasonCode.ASKED_FOR_VERDICTS))
         return self._returned.decision(study_uid, series_uid, references)
+
+    def wait_for_others(self, decided: SeriesDecision, series: Series, at: float) -> Deferral | None:
+        """Return until when a series waits for others of its study before its job is made; see ``ReturnedRoutes``."""
+        return self._returned.wait_for_others(series, at) if isinstance(decided, ReturnedDecision) else None
 
     def record_request(self, connection: Connection, series_uid: str, request: OrderKeys, at: float) -> None:
         """Keep the numbers of the order where orders may come; other sites keep nothing of patients in the ledger."""

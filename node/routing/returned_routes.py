@@ -16,11 +16,15 @@ from node.deidentify.key import deidentify_key
 from node.deidentify.pseudonyms import Pseudonyms
 from node.errors import NotFoundError
 from node.ledger.jobs import NewJob, get_job
-from node.ledger.returned_results import SentSeries, came_before_reading, series_sent_to
+from node.ledger.returned_results import SentSeries, came_before_reading, last_arrival_of_others, series_sent_to
+from node.ledger.series import Series
 from node.ledger.states import PRIORITIES
 from node.reasons import ReasonCode, reason
+from node.routing.completeness import Deferral
 from node.routing.series_examination import SeriesDecision, ignored
 
+_QUIET_PERIODS = 3
+"""For which others of a study are awaited."""
 _MADE_UIDS = "2.25."
 """Root of all pseudonyms of UIDs."""
 
@@ -56,6 +60,20 @@ class ReturnedRoutes:
                 about = [one for one in of_study if pseudonym(one.series_instance_uid) in references]
                 return self._about(pipeline, source, about, of=(study_uid, series_uid))
         return None
+
+    def wait_for_others(self, result: Series, at: float) -> Deferral | None:
+        """Return until when a result waits for others of its study; ``None`` when none is arriving.
+
+        A SEG and the SR that belongs to it are two series. Both are complete as soon as the whole study is quiet.
+        """
+        seconds = self._config.series.quiet_seconds
+        with self._engine.connect() as connection:
+            last = last_arrival_of_others(connection, result.study_instance_uid, result.series_instance_uid)
+        if last is None:
+            return None
+        until = min(last + seconds, result.last_at + _QUIET_PERIODS * seconds)
+        wait = Deferral(about=reason(ReasonCode.RETURNED_AWAITED), seconds=seconds, until=until)
+        return wait if at < until else None
 
     def _about(self, pipeline: str, source: str, about: Collection[SentSeries], of: tuple[str, str]) -> SeriesDecision:
         if len(about) != 1:

@@ -134,6 +134,7 @@ class Router:
         decided = self._decider.without_rules(study_uid, series_uid, examined.references) or examined.decision
         is_of_one_patient = decided is examined.decision and decided.decision.outcome != DecisionOutcome.HELD
         order_wait = self._worklist.of(series, request, examined.study_date, at) if is_of_one_patient else None
+        before_decision = order_wait or self._decider.wait_for_others(decided, series, at)
         arrival = Arrival(
             instances=len(known.paths),
             last_at=series.last_at,
@@ -150,8 +151,8 @@ class Router:
         if completion.signal is None:
             self._record_waiting(study_uid, series_uid, completion.deferrals, at)
             return False
-        if order_wait is not None:
-            self._record_waiting(study_uid, series_uid, (order_wait,), at)
+        if before_decision is not None:
+            self._record_waiting(study_uid, series_uid, (before_decision,), at)
             return False
         if len(known.paths) < series.purged_images:  # a part must not take the place of results of the whole
             decided = ignored(reason(ReasonCode.IMAGES_PURGED, purged=series.purged_images, images=len(known.paths)))

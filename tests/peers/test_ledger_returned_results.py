@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import postgres
+import pytest
 import sqlalchemy as sa
 
 from node.config import FORWARD, parse
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind
 from node.ledger.returned_results import came_before_reading, returned_paths, series_sent_to, still_arriving
+from node.ledger.series import receiving_series
 from node.ledger.tables import decision, delivery, event, instance, job, series
 from node.operate.alerts import ledger_alerts
 from node.reasons import Reason, ReasonCode, reason
+from node.routing.returned_routes import ReturnedRoutes
 
 CONFIG = """
 [destinations.pacs]
@@ -96,6 +99,29 @@ def test_what_came_back_after_its_job_had_begun_is_told_until_the_job_begins_aga
     with begin_immediate(engine) as connection:
         _begin(connection, "mass 1.2.1", 520.0)
     assert told() == ""
+
+
+@pytest.mark.parametrize(
+    ("others", "waits_until"),
+    [((), None), ((95.0,), 105.0), ((95.0, 99.0), 109.0), ((89.0,), None), ((1000.0,), 120.0)],
+    ids=["alone", "one arrives", "the last one counts", "all are quiet", "for three quiet periods at most"],
+)
+@postgres.BOTH
+def test_a_result_waits_for_others_until_the_whole_study_is_quiet(
+    engine: sa.Engine, others: tuple[float, ...], waits_until: float | None
+):
+    routes = ReturnedRoutes(parse(CONFIG + "[series]\nquiet_seconds = 10.0\n"), engine)
+    with begin_immediate(engine) as connection:
+        for number, last_at in enumerate((90.0, *others)):
+            of = {"study_instance_uid": "2.25.1", "series_instance_uid": f"2.25.1.{number}"}
+            times = {"first_at": last_at, "last_at": last_at}
+            connection.execute(
+                sa.insert(series).values(**of, **times, modality="SEG", instances=1, state="RECEIVING", generation=0)
+            )
+    with engine.connect() as connection:
+        (result,) = (one for one in receiving_series(connection) if one.series_instance_uid == "2.25.1.0")
+    waits = routes.wait_for_others(result, 100.0)
+    assert (None if waits is None else waits.until) == waits_until
 
 
 def _begin(connection: sa.Connection, job_id: str, at: float) -> None:

@@ -167,6 +167,25 @@ def test_what_comes_later_waits_for_a_retry_that_reads_it_all(
     assert len(seg.SegmentSequence) == 2
 
 
+def test_results_that_arrive_one_after_another_are_read_together(
+    node: WholeNode, cloud: real_peers.StoreScp, pacs: real_peers.StoreScp, tmp_path: Path
+):
+    """While the second one arrives, the router waits with the job, and no worker is kept waiting."""
+    images, received = sent_away(node, cloud, tmp_path)
+    study = str(images[0].StudyInstanceUID)
+    first, second = (analysed(received, tmp_path / name) for name in ("first", "second"))
+    second.SegmentSequence[0].SegmentLabel = "Other mass"
+    send_back(node, first, tmp_path / "one")
+    time.sleep(1.0)
+    send_back(node, second, tmp_path / "two")
+    (seg,) = until(lambda: masses(pacs, study))
+    assert {str(one.SegmentLabel) for one in seg.SegmentSequence} == {"Mass", "Other mass"}
+    for result in (first, second):
+        why = decision(node, str(result.StudyInstanceUID), str(result.SeriesInstanceUID))
+        assert why.startswith("it came back from cloud, and job")
+    assert "other results of its study are arriving" in str(node.explain(str(first.StudyInstanceUID)))
+
+
 def masses(pacs: real_peers.StoreScp, study: str) -> list[FileDataset]:
     return [one for one in held(pacs, study) if one.SOPClassUID == SEG and "Mass" in str(one.SegmentSequence)]
 
