@@ -8,6 +8,7 @@ import os
 import stat
 import time
 import uuid
+from collections.abc import Iterator
 from importlib.metadata import PackagePath, distribution
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from node import __version__
 from node.check.result import Check
 from node.config import Config
 from node.config.secret_files import secret_files
+from node.deidentify.text_recognition import missing_package
 from node.pytorch_build import build_advice, has_nvidia_gpu
 from node.service import open_storage
 from node.spool.free_space import space_of
@@ -39,6 +41,15 @@ def installation() -> Check:
         )
         return Check(name="installation", good=False, found=found, remedy=remedy)
     return Check(name="installation", good=True, found=place)
+
+
+def text_recognition(config: Config) -> Iterator[Check]:
+    """Check that text in the pixels of images can be read, where it is to be before they leave under pseudonyms."""
+    if not config.deidentify.read_text:
+        return
+    fault = missing_package()
+    found = fault or gettext("[deidentify] read_text: text in pixels is recognised")
+    yield Check(name="text recognition", good=not fault, found=found)
 
 
 def _as_recorded(file: PackagePath) -> bool:

@@ -44,5 +44,8 @@ class Deidentify(Table):
     key_file: OptionalPath = None
     """Key of pseudonyms, UIDs and shifted dates (32 bytes, hexadecimal); absent: ``deidentify-key`` in the storage
     folder."""
+    read_text: bool = False
+    """Search images of other modalities than CT, MR, PT and NM, and what is left beside masks, for text in the pixels;
+    where some is read, the image is not sent."""
     masks: tuple[DeviceMask, ...] = ()
     """Devices whose burned-in text is blanked; their images are sent then."""

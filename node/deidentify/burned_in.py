@@ -48,6 +48,11 @@ def objection(dataset: Dataset, *, is_result: bool, clean_pixel_data: bool, is_m
     return _may_show_text(dataset, must_say_no=clean_pixel_data and not stated)
 
 
+def may_have_text(dataset: Dataset) -> bool:
+    """Whether it is an image of a modality whose images have text without saying so."""
+    return "PixelData" in dataset and str(dataset.get("Modality", "")).strip().upper() not in _CLEAN
+
+
 def _is_of(dataset: Dataset, classes: Sequence[str]) -> bool:
     sop_class = str(dataset.get("SOPClassUID", ""))
     return any(sop_class == root or sop_class.startswith(f"{root}.") for root in classes)

@@ -8,13 +8,14 @@ from pydicom import Dataset, config, dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from node.deidentify.burned_in import objection
+from node.deidentify.burned_in import may_have_text, objection
 from node.deidentify.deidentifier import Deidentifier
 from node.deidentify.identifiers import Identifiers, identifiers_of, traces
 from node.deidentify.pixel_masks import blank, mask_of
 from node.deidentify.profile import BASIC
 from node.deidentify.profile_of_destination import Identity, Profile
 from node.deidentify.pseudonyms import Pseudonyms
+from node.deidentify.text_recognition import places_with_text
 from node.errors import GateError, InputError, NodeError
 from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE
 
@@ -48,6 +49,8 @@ def _written(dataset: FileDataset, profile: Profile, to: Path, *, is_result: boo
     if mask is not None:
         blank(dataset, mask)
         options |= {_CLEAN_PIXELS}
+    if profile.read_text and not is_result and (mask is not None or may_have_text(dataset)):
+        _check_text(dataset)
     identifiers = identifiers_of(dataset, options, is_result=is_result)
     pixels = [dataset.get(keyword) for keyword in _PIXELS]
     pseudonyms = Pseudonyms(profile.key, profile.destination)
@@ -61,6 +64,15 @@ def _written(dataset: FileDataset, profile: Profile, to: Path, *, is_result: boo
     if [again.get(keyword) for keyword in _PIXELS] != pixels:
         raise GateError("not sent: its pixels differ from those of the source")
     return _identity(again)
+
+
+def _check_text(dataset: FileDataset) -> None:
+    """Raise ``GateError`` when text is read in the pixels."""
+    if number := places_with_text(dataset):
+        raise GateError(
+            "not sent to a destination with de-identification: text is read in its pixels, in "
+            f"{number} place{'s' if number > 1 else ''}; state where this device writes it in [[deidentify.masks]]"
+        )
 
 
 def _check(sent: bytes, dataset: FileDataset, identifiers: Identifiers) -> None:

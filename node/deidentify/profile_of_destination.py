@@ -36,3 +36,5 @@ class Profile:
     options: tuple[str, ...]
     masks: tuple[PixelMask, ...] = ()
     """Of all devices that have some."""
+    read_text: bool = False
+    """Whether images are searched for text, which are not sent then."""

@@ -36,6 +36,7 @@ def profile_of(config: Config, engine: Engine, name: str, destination: Destinati
         key=deidentify_key(config, engine),
         destination=name,
         options=tuple(sorted(destination.deidentify_options)),
+        read_text=config.deidentify.read_text,
         masks=tuple(PixelMask(**one.model_dump()) for one in config.deidentify.masks),
     )
 

@@ -1,0 +1,113 @@
+"""Text in the pixels of images that leave under pseudonyms: it is read, also within the confined process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from dicom_files import secondary_capture, write
+from PIL import Image, ImageDraw, ImageFont
+from pydicom import dcmread
+from pydicom.dataset import FileDataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation
+
+from node.check.machine import text_recognition
+from node.config import parse
+from node.confined import Bounds, ConfinedProcess
+from node.deidentify.calls import deidentify_file
+from node.deidentify.profile_of_destination import PixelMask, Profile
+from node.deidentify.text_recognition import is_text
+from node.errors import GateError
+
+NAME = "DOE^JANE 1957-03-02"
+MASK = PixelMask(manufacturer="*", model="*", rows=480, columns=640, areas=((0, 0, 640, 40),))
+
+
+def drawn(*texts: str, at: int = 10, bits: int = 8) -> npt.NDArray[np.uint16]:
+    """Noise as of tissue, with texts below one another from row ``at``."""
+    picture = Image.fromarray(np.random.default_rng(2).normal(60, 20, (480, 640)).clip(1, 255).astype(np.uint8))
+    for number, text in enumerate(texts):
+        ImageDraw.Draw(picture).text((12, at + 20 * number), text, fill=255, font=ImageFont.load_default(14))
+    return np.asarray(picture).astype(np.uint16) << (bits - 8)
+
+
+def image(pixels: npt.NDArray[np.uint16], modality: str = "DX") -> FileDataset:
+    """An X-ray of 12 bits, or an ultrasound image of 8."""
+    dataset = secondary_capture()
+    is_ray = modality == "DX"
+    dataset.SOPClassUID = DigitalXRayImageStorageForPresentation if is_ray else "1.2.840.10008.5.1.4.1.1.6.1"
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.Modality, dataset.Manufacturer, dataset.ManufacturerModelName = modality, "Maker", "Model"
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = *pixels.shape, 1
+    dataset.PhotometricInterpretation, dataset.PixelRepresentation = "MONOCHROME2", 0
+    dataset.BitsAllocated, dataset.BitsStored = (16, 12) if is_ray else (8, 8)
+    dataset.HighBit = dataset.BitsStored - 1
+    for keyword in ("ConversionType", "PlanarConfiguration", "ImageType", "BurnedInAnnotation"):
+        if keyword in dataset:
+            del dataset[keyword]
+    dataset.PixelData = pixels.astype("<u2" if is_ray else "u1").tobytes()
+    dataset["PixelData"].VR = "OW" if is_ray else "OB"
+    return dataset
+
+
+def sent(dataset: FileDataset, folder: Path, *masks: PixelMask, read_text: bool = True) -> FileDataset:
+    (path,) = write([dataset], folder / "source")
+    profile = Profile(key=b"k" * 32, destination="research", options=(), masks=masks, read_text=read_text)
+    deidentify_file(path, profile, folder / "out.dcm", is_result=False)
+    return dcmread(folder / "out.dcm")
+
+
+@pytest.mark.parametrize(
+    ("words", "is_one"),
+    [("DOE^JANE", True), ("4711-22", True), ("山田太郎", True), ("R", False), ("L  AP", False), ("RMLO", False),
+     ("PORTABLE ERECT", False), ("--- ..", False), ("R MLO DOE", True)],
+)  # fmt: skip
+def test_sides_and_views_are_no_text(words: str, *, is_one: bool):
+    assert is_text(words) is is_one
+
+
+@pytest.mark.thorough
+def test_an_x_ray_with_a_name_in_its_pixels_is_not_sent_and_one_with_its_side_is(tmp_path: Path):
+    named = image(drawn(NAME, "ID 4711-22", bits=12))
+    with pytest.raises(GateError) as refused:
+        sent(named, tmp_path)
+    assert "text is read in its pixels, in 2 places" in str(refused.value)
+    assert "JANE" not in str(refused.value).upper()
+    assert not (tmp_path / "out.dcm").exists()
+    assert sent(named, tmp_path / "unread", read_text=False).PixelData == named.PixelData
+    marked = image(drawn("R", "PORTABLE", bits=12))
+    assert sent(marked, tmp_path / "marked").PixelData == marked.PixelData
+
+
+@pytest.mark.thorough
+def test_text_beside_the_areas_of_a_mask_is_found_within_the_confined_process(tmp_path: Path):
+    """A mask that hides all of it lets the image pass."""
+    (tmp_path / "out").mkdir()
+    bounds = Bounds(memory_mib=8192, cpu_seconds=60, wall_seconds=120.0)
+    process = ConfinedProcess("reader", readable=[tmp_path], writable=[tmp_path / "out"], bounds=bounds)
+    profile = Profile(key=b"k" * 32, destination="research", options=(), masks=(MASK,), read_text=True)
+    try:
+        for name, row, is_refused in (("hidden", 12, False), ("beside", 300, True)):
+            (path,) = write([image(drawn(NAME, at=row), "US")], tmp_path / name)
+            to = tmp_path / "out" / name
+            if is_refused:
+                with pytest.raises(GateError, match="in 1 place; state where"):
+                    process.call(name, deidentify_file, path, profile, to, is_result=False)
+                assert not to.exists()
+            else:
+                process.call(name, deidentify_file, path, profile, to, is_result=False)
+                assert to.exists()
+    finally:
+        process.close()
+
+
+def test_check_names_the_package_when_text_is_to_be_read(monkeypatch: pytest.MonkeyPatch):
+    wanted = parse("[deidentify]\nread_text = true\n")
+    assert list(text_recognition(parse(""))) == []
+    monkeypatch.setitem(sys.modules, "rapidocr_onnxruntime", None)
+    (missing,) = text_recognition(wanted)
+    assert not missing.good
+    assert "pip install 'ainode[ocr]'" in missing.found
