@@ -30,6 +30,9 @@ class Notify(Table):
     """File with the password of that user."""
     weekly_day: Literal["", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = ""
     """Mail a report of the last 7 days on this day at 7:00 local time; empty: never."""
+    quality_to: tuple[str, ...] = ()
+    """Addresses of the department that get readers' verdicts of the last month as a PDF, on the first of each month at
+    7:00 local time; empty: nobody."""
     webhook: str = ""
     """URL that receives a POST with JSON; empty: none."""
     queue_minutes: Annotated[float, Field(gt=0)] = 60.0

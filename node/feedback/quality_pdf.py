@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
+import sqlalchemy as sa
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4, landscape
 from reportlab.platypus import Flowable, PageBreak, Spacer, Table
 
 from node import __version__
 from node.feedback.quality import LEAST, Quality
-from node.feedback.quality_report import estimates, written
+from node.feedback.quality_report import VerdictCounts, estimates, month_starts, written
 from node.results import fonts
 from node.results.pdf_file import pdf_file, pdf_text
 
+MONTHS_OF_MAIL = 3
 _MARGIN = 36.0
 _SHARES = (0.08, 0.15, 0.07, 0.1, 0.12, 0.12, 0.12, 0.12, 0.12)
 _STYLE = [
@@ -46,6 +48,17 @@ def quality_pdf(rows: Sequence[Quality], at: datetime) -> bytes:
         ]
     story = story or [pdf_text("No analysis that readers could judge.", 12)]
     return pdf_file(story, title="Readers' verdicts", margin=_MARGIN, pagesize=landscape(A4))
+
+
+def monthly_quality_pdf(engine: sa.Engine, month: str, at: datetime) -> bytes:
+    """Return the PDF of a month (``2026-10``, UTC) and of the two before it, because verdicts may come late.
+
+    ``at``: local time, within the month after it.
+    """
+    year, number = map(int, month.split("-"))
+    _, shown = month_starts(datetime(year, number, 1, tzinfo=UTC).timestamp(), MONTHS_OF_MAIL)
+    rows = VerdictCounts.read(engine, MONTHS_OF_MAIL + 2).rows()
+    return quality_pdf([row for row in rows if row.month in shown], at)
 
 
 def _table(rows: Sequence[Quality]) -> Table:

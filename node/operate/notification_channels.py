@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import smtplib
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any
 
@@ -18,13 +19,25 @@ UNSENT = (OSError, smtplib.SMTPException, httpx.HTTPError)
 """Raised when a message was not taken."""
 
 
-def send_mail(config: Config, subject: str, text: str) -> None:
-    """Send a mail to ``mail_to``. Raises one of ``UNSENT``."""
+@dataclass(frozen=True, kw_only=True)
+class PdfFile:
+    """A PDF file that a mail carries."""
+
+    name: str
+    content: bytes
+
+
+def send_mail(
+    config: Config, subject: str, text: str, *, to: Sequence[str] = (), attached: PdfFile | None = None
+) -> None:
+    """Send a mail; ``to``: addresses, without any ``mail_to``. Raises one of ``UNSENT``."""
     wanted = config.notify
     message = EmailMessage()
-    message["From"], message["To"] = wanted.mail_from, ", ".join(wanted.mail_to)
+    message["From"], message["To"] = wanted.mail_from, ", ".join(to or wanted.mail_to)
     message["Subject"] = f"[{config.ae.title}] {subject}"
     message.set_content(text + "\n")
+    if attached is not None:
+        message.add_attachment(attached.content, maintype="application", subtype="pdf", filename=attached.name)
     with smtplib.SMTP(wanted.smtp_host, wanted.smtp_port, timeout=_TIMEOUT_SECONDS) as server:
         if wanted.smtp_starttls:
             server.starttls(context=ssl.create_default_context())

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Engine
 
 from node.actor import running
 from node.feedback.collector import Collector
 from node.feedback.stop_watch import StopWatch
 from node.jobs.engine import Jobs
 from node.operate.audit.auditor import Auditor
+from node.operate.monthly_mail import MonthlyMail
 from node.operate.notify import Notifier
 from node.operate.purge import Retention
 from node.operate.records.recorder import Recorder
@@ -34,8 +39,15 @@ def run(context: RoleContext) -> Iterator[None]:
         Retention(config, engine, spool).run,
         Auditor(config, engine, spool).run,
         Notifier(config, engine, spool).run,
+        MonthlyMail(config, engine, partial(_quality_pdf, engine), is_responsible).run,
         UrgentMessages(config, engine).run,
         Tracer(config, engine).run,
     ]
     with running(loops, context.shutdown.requested):
         yield
+
+
+def _quality_pdf(engine: Engine, month: str, at: datetime) -> bytes:
+    from node.feedback.quality_pdf import monthly_quality_pdf  # ReportLab is needed once a month
+
+    return monthly_quality_pdf(engine, month, at)
