@@ -1,4 +1,8 @@
-"""Train: ``python -m pipelines.nodule.training.train --data DIR --out FOLDER [--part P] [--minutes M] [--resume]``."""
+"""Train: ``python -m pipelines.nodule.training.train --data DIR --out FOLDER [--part P] [--minutes M] [--resume]``.
+
+DIR is the data folder of the project, or a data set of verified cases, such as ``ainode export`` writes, with which
+existing weights are fine-tuned (``fine_tuning``).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from pipelines.nnunet_data_set import DataSetError
 from pipelines.nodule.candidates import crop_lungs
 from pipelines.nodule.classify import classify
 from pipelines.nodule.lungs import find_lungs
@@ -26,6 +31,7 @@ from pipelines.nodule.training.classifier_examples import (
     from_stack,
 )
 from pipelines.nodule.training.data import candidate_loss, cube_batches
+from pipelines.nodule.training.fine_tuning import KEPT_START, is_verified_set, tuned_parts
 from pipelines.nodule.training.hard_negatives import HARD_SHARES, from_candidates, from_crops
 from pipelines.nodule.training.lookalikes import from_lookalikes
 from pipelines.nodule.training.network_training import SEED, Part, draw, fit
@@ -157,7 +163,7 @@ def weighing_tensor(
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="the data folder")
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="data folder or data set")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="checkpoints, curves and weights go here")
 @click.option("--minutes", type=float, default=60.0, show_default=True, help="at most, per network")
 @click.option("--candidate-steps", default=3600, show_default=True)
@@ -169,10 +175,12 @@ def weighing_tensor(
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, or cuda:0 and so on")
 @click.option("--begin-with", type=click.Path(path_type=Path, exists=True), help="weights to start from, not chance")
-@click.option("--rate", type=float, help="highest learning rate (default: 0.002)")
+@click.option("--rate", type=float, help="highest learning rate (default: 0.002; with verified cases 0.0002)")
 @click.option("--hard-negatives", is_flag=True, help="classifier: mistakes of --begin-with, planted lookalikes")
 @click.option(
-    "--keep-start", default=0.0, show_default=True, help="share of --begin-with in the mean of both sets of weights"
+    "--keep-start",
+    type=float,
+    help="share of --begin-with in the mean of both sets of weights (default: 0; with verified cases 0.5)",
 )
 @click.option(
     "--without",
@@ -195,7 +203,7 @@ def main(
     begin_with: Path | None,
     rate: float | None,
     hard_negatives: bool,
-    keep_start: float,
+    keep_start: float | None,
     without: tuple[tuple[str, Path], ...],
     resume: bool,
 ) -> None:
@@ -205,8 +213,17 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     scans = scans or TRAINING_SCANS
     start = load_weights(begin_with).tensors if begin_with else {}
-    if (hard_negatives or keep_start) and begin_with is None:
-        raise click.UsageError("--hard-negatives and --keep-start need the weights to start from: give --begin-with")
+    try:
+        is_verified = is_verified_set(data)
+        if begin_with is None and (is_verified or hard_negatives or keep_start):
+            needs = "a data set of verified cases" if is_verified else "--hard-negatives or --keep-start"
+            raise click.UsageError(f"{needs} needs the weights to start from: give --begin-with")
+        if is_verified and begin_with is not None:
+            kept = KEPT_START if keep_start is None else keep_start
+            fine_tune(data, out, begin_with, part, minutes=minutes, device=device, rate=rate, kept=kept, resume=resume)
+            return
+    except (DataSetError, FileNotFoundError) as error:
+        raise click.UsageError(str(error)) from error
     mining = Networks.of(start, begin_with, device) if hard_negatives and begin_with else None
     makers = {
         "candidate": lambda: candidate_part(data, candidate_steps, device, scans),
@@ -222,7 +239,7 @@ def main(
         fit(parts[-1], out, minutes, resume=resume)
     if parts:
         draw(parts, out / f"{part}.png")
-    tensors = start | {name: mean_of(start.get(name), value, keep_start) for name, value in trained(out).items()}
+    tensors = start | {name: mean_of(start.get(name), value, keep_start or 0.0) for name, value in trained(out).items()}
     missing = [n for n in NETWORKS if not part_of(tensors, n)]
     if missing:
         print(f"no weights written yet: train {', '.join(missing)} too, or give --begin-with")
@@ -230,6 +247,33 @@ def main(
     if part in ("weighing", "all") or "weighing.values" not in tensors:
         tensors["weighing.values"] = weighing_tensor(data, tensors, out, device, scans, without=dict(without))
     print(f"{out}: SHA-256 {save_weights(tensors, out / 'weights.safetensors')}")
+
+
+def fine_tune(
+    data: Path,
+    out: Path,
+    begin_with: Path,
+    part: str,
+    *,
+    minutes: float,
+    device: str,
+    rate: float | None,
+    kept: float,
+    resume: bool,
+) -> None:
+    """Fine-tune with verified cases, then write ``weights.safetensors``; what is not tuned stays as it was."""
+    start = load_weights(begin_with).tensors
+    parts = tuned_parts(data, Networks.of(start, begin_with, device), part, device)
+    for one in parts:
+        one.begin_with(part_of(start, one.name))
+        one.rate = rate or one.rate
+        one.validate(float("nan"))
+        first = one.best
+        fit(one, out, minutes, resume=resume)
+        print(f"{one.name}: loss on val {first:.4f} before, {one.best:.4f} after {one.done} steps")
+    draw(parts, out / f"{part}.png")
+    tuned = {name: mean_of(start.get(name), value, kept) for name, value in trained(out).items()}
+    print(f"{out}: SHA-256 {save_weights(start | tuned, out / 'weights.safetensors')}")
 
 
 def mean_of(start: Tensor | None, value: Tensor, share: float) -> Tensor:
