@@ -1,7 +1,8 @@
 """Viewers that open a study by its Study Instance UID, and their addresses as ``[web] viewer_url`` takes them.
 
 Sources: documentation of OHIF, configuration/url; OrthancExplorer.js of the OHIF plugin, which takes Study Instance
-UIDs with the data source dicom-web only, and of the Stone Web Viewer; documentation of Weasis, integration ($dicom:rs).
+UIDs with the data source dicom-web only, and of the Stone Web Viewer; release notes of Orthanc Explorer 2 (expand);
+documentation of Weasis, integration ($dicom:rs). The Orthanc Explorer that Orthanc itself has takes no DICOM UIDs.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ VIEWERS: dict[str, Viewer] = {
         asked=marked("Address of Orthanc, such as https://orthanc.example.org"),
         template="{address}/stone-webviewer/index.html?study={study}",
         remark=marked("Orthanc needs the DICOMweb plugin"),
+    ),
+    "orthanc-explorer-2": Viewer(
+        asked=marked("Address of Orthanc, such as https://orthanc.example.org"),
+        template="{address}/ui/app/#/filtered-studies?StudyInstanceUID={study}&expand=study",
     ),
     "weasis": Viewer(
         asked=marked("Address of the archive's DICOMweb service, such as https://pacs.example.org/dicom-web"),

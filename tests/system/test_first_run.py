@@ -163,7 +163,7 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path):
         (("--viewer-address", "https://ohif.example"), "name it with --viewer"),
         (("--viewer", "ohif", "--viewer-address", "javascript:alert(1)"), "must begin with https:// or http://"),
         (("--viewer", "ohif", "--viewer-address", "https://a/?x={y}"), "have neither ? nor #"),
-        (("--viewer", "horos"), "'horos' is not one of 'ohif', 'orthanc-ohif', 'orthanc-stone', 'weasis'"),
+        (("--viewer", "horos"), "'horos' is not one of 'ohif', 'orthanc-ohif', 'orthanc-stone', 'orthanc-explorer-2',"),
     ],
 )
 def test_an_answer_that_will_not_do_writes_nothing(tmp_path: Path, more: tuple[str, ...], words: str):
