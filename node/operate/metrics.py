@@ -31,6 +31,7 @@ from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ACTIVE, DeliveryState, JobStage
 from node.ledger.turnaround import arrived_since, stages_by_pipeline
 from node.ledger.verdict_counts import verdict_totals
+from node.ledger.workitems import requests_by_state
 from node.ledger.worklist_queries import queries_by_state
 from node.operate.status import by_role
 from node.operate.turnaround import median_stages, turnarounds
@@ -111,6 +112,10 @@ def _received(connection: sa.Connection, at: float) -> Iterator[Metric]:
     for state, number in queries_by_state(connection).items():
         queries.add_metric([state], number)
     yield queries
+    requests = _gauge("requested_workitems", "Workitems that other systems have requested here", "state")
+    for state, number in requests_by_state(connection).items():
+        requests.add_metric([state], number)
+    yield requests
     claims = _gauge("claimed_workitems", "Workitems of another system, by how far they are", "state")
     for state, number in claims_by_state(connection).items():
         claims.add_metric([state], number)

@@ -18,6 +18,7 @@ from workitem_scene import RULE, WorkitemScene, wanted
 
 from node.ledger.states import JobStage, JobState
 from node.ledger.tables import notice, workitem
+from node.operate.metrics import exposition
 from node.receive.receiver import Receiver
 
 UID = "1.2.826.0.1.3680043.8.498.5"
@@ -52,6 +53,10 @@ def cancel(peer: Association, uid: str = UID) -> int:
     why = Dataset()
     why.ReasonForCancellation = "not needed"
     return int(peer.send_n_action(why, 2, UnifiedProcedureStepPush, uid)[0].Status)
+
+
+def metrics(scene: WorkitemScene) -> bytes:
+    return exposition(scene.config, scene.node.engine, scene.node.spool)
 
 
 @pytest.fixture
@@ -101,8 +106,10 @@ def test_a_request_is_canceled_before_it_has_a_job(scene: WorkitemScene) -> None
     series = scene.take()
     with push(scene) as peer:
         peer.send_n_create(wanted(scene.study, series), UnifiedProcedureStepPush, UID)
+        assert b'ainode_requested_workitems{state="pending"} 1.0' in metrics(scene)
         assert cancel(peer) == 0x0000
         scene.wait(1.0)
+        assert b'ainode_requested_workitems{state="canceled"} 1.0' in metrics(scene)
         assert get(peer)[1].ProcedureStepState == "CANCELED"
         scene.wait(11.0)
         assert scene.jobs() == []
