@@ -31,8 +31,8 @@ from node.upload import FileKind, upload_files
 _ANY_SYNTAX = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 """As stored; without the parameter a service decompresses what it sends (PS3.18 8.7.3.5)."""
 _DEFAULT_SYNTAX = 'multipart/related; type="application/dicom"'
-_LONGEST_SECONDS = 900.0
-"""Of one series."""
+_LONGEST_SECONDS = 3600.0
+"""Of one series, as with C-MOVE: a thousand images over a slow line."""
 _MOST_OBJECTS, _MOST_BYTES = 20_000, 8 << 30
 """Of one series."""
 _ROW_SECONDS = 30.0
