@@ -34,6 +34,7 @@ from node.pipeline import (
     Assertion,
     Code,
     DerivedSeries,
+    EmbeddingSpace,
     Findings,
     Lesion,
     Map,
@@ -55,6 +56,7 @@ def write_findings(findings: Findings, arrays: Arrays) -> dict[str, Any]:
                 "probability": None if lesion.probability is None else float(lesion.probability),
                 "tracking_uid": lesion.tracking_uid,
                 "evaluations": write_evaluations(lesion.evaluations),
+                "embedding": list(lesion.embedding),
             }
             for lesion, segment in zip(findings.lesions, segments, strict=False)
         ],
@@ -104,6 +106,7 @@ def write_findings(findings: Findings, arrays: Arrays) -> dict[str, Any]:
         "evaluations": write_evaluations(findings.evaluations),
         "partial": write_text(findings.partial),
         "cut_off": write_text(findings.cut_off),
+        "embedding_space": _write_space(findings.embedding_space),
     }
 
 
@@ -121,6 +124,7 @@ def read_findings(document: dict[str, Any], arrays: Mapping[str, Any]) -> Findin
                 probability=lesion["probability"],
                 tracking_uid=lesion["tracking_uid"],
                 evaluations=read_evaluations(lesion["evaluations"]),
+                embedding=tuple(lesion.get("embedding", ())),  # absent: left by an older version
             )
             for lesion in document["lesions"]
         ),
@@ -173,7 +177,18 @@ def read_findings(document: dict[str, Any], arrays: Mapping[str, Any]) -> Findin
         evaluations=read_evaluations(document["evaluations"]),
         partial=read_text(document["partial"]),
         cut_off=read_text(document["cut_off"]),
+        embedding_space=_read_space(document.get("embedding_space")),
     )
+
+
+def _write_space(space: EmbeddingSpace | None) -> dict[str, Any] | None:
+    if space is None:
+        return None
+    return {"name": space.name, "dimensions": space.dimensions, "statement": write_text(space.statement)}
+
+
+def _read_space(document: dict[str, Any] | None) -> EmbeddingSpace | None:
+    return None if document is None else EmbeddingSpace(**{**document, "statement": read_text(document["statement"])})
 
 
 def write_algorithm(algorithm: Algorithm) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydicom.sr.coding import Code
 
 from node.pipeline.algorithm import Algorithm, Factory, Needs, Pipeline, content_digest
 from node.pipeline.assertion import Assertion, Presence
+from node.pipeline.embedding import EmbeddingSpace
 from node.pipeline.findings import DerivedSeries, Findings, Lesion, Map, Segment
 from node.pipeline.measurement import Measurement, MeasurementGroup
 from node.pipeline.picture import Picture
@@ -30,6 +31,7 @@ __all__ = [
     "Assertion",
     "Code",
     "DerivedSeries",
+    "EmbeddingSpace",
     "Factory",
     "Findings",
     "Lesion",

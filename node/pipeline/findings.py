@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from node.pipeline.assertion import Assertion, Presence, presence_of
+from node.pipeline.embedding import EmbeddingSpace, check_embeddings, checked_embedding
 from node.pipeline.label_map import LARGEST_VALUE, boxes_of, inside
 from node.pipeline.measurement import (
     Measurement,
@@ -98,8 +99,11 @@ class Lesion:
     """Of the same lesion in an earlier study; the node finds it, and makes a new one where there is none."""
     evaluations: Mapping[Code, Code] = field(default_factory=dict)
     """What was judged, and how, for example ``{texture: part_solid}``; write-a-pipeline.md lists codes."""
+    embedding: Sequence[float] = ()
+    """Vector of ``Findings.embedding_space``, by which the node finds similar findings; it is in no DICOM object."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "embedding", checked_embedding(self.segment.label, self.embedding))
         keep_tuples(self)
         check_codes("Lesion", finding=self.finding)
         check_unplaced(self.segment.label, self.measurements)
@@ -187,9 +191,12 @@ class Findings:
     cut_off: str = ""
     """Where the anatomy reaches the first or the last image, in words for a radiologist, for example ``"The lungs reach
     the last image: their lower end was not seen."``; makes the outcome *partial*."""
+    embedding_space: EmbeddingSpace | None = None
+    """Of the embeddings of ``lesions``; ``None``: they have none."""
 
     def __post_init__(self) -> None:
         keep_tuples(self)
+        check_embeddings(self.embedding_space, ((one.segment.label, tuple(one.embedding)) for one in self.lesions))
         labels = [s.label for s in self.all_segments]
         if len(set(labels)) != len(labels):
             raise ValueError(f"Findings: segment labels repeat: {labels}")

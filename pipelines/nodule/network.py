@@ -119,8 +119,12 @@ class ClassifierNet(nn.Module):
         self.stages = nn.Sequential(*(Residual(2, a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(pairs)))
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * channels[-1], 2))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
+        """``[n, 192]``: what the answers are made of."""
         x = self.stages(self.stem(x))
         # The middle besides the average: what is in the centre is asked for.
         middle = x[:, :, 1:3, 1:3].mean((2, 3))
-        return self.head(torch.cat([x.mean((2, 3)), middle], 1))
+        return torch.cat([x.mean((2, 3)), middle], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))

@@ -29,6 +29,7 @@ from pipelines.device import native_precision
 from pipelines.explain import spread_map, spread_measurement
 from pipelines.nodule.appearance import MALIGNANCY, POSITION, TEXTURE, malignancy, texture, third
 from pipelines.nodule.candidates import spread_at
+from pipelines.nodule.embedding import Embedder
 from pipelines.nodule.lungs import LIMIT_CM2, Lungs, find_lungs
 from pipelines.nodule.options import Options
 from pipelines.nodule.search import Networks, Nodule, SearchResult, search
@@ -65,6 +66,7 @@ class NodulePipeline:
         self.options = options
         self.networks = Networks.of(stored.tensors, weights or WEIGHTS, device)
         self._digest = stored.sha256
+        self._embedder = Embedder(device)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -133,8 +135,12 @@ class NodulePipeline:
                     shown=len(shown),
                 )
             )
+        embeddings = self._embedder.embed(volume.array, spacing, [n.outline for n in shown])
         judged = sorted(
-            ((_lesion(n, volume, lungs, opinion=self.options.malignancy), n) for n in shown),
+            (
+                (replace(_lesion(n, volume, lungs, opinion=self.options.malignancy), embedding=embedding), n)
+                for n, embedding in zip(shown, embeddings, strict=True)
+            ),
             key=lambda pair: pair[0].rank,
         )
         shown = [nodule for _, nodule in judged]
@@ -149,6 +155,7 @@ class NodulePipeline:
             looked_for=(codes.SCT.Nodule,),
             partial=joined(filter(None, (lungs.not_assessed, unexplained(lungs, volume.array.shape, shown))), " "),
             cut_off=cut_off(CUT_OFF_LOWER, CUT_OFF_UPPER, lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2),
+            embedding_space=self._embedder.space,
         )
 
     def _explained(

@@ -85,6 +85,8 @@ def test_a_nodule_comes_back_where_it_is_in_the_patient(pipeline: NodulePipeline
     assert MALIGNANCY not in lesion.evaluations, "an opinion that nobody asked for"
     assert lesion.probability is not None
     assert lesion.probability >= pipeline.options.threshold
+    assert findings.embedding_space is not None
+    assert len(lesion.embedding) == findings.embedding_space.dimensions
 
 
 @pytest.mark.thorough
