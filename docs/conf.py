@@ -32,7 +32,7 @@ NAVIGATION = {
         ),
         *("security", "threat-model", "reliability", "records", "conformance"),
     ),
-    "Radiologists": ("results", "verdicts", "acceptance", "trials", "brain-volumes", "air"),
+    "Radiologists": ("results", "similar", "verdicts", "acceptance", "trials", "brain-volumes", "air"),
     "Model developers": ("models", "containers", "remote", "write-a-pipeline", "export"),
     "Maintainers": tuple(
         f"development/{page}"

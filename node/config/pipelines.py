@@ -53,6 +53,8 @@ class PipelineTable(Table):
     """When verdicts of readers end the sending of its results; absent: never."""
     require_acceptance: bool = False
     """Send results only of versions that an approved acceptance report allows; those of others are kept in shadow."""
+    similar_findings: bool = False
+    """Keep embeddings of its findings, and show similar earlier findings of this site on the page of a study."""
     quota_gib: Annotated[float, Field(ge=0)] = 0.0
     """Most that its results may occupy; beyond it those that were confirmed first are deleted. 0: no limit."""
 

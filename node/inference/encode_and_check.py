@@ -17,6 +17,7 @@ from pydicom import dcmread
 
 from node.errors import EncodeError, InputError, error_code, not_analysed
 from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, Failure, NoteTask, PreviousFiles
+from node.inference.finding_embeddings import embeddings_of
 from node.inference.handover import Handover, load
 from node.jobs.failure import logged_error
 from node.outcome import ANALYSED, Outcome
@@ -73,6 +74,7 @@ def encode_analysis(task: EncodeTask) -> Encoding:
         refused=None if refused is None else _fault(refused),
         withheld=tuple((kinds, _fault(why)) for kinds, why in withheld),
         urgent=_urgent(task, files) if task.limits and analysis.outcome in ANALYSED else None,
+        embeddings=embeddings_of(analysis.findings, files, task.out) if task.embeddings else None,
         repairs=repairs,
     )
 

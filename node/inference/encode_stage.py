@@ -19,7 +19,7 @@ from node.config import DEFAULT_OBJECTS, Config
 from node.config.escalation import MeasurementLimit, parse_limit
 from node.errors import AbsentFileError, IdentityError, NotFoundError
 from node.inference.encode_process import EncodeProcess, Row
-from node.inference.encode_task import EncodeTask, Encoding, ImageFile, PreviousFiles
+from node.inference.encode_task import EncodedEmbeddings, EncodeTask, Encoding, ImageFile, PreviousFiles
 from node.inference.node_secret import secret_of
 from node.inference.task import FINDINGS
 from node.inference.tested_version import acceptance_refusal
@@ -27,6 +27,7 @@ from node.jobs.failure import logged_error
 from node.jobs.stage import Done, Stage, retries
 from node.ledger import JobStage
 from node.ledger.copying import infer_again
+from node.ledger.embeddings import LesionEmbedding, NewSpace, delete_embeddings, record_embeddings
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_event
 from node.ledger.holdings import purge_holdings
@@ -133,6 +134,7 @@ class Encode:
             languages=self._config.languages(job.destinations),
             limits=self._limits(job),
             link=self._config.web.study_link(job.study_instance_uid),
+            embeddings=self._has_similar(job),
             previous=tuple(map(self._previous, previous_results(connection, job))),
             handover=self._spool.work(job.id),
             out=self._spool.work(job.id),
@@ -164,6 +166,7 @@ class Encode:
             record_results(connection, job_id, rows)
             paths = [str(row["path"]) for row in rows]
             record_results_held(connection, self._spool.machine, self._spool.copies, paths)
+            self._record_embeddings(connection, job, encoding.embeddings)
             purge_holdings(connection, [f"work/{job_id}"])
             if (refused := encoding.refused) is not None:
                 record_event(
@@ -188,6 +191,18 @@ class Encode:
                 schedule_results(connection, job_id, to)
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job_id), ignore_errors=True))
+
+    def _has_similar(self, job: Job) -> bool:
+        table = self._config.pipelines.get(job.pipeline)
+        return table is not None and table.similar_findings
+
+    def _record_embeddings(self, connection: Connection, job: Job, found: EncodedEmbeddings | None) -> None:
+        """Replace the embeddings of the job: a repeated encoding may be of other findings."""
+        if found is None:
+            delete_embeddings(connection, job.id)
+            return
+        space = NewSpace(name=found.space, dimensions=found.dimensions, statement=found.statement)
+        record_embeddings(connection, job, space, [LesionEmbedding(**vars(one)) for one in found.lesions])
 
     def _refusal(self, connection: Connection, job: Job) -> Reason | None:
         """Why the report of a failure must not be sent; infer has decided on all others."""

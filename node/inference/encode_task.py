@@ -80,6 +80,8 @@ class EncodeTask:
     """Of measurements, beyond which the result is urgent."""
     link: str = ""
     """Address of the page of the study on the dashboard; empty: results do not show it."""
+    embeddings: bool = False
+    """Return the embeddings of lesions."""
     previous: tuple[PreviousFiles, ...]
     handover: Path
     """Folder of the handover, which may be empty after a failure."""
@@ -109,6 +111,29 @@ class Failure(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncodedEmbedding:
+    """The embedding of one lesion."""
+
+    lesion: str
+    """Tracking UID."""
+    label: str
+    vector: bytes
+    """float32 of this machine's byte order, of length 1."""
+    long_axis_mm: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedEmbeddings:
+    """The embeddings of an analysis, which are in none of its objects."""
+
+    space: str
+    dimensions: int
+    statement: tuple[str, dict[str, str]]
+    """English, and translations by language."""
+    lesions: tuple[EncodedEmbedding, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Encoding:
     """What became of a task."""
 
@@ -120,5 +145,7 @@ class Encoding:
     """Kinds that are missing, and why."""
     urgent: UrgentMeasurement | None = None
     """The first measurement beyond a limit."""
+    embeddings: EncodedEmbeddings | None = None
+    """``None``: there are none, or they are not wanted."""
     repairs: tuple[str, ...] = ()
     """What was wrong with the headers of the series."""

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from node.errors import NodeError
 from node.ledger.clock import ledger_clock
+from node.ledger.embeddings import delete_embeddings
 from node.ledger.events import EventKind, record_event, record_study_event
 from node.ledger.instances import hold_receipts
 from node.ledger.jobs import Job
@@ -27,6 +28,7 @@ from node.ledger.tables import (
     excluded,
     instance,
     job,
+    lesion_embedding,
     original,
     reader_object,
     reader_query,
@@ -85,6 +87,7 @@ def purge_study(connection: sa.Connection, study: str) -> PurgedFiles:
     for table in (delivery_instance, delivery_kind, delivery, original, replaced, result):
         connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
     for table in (
+        lesion_embedding,
         job,
         decision,
         candidate,
@@ -136,6 +139,7 @@ def purge_images(connection: sa.Connection, study: str, series_uid: str) -> Purg
 def purge_results(connection: sa.Connection, job_id: str) -> PurgedFiles:
     """Remove the results of a job of a study that ``locked_study`` holds; the job and its deliveries stay."""
     objects = connection.execute(sa.delete(result).where(result.c.job_id == job_id)).rowcount
+    delete_embeddings(connection, job_id)
     at = ledger_clock(connection)
     # Its own column alone: the study is as old as it was before.
     connection.execute(sa.update(job).where(job.c.id == job_id).values(results_purged_at=at))

@@ -17,6 +17,7 @@ from node.confined import ConfinedProcess
 from node.jobs.engine import Jobs
 from node.operate.rules_file import RulesFile
 from node.operate.study_labels import Label, StudyLabels
+from node.similar.findings import SimilarSearch
 from node.spool import Spool
 from node.translation import gettext
 from node.web.auth import UserRequest
@@ -37,6 +38,7 @@ class AppContext:
     labels: StudyLabels
     health: Health
     rules_file: RulesFile
+    similar: SimilarSearch = field(default_factory=SimilarSearch)
     changing_users: threading.Lock = field(default_factory=threading.Lock)
     """Held while the users file is read and replaced."""
     looking_back: threading.Lock = field(default_factory=threading.Lock)

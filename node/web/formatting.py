@@ -24,6 +24,12 @@ def time(seconds: float | None) -> str:
     return f"{format_skeleton('MMMd', at, locale=current_language())} {at:%H:%M}"
 
 
+def day(seconds: float) -> str:
+    """Local date of an ``*_at`` value."""
+    at = datetime.fromtimestamp(seconds, UTC).astimezone()
+    return str(format_skeleton("yMMMd", at, locale=current_language()))
+
+
 def size(count: float) -> str:
     """Bytes."""
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -43,5 +49,18 @@ def short(uid: str) -> str:
     return uid if len(uid) <= 20 else f"…{uid[-18:]}"
 
 
-FILTERS = {"clock": clock, "time": time, "size": size, "duration": duration, "short": short}
+def millimetres(value: float) -> str:
+    """A length."""
+    return decimal(f"{value:.1f} mm")
+
+
+FILTERS = {
+    "clock": clock,
+    "day": day,
+    "millimetres": millimetres,
+    "time": time,
+    "size": size,
+    "duration": duration,
+    "short": short,
+}
 """For templates."""

@@ -93,7 +93,16 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
     with context.engine.connect() as connection:
         given = current_verdicts(connection, list(views))
         judged = {job["id"] for job in jobs if can_be_judged(job["outcome"], results_of_job(connection, job["id"]))}
-    return context.page("study.html", user_request, views=views, derived=names, given=given, judged=judged, **values)
+        shows_similar = {name for name, table in context.config.pipelines.items() if table.similar_findings}
+        similar = {
+            job["id"]: found
+            for job in jobs
+            if job["id"] in views
+            and job["pipeline"] in shows_similar
+            and (found := context.similar.of_job(connection, job["id"])) is not None
+        }
+    of_results = {"views": views, "derived": names, "given": given, "judged": judged, "similar": similar}
+    return context.page("study.html", user_request, **of_results, **values)
 
 
 def picture(context: AppContext, user_request: UserRequest) -> Response:

@@ -12,6 +12,7 @@ from scipy import ndimage
 from node.pipeline import (
     Algorithm,
     DerivedSeries,
+    EmbeddingSpace,
     Findings,
     Lesion,
     Measurement,
@@ -23,6 +24,9 @@ from node.pipeline import (
 
 BRIGHT = 900.0
 """What ``Bright`` looks for: HU in CT, stored values in MR."""
+
+
+SPACE = EmbeddingSpace(name="bright-1", dimensions=2, statement="Every bright lesion is like any other.")
 
 
 class Bright:
@@ -54,13 +58,19 @@ class Bright:
                 if series.modality == "CT"
                 else (),
                 probability=0.9,
+                embedding=(1.0, float(np.mean(labels == number))),
             )
             for number in range(1, count + 1)
         )
         half = DerivedSeries(
             volume=volume.with_array(volume.array / 2), description="Halved", derivation=codes.DCM.Smoothing
         )
-        return Findings(lesions=lesions, derived=(half,) if lesions else (), looked_for=(codes.SCT.Nodule,))
+        return Findings(
+            lesions=lesions,
+            derived=(half,) if lesions else (),
+            looked_for=(codes.SCT.Nodule,),
+            embedding_space=SPACE,
+        )
 
 
 def create(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> Bright:

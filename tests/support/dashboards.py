@@ -67,6 +67,8 @@ class Dashboard:
         job_id: str,
         destinations: Mapping[str, Any] | None = None,
         ae: Mapping[str, Any] | None = None,
+        *,
+        pipelines: Mapping[str, Any] | None = None,
         **web: Any,
     ) -> None:
         self.uid, self.job_id = uid, job_id
@@ -75,7 +77,7 @@ class Dashboard:
                 "ae": ae or {},
                 "storage": {"folder": folder, "min_free_gib": 0.0},
                 "web": {"port": free_port(), **web},
-                "pipelines": {"nodule": {}, "other": {}},
+                "pipelines": {"nodule": {}, "other": {}, **(pipelines or {})},
                 "rules": (RULE,),
                 "destinations": {"pacs": {"title": "PACS", "host": "127.0.0.1", "port": 104}, **(destinations or {})},
             }

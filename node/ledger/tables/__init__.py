@@ -5,6 +5,7 @@ The words of states are in ``node.ledger.states``. Nobody outside the ledger see
 
 from node.ledger.tables.columns import metadata
 from node.ledger.tables.deliveries import circuit, delivery, delivery_instance, delivery_kind
+from node.ledger.tables.embeddings import embedding_space, lesion_embedding
 from node.ledger.tables.feedback import acceptance, promotion, quality_stop, reader_object, reader_query, verdict
 from node.ledger.tables.jobs import candidate, decision, job, job_fact, original, replaced, result
 from node.ledger.tables.operation import (
@@ -56,6 +57,7 @@ __all__ = [
     "delivery_instance",
     "delivery_kind",
     "drained",
+    "embedding_space",
     "event",
     "excluded",
     "holding",
@@ -63,6 +65,7 @@ __all__ = [
     "instance",
     "job",
     "job_fact",
+    "lesion_embedding",
     "login_attempt",
     "member",
     "metadata",

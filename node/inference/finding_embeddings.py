@@ -1,0 +1,72 @@
+"""Embeddings of the lesions of an analysis, with what its report calls them."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.sr.codedict import codes
+
+from node.inference.encode_task import EncodedEmbedding, EncodedEmbeddings, EncodedFile
+from node.pipeline import Findings
+from node.results.identity import plain
+from node.results.report_statement import read_statement
+from node.translation import Sentence
+
+
+def embeddings_of(findings: Findings | None, files: Sequence[EncodedFile], out: Path) -> EncodedEmbeddings | None:
+    """Return the embeddings of ``findings`` with the Tracking UIDs that the objects in ``out`` have.
+
+    ``None``: no lesion has one, or neither report nor segmentation was made.
+    """
+    space = None if findings is None else findings.embedding_space
+    if findings is None or space is None:
+        return None
+    tracked = _tracked(files, out)
+    lesions = tuple(
+        EncodedEmbedding(
+            lesion=tracked[label][0],
+            label=label,
+            vector=_unit(lesion.embedding),
+            long_axis_mm=tracked[label][1],
+        )
+        for lesion in findings.lesions
+        if lesion.embedding and (label := plain(lesion.segment.label)) in tracked
+    )
+    if not lesions:
+        return None
+    statement = space.statement
+    translations = dict(statement.translations) if isinstance(statement, Sentence) else {}
+    return EncodedEmbeddings(
+        space=space.name, dimensions=space.dimensions, statement=(str(statement), translations), lesions=lesions
+    )
+
+
+def _unit(values: Sequence[float]) -> bytes:
+    length = math.hypot(*values)
+    return array("f", (value / length for value in values)).tobytes()
+
+
+def _tracked(files: Sequence[EncodedFile], out: Path) -> dict[str, tuple[str, float | None]]:
+    """Tracking UID and long axis in mm by label: of a report, else of a segmentation, which has no axis."""
+    for kind in ("sr", "seg", "labelmap"):
+        for one in files:
+            if one.kind.startswith(kind) and one.quarantine is None:
+                made = dcmread(out / one.name, stop_before_pixels=True)
+                return _of_report(made) if kind == "sr" else _of_segmentation(made)
+    return {}
+
+
+def _of_report(report: Dataset) -> dict[str, tuple[str, float | None]]:
+    found: dict[str, tuple[str, float | None]] = {}
+    for one in read_statement(report).findings:
+        axes = (float(m.number) for m in one.measurements if m.name == codes.SCT.LongAxis)
+        found.setdefault(one.label, (one.tracking_uid, next(axes, None)))
+    return found
+
+
+def _of_segmentation(seg: Dataset) -> dict[str, tuple[str, float | None]]:
+    return {str(s.SegmentLabel): (str(s.TrackingUID), None) for s in seg.SegmentSequence if "TrackingUID" in s}

@@ -1,0 +1,140 @@
+"""Similar findings of the lesions of a job, with what is known of them since."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from node.ledger.clicked_verdicts import CurrentVerdict, current_verdicts
+from node.ledger.embeddings import EmbeddedFinding, SpaceKey, embeddings_of_job, same_lesions, showable, spaces
+from node.similar.index import SpaceIndex
+
+SHOWN = 5
+_FIRST = 8 * SHOWN
+"""Neighbours that are looked up first: most may be shown."""
+_MOST = 64 * _FIRST
+"""Neighbours that are looked up when hardly any may be shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarFinding:
+    """An earlier finding of this site that looks like another one."""
+
+    finding: EmbeddedFinding
+    similarity: float
+    """Cosine of the angle between the embeddings, at most 1."""
+    verdict: CurrentVerdict | None
+    """That counts, of a reader."""
+    follow_up: tuple[EmbeddedFinding, ...]
+    """The same lesion in later studies of its patient, the oldest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarFindings:
+    """Similar findings of one job."""
+
+    by_lesion: Mapping[str, tuple[SimilarFinding, ...]]
+    """The most similar first, by Tracking UID of the lesion."""
+    statement: tuple[str, dict[str, str]]
+    """What the pipeline says of their precision: English, and translations by language."""
+
+    def statement_in(self, language: str) -> str:
+        """Return the statement in a language, or in English."""
+        return self.statement[1].get(language, self.statement[0])
+
+
+class SimilarSearch:
+    """Finds similar findings; one index for each space, shared by all threads."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._indexes: dict[SpaceKey, SpaceIndex] = {}
+
+    def of_job(self, connection: sa.Connection, job_id: str) -> SimilarFindings | None:
+        """Return what is similar to each lesion of a job; ``None``: its lesions have no embedding.
+
+        Only findings of other studies that were made before are compared, within the same pipeline and space.
+        """
+        own = embeddings_of_job(connection, job_id)
+        if not own:
+            return None
+        with self._turn:
+            index = self._index(connection, own[0][1])
+            if index is None:
+                return None
+            near = {
+                finding.lesion: _showable(connection, index, finding, vector)
+                for finding, key, vector in own
+                if key == index.space.key
+            }
+        found = [finding for of_lesion in near.values() for finding, _ in of_lesion]
+        verdicts = current_verdicts(connection, {finding.job_id for finding in found})
+        later = _later(connection, found)
+        return SimilarFindings(
+            by_lesion={
+                lesion: tuple(
+                    SimilarFinding(
+                        finding=finding,
+                        similarity=similarity,
+                        verdict=verdicts.get(finding.job_id, {}).get(finding.lesion),
+                        follow_up=later[finding.id],
+                    )
+                    for finding, similarity in of_lesion
+                )
+                for lesion, of_lesion in near.items()
+            },
+            statement=index.space.statement,
+        )
+
+    def _index(self, connection: sa.Connection, key: SpaceKey) -> SpaceIndex | None:
+        """Return the index of a space in step with the ledger; indexes of spaces that are gone are dropped."""
+        present = {space.key: space for space in spaces(connection)}
+        self._indexes = {one: index for one, index in self._indexes.items() if one in present}
+        space = present.get(key)
+        if space is None:
+            return None
+        index = self._indexes.get(key)
+        if index is None or index.space.rebuilt_at != space.rebuilt_at or index.space.dimensions != space.dimensions:
+            index = self._indexes[key] = SpaceIndex(space)
+        index.space = space
+        index.update(connection)
+        return index
+
+
+def _showable(
+    connection: sa.Connection, index: SpaceIndex, of: EmbeddedFinding, vector: bytes
+) -> list[tuple[EmbeddedFinding, float]]:
+    """The nearest findings that may be shown, each lesion once."""
+    count = min(_FIRST, len(index))
+    while True:
+        near = index.nearest(vector, count)
+        allowed = showable(connection, [key for key, _ in near], not_of=of.study_instance_uid, before=of.made_at)
+        chosen: dict[str, tuple[EmbeddedFinding, float]] = {}
+        for key, similarity in near:
+            finding = allowed.get(key)
+            if finding is not None and finding.lesion != of.lesion:
+                chosen.setdefault(finding.lesion, (finding, similarity))
+        if len(chosen) >= SHOWN or count >= min(len(index), _MOST):
+            return list(chosen.values())[:SHOWN]
+        count = min(4 * count, len(index), _MOST)
+
+
+def _later(connection: sa.Connection, found: list[EmbeddedFinding]) -> dict[int, tuple[EmbeddedFinding, ...]]:
+    """The same lesion as each of ``found`` in later studies, as far as it may be shown."""
+    same = same_lesions(connection, {one.lesion for one in found})
+    ids = [one.id for lesions in same.values() for one in lesions]
+    allowed = showable(connection, ids, not_of="", before=math.inf) if ids else {}
+    return {
+        one.id: tuple(
+            other
+            for other in same[one.lesion]
+            if other.id in allowed
+            and other.study_instance_uid != one.study_instance_uid
+            and other.made_at > one.made_at
+        )
+        for one in found
+    }
