@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +16,10 @@ from node.translation import gettext, ngettext
 from node.translation.cells import cells, padded
 
 if TYPE_CHECKING:
-    from node.config import Config
+    from node.config import Config, Rule
     from node.routing.replay import Change, Replay
+    from node.routing.replay_decisions import SeriesFiles
+    from node.routing.replay_regions import Readers
 
 _UNITS = {"h": 3600.0, "d": 86400.0}
 
@@ -55,8 +57,8 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     from node.ledger.engine import now
     from node.operate.characteristics import characteristic_lines
     from node.operate.explain_text import describe_trace
-    from node.reasons import reason_text, trace_in_words
-    from node.routing.replay_decisions import SeriesFiles, characteristics_of_files, decide_files
+    from node.routing.replay_decisions import SeriesFiles
+    from node.routing.replay_regions import Readers, pixel_reader
     from node.routing.rules import Origin
     from node.studies.attributes import attributes
     from node.studies.folder import file_reader, series_below
@@ -70,27 +72,17 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     for (study_uid, series_uid), paths in groups.items():
         series = SeriesFiles(series_instance_uid=series_uid, paths=tuple(paths), origin=origin)
         studies.setdefault(study_uid, []).append(series)
-    with closing(file_reader(path for paths in groups.values() for path in paths)) as reader:
-        answers: list[dict[str, Any]] = [
-            {"study_instance_uid": study_uid, "series_instance_uid": uid, "images": len(groups[study_uid, uid])}
-            | asdict(decision)
-            | {"reason": reason_text(decision.reason), "trace": trace_in_words(decision.trace)}
-            for study_uid, study in studies.items()
-            for uid, decision in reader.call(f"study {study_uid}", decide_files, study, config.rules).items()
-        ]
-        shown = {
-            key: {
-                name: asdict(one)
-                for name, one in reader.call(f"series {key[1]}", characteristics_of_files, paths).items()
-            }
-            for key, paths in groups.items()
-        }
+    paths_of_all = [path for paths in groups.values() for path in paths]
+    with closing(file_reader(paths_of_all)) as reader, closing(pixel_reader(paths_of_all)) as pixels:
         headers = {
             key: reader.call(f"series {key[1]}", attributes, paths[0], ("Modality", "SeriesDescription"))
             for key, paths in groups.items()
         }
-    for answer in answers:
-        answer["characteristics"] = shown[answer["study_instance_uid"], answer["series_instance_uid"]]
+        of_ct = {uid for (_, uid), header in headers.items() if header["Modality"] == "CT"}
+        readers = Readers(headers=reader, pixels=pixels)
+        answers = [
+            answer for uid, study in studies.items() for answer in _answers(uid, study, config.rules, of_ct, readers)
+        ]
     if as_json:
         print_json(answers)
         return
@@ -108,6 +100,29 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
             echo(line)
     if skipped:
         echo(ngettext("{number} file is not DICOM", "{number} files are not DICOM", skipped))
+
+
+def _answers(
+    study_uid: str, study: Sequence[SeriesFiles], rules: Sequence[Rule], of_ct: Collection[str], readers: Readers
+) -> Iterator[dict[str, Any]]:
+    """Yield the decision on each series of a study, with its characteristics."""
+    from node.reasons import reason_text, trace_in_words
+    from node.routing.replay_decisions import characteristics_of_files
+    from node.routing.replay_regions import decide_with_pixels
+
+    decisions, seen = decide_with_pixels(study_uid, study, rules, of_ct, readers)
+    paths = {series.series_instance_uid: series.paths for series in study}
+    for uid, decision in decisions.items():
+        found = readers.headers.call(f"series {uid}", characteristics_of_files, paths[uid])
+        yield {
+            "study_instance_uid": study_uid,
+            "series_instance_uid": uid,
+            "images": len(paths[uid]),
+            **asdict(decision),
+            "reason": reason_text(decision.reason),
+            "trace": trace_in_words(decision.trace),
+            "characteristics": {name: asdict(one) for name, one in {**found, **seen[uid]}.items()},
+        }
 
 
 def _route(route: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from node.config.characteristics import CHARACTERISTICS
+from node.config.characteristics import BODY_REGION, CHARACTERISTICS
 from node.config.escalation import parse_limit
 from node.config.rule_condition import Option, parse_condition, parse_hours
 from node.config.table import AeTitle, KeepDays, Name, Table, suggest
@@ -35,6 +35,11 @@ class Selection(Table):
         """Whether a condition is on what the whole series shows, and not on one attribute."""
         tables = (self.match, self.unless, *(one for one in self.prefer if isinstance(one, dict)))
         return any(path in CHARACTERISTICS for table in tables for path in table)
+
+    @property
+    def prefers_body_region(self) -> bool:
+        """Whether ``prefer`` compares regions, which only pixels show."""
+        return any(BODY_REGION in one for one in self.prefer if isinstance(one, dict))
 
     @field_validator("match", "unless")
     @classmethod

@@ -171,7 +171,7 @@ class ConfinedProcess:
             child.end()
 
 
-@lru_cache(maxsize=3)
+@lru_cache(maxsize=4)
 def shared_process(
     name: str, readable: tuple[Path, ...], bounds: Bounds, *, writable: tuple[Path, ...] = (), decodes: bool = True
 ) -> ConfinedProcess:

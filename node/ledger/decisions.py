@@ -33,7 +33,7 @@ class NewDecision:
     caveat: Reason | None
     """What may be missing."""
     characteristics: Mapping[str, Mapping[str, Any]] | None
-    """What the headers showed, as ``node.studies.characteristics`` has it; ``None``: they were not read."""
+    """What the images showed, as ``node.studies.characteristics`` has it; ``None``: they were not read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,8 @@ class ReplaySeries:
     first_at: float
     generation: int
     reason: Reason | str
+    characteristics: Mapping[str, Mapping[str, Any]] | None
+    """As ``NewDecision`` has them."""
 
 
 def record_decision(connection: sa.Connection, new: NewDecision) -> None:
@@ -118,7 +120,7 @@ def decided_series(connection: sa.Connection, study: str) -> list[ReplaySeries]:
     open_ = (DecisionOutcome.WAITING, DecisionOutcome.HELD)
     columns = ("study_instance_uid", "series_instance_uid", "modality", "instances", "first_at", "generation")
     query = (
-        sa.select(*series.c[columns], decision.c.reason)
+        sa.select(*series.c[columns], decision.c.reason, decision.c.characteristics)
         .join(decision, LATEST_DECISION)
         .where(series.c.study_instance_uid == study, decision.c.outcome.not_in(open_), ~ours)
         .where(series.c.purged_images == 0)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from node.translation import gettext
+from node.translation import gettext, marked
+
+_WORDS = frozenset({marked("header and pixels"), marked("disagree")})
+"""Words in a basis that are neither keywords nor values of attributes."""
 
 
 def characteristic_lines(characteristics: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -18,6 +21,12 @@ def characteristic_lines(characteristics: Mapping[str, Mapping[str, Any]]) -> li
 
 def _line(name: str, one: Mapping[str, Any]) -> str:
     value, certainty = ", ".join(one["values"]), str(one["certainty"])
-    basis = "; ".join(f"{keyword} {found or gettext('absent')}" for keyword, found in one["basis"])
+    basis = "; ".join(
+        f"{_translated(keyword)} {_translated(found) or gettext('absent')}" for keyword, found in one["basis"]
+    )
     known = f"{gettext(certainty)}: " if certainty != value else ""
     return f"{name} {value} ({known}{basis})"
+
+
+def _translated(text: str) -> str:
+    return gettext(text) if text in _WORDS else text

@@ -23,6 +23,7 @@ _AWAITED = {
     ReasonCode.LAST_IMAGE: marked("more images"),
     ReasonCode.PROCEDURE_STEP: marked("its end"),
     ReasonCode.UNREAD_HEADERS: marked("the next attempt"),
+    ReasonCode.BODY_REGION_AWAITED: marked("its pixels"),
     ReasonCode.WORKLIST_AWAITED: marked("its answer"),
     ReasonCode.RETURNED_AWAITED: marked("them"),
     ReasonCode.ASSOCIATION_ENDED: marked("the sender"),

@@ -34,6 +34,7 @@ class ReasonCode(StrEnum):
     ASSOCIATION_ENDED = "association ended"
     ASSOCIATION_REJECTED = "association rejected"
     UNREAD_HEADERS = "unread headers"
+    BODY_REGION_AWAITED = "body region awaited"
     STUDY_STEP = "study step"
     STUDY_ASSOCIATION = "study association"
     INCOMPLETE = "incomplete"

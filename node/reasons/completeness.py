@@ -156,6 +156,7 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.QUIET_PERIOD: _quiet,
     ReasonCode.LAST_IMAGE: marked("no completion signal"),
     ReasonCode.UNREAD_HEADERS: marked("its headers cannot be read ({explanation})"),
+    ReasonCode.BODY_REGION_AWAITED: marked("the region of the body that it shows has not been read in its pixels"),
     ReasonCode.OPEN_ASSOCIATIONS: marked("{associations} open associations have sent images of it"),
     ReasonCode.PROCEDURE_STEP: _procedure_step,
     ReasonCode.COMMITMENT_REQUEST: _commitment_request,

@@ -14,7 +14,7 @@ from node.errors import InputError, NodeError
 from node.ledger.order_keys import OrderKeys
 from node.reasons import ReasonCode, reason
 from node.retry_delay import retry_delay
-from node.routing.series_examination import Examination, SeriesQuestion, examine_quickly, ignored
+from node.routing.series_examination import Examination, SeriesQuestion, examine, examine_quickly, ignored
 from node.routing.slow_examinations import Key, SlowExaminations
 from node.spool import Spool
 
@@ -52,8 +52,9 @@ class Examiner:
         self._rules = tuple(rules)
         folders = spool.data_folders
         self._process = shared_process("header reader", folders, BOUNDS, decodes=False)
+        slow = shared_process("slow header reader", folders, SLOW_BOUNDS, decodes=False)
         self._slow = SlowExaminations(
-            shared_process("slow header reader", folders, SLOW_BOUNDS, decodes=False), self._rules
+            lambda key, question: slow.call(f"series {key[1]}", examine, question, self._rules)
         )
         self._answers: dict[Key, tuple[SeriesQuestion, Examination]] = {}
         self._pending: dict[Key, PendingExamination] = {}
@@ -103,11 +104,12 @@ class Examiner:
 
     def _examined(self, key: Key, question: SeriesQuestion, at: float) -> Examination | None:
         """Return the answer; ``None``: it is examined apart. Raises ``NodeError``."""
-        asked, outcome = self._slow.take(key) or (None, None)
-        if isinstance(outcome, NodeError):
-            raise outcome
-        if asked == question:
-            return outcome
+        result = self._slow.take(key)
+        if result is not None:
+            if isinstance(result.outcome, NodeError):
+                raise result.outcome
+            if result.question == question:
+                return result.outcome
         sender = ", ".join(sorted({address for _, address in question.origin.senders}))
         if not self._slow.has(key) and self._probation.get(sender, 0.0) <= at:
             with suppress(InputError):  # it ended the process

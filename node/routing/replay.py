@@ -18,7 +18,9 @@ from node.ledger.engine import snapshot
 from node.ledger.instances import series_files
 from node.ledger.orders import orders_of_series
 from node.reasons import reason_text, trace_in_words
-from node.routing.replay_decisions import SeriesFiles, decide_files
+from node.routing.body_regions import BOUNDS
+from node.routing.replay_decisions import SeriesFiles
+from node.routing.replay_regions import Readers, decide_with_pixels, recorded_body_region
 from node.routing.rules import Decision, Origin
 from node.spool import Spool
 from node.studies.folder import Progress
@@ -60,15 +62,18 @@ def replay(engine: Engine, spool: Spool, config: Config, since: float, progress:
     looked_at = 0
     with (
         snapshot(engine) as connection,
-        closing(ConfinedProcess("header reader", readable=spool.data_folders, decodes=False)) as reader,
+        closing(ConfinedProcess("header reader", readable=spool.data_folders, decodes=False)) as headers,
+        closing(ConfinedProcess("body region reader", readable=spool.data_folders, bounds=BOUNDS)) as pixels,
     ):
+        readers = Readers(headers=headers, pixels=pixels)
         uids = studies_since(connection, since)
         for number, study_uid in enumerate(uids):
             progress("studies", number, len(uids))
             study = decided_series(connection, study_uid)
             files = [_files(connection, spool, series, config) for series in study]
             try:
-                decisions = reader.call(f"study {study_uid}", decide_files, files, config.rules)
+                of_ct = {one.series_instance_uid for one in study if one.modality == "CT"}
+                decisions, _ = decide_with_pixels(study_uid, files, config.rules, of_ct, readers)
             except InputError:
                 decisions = {}
             unreadable += [one.series_instance_uid for one in study if one.series_instance_uid not in decisions]
@@ -86,6 +91,7 @@ def _files(connection: Connection, spool: Spool, series: ReplaySeries, config: C
         paths=spool.all_readable(series_files(connection, *key).values()),
         origin=Origin.of(senders_of(connection, *key), series.first_at, config.destinations),
         orders=orders_of_series(connection, *key).values,
+        seen=recorded_body_region(series.characteristics),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 from pathlib import Path
@@ -41,6 +41,8 @@ class SeriesFiles:
     paths: tuple[Path, ...]
     origin: Origin
     orders: tuple[OrderValues, ...] = ()
+    seen: Characteristics = field(default_factory=dict)
+    """What its pixels show; empty: they have not been read."""
 
 
 def decide_files(study: Sequence[SeriesFiles], rules: Sequence[Rule]) -> dict[str, Decision]:
@@ -54,7 +56,7 @@ def decide_files(study: Sequence[SeriesFiles], rules: Sequence[Rule]) -> dict[st
         headers = list(islice(_headers(series.paths), None if whole else 1))
         if headers:
             readable[series.series_instance_uid] = StudySeries(
-                series=SeriesHeader.of(headers, series.orders),
+                series=SeriesHeader.of(headers, series.orders, series.seen),
                 images=len(series.paths),
                 origin=series.origin,
                 region=region_of(headers) if whole else None,

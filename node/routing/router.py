@@ -31,6 +31,7 @@ from node.ledger.transitions import supersede_jobs
 from node.ledger.workitems import renew_superseded
 from node.log import about
 from node.reasons import Reason, ReasonCode, reason, reason_text
+from node.routing.body_regions import BodyRegions, needs_body_region
 from node.routing.completeness import Arrival, Deferral, judge
 from node.routing.decisions import Decider
 from node.routing.examiner import Examiner, PendingExamination
@@ -65,6 +66,7 @@ class Router:
         self._is_responsible = is_responsible
         self._shortest = shortest_quiet_seconds(config.rules, config.series)
         self._examiner = Examiner(spool, config.rules)
+        self._body_regions = BodyRegions(spool)
         self._late_orders = LateOrders(engine, config.rules)
         self._requests = WorkitemJobs(config, engine, jobs, is_responsible)
         self._worklist = WorklistWait(config.orders.worklist, engine)
@@ -99,6 +101,7 @@ class Router:
     def _discard_others(self, receiving: Collection[tuple[str, str]]) -> None:
         """Discard what is known of series that are complete, or that another router has completed or now routes."""
         self._examiner.keep(receiving)
+        self._body_regions.keep(receiving)
         self._deferrals = {key: of for key, of in self._deferrals.items() if key in receiving}
         self._awaited = {key: of for key, of in self._awaited.items() if key in receiving}
 
@@ -123,6 +126,7 @@ class Router:
             paths=files,
             origin=self._decider.origin(study_uid, series_uid, series.first_at),
             absent_positions=known.missing.positions,
+            seen=self._body_regions.known((study_uid, series_uid), files),
         )
         question, examined = self._examine((study_uid, series_uid), question, at)
         if isinstance(examined, PendingExamination):
@@ -151,8 +155,9 @@ class Router:
         if completion.signal is None:
             self._record_waiting(study_uid, series_uid, completion.deferrals, at)
             return False
-        if before_decision is not None:
-            self._record_waiting(study_uid, series_uid, (before_decision,), at)
+        last_wait = before_decision or self._body_region_wait(series, question, decided, at)
+        if last_wait is not None:
+            self._record_waiting(study_uid, series_uid, (last_wait,), at)
             return False
         if len(known.paths) < series.purged_images:  # a part must not take the place of results of the whole
             decided = ignored(reason(ReasonCode.IMAGES_PURGED, purged=series.purged_images, images=len(known.paths)))
@@ -204,6 +209,15 @@ class Router:
             question = replace(question, orders=orders)
             examined = self._examiner.examine(key, question, at)
         return question, examined
+
+    def _body_region_wait(
+        self, series: Series, question: SeriesQuestion, decided: SeriesDecision, at: float
+    ) -> Deferral | None:
+        """Return for what a complete series waits until its pixels are read, if a rule depends on what they show."""
+        trace = decided.decision.trace
+        if series.modality != "CT" or question.seen or not needs_body_region(trace, self._config.rules):
+            return None
+        return self._body_regions.wait((series.study_instance_uid, series.series_instance_uid), question, at)
 
     def _orders_of(self, key: tuple[str, str], request: OrderKeys) -> tuple[OrderValues, ...]:
         """Return the orders of a series. The first of all, when it comes during a look, delays it to the next one."""

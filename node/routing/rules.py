@@ -88,9 +88,12 @@ class SeriesHeader:
     """Of the information system, about this series."""
 
     @classmethod
-    def of(cls, headers: Sequence[Dataset], orders: tuple[OrderValues, ...] = ()) -> SeriesHeader:
-        """Return it for the headers of a series. Raises one of ``UNREADABLE``."""
-        return cls(header=representative(headers), characteristics=characteristics_of(headers), orders=orders)
+    def of(
+        cls, headers: Sequence[Dataset], orders: tuple[OrderValues, ...] = (), seen: Characteristics | None = None
+    ) -> SeriesHeader:
+        """Return it for the headers of a series; ``seen``: what its pixels show. Raises one of ``UNREADABLE``."""
+        found = {**characteristics_of(headers), **(seen or {})}
+        return cls(header=representative(headers), characteristics=found, orders=orders)
 
     def values(self, condition: Condition) -> Sequence[str]:
         """Return the values of the attribute or characteristic of a condition."""
@@ -130,13 +133,12 @@ def decide(series: SeriesHeader, rules: Sequence[Rule], origin: Origin) -> Decis
                 routes[route.pipeline] = merged(routes.get(route.pipeline), route)
         for name, companion in rule.companions.items():
             conditions = _conditions(series, companion)
-            matched = all(c["matched"] for c in conditions)
             trace.append(
                 {
                     "rule": rule.name,
                     "companion": name,
                     "pipelines": [*rule.pipelines, *rule.shadow],
-                    "matched": matched,
+                    "matched": all(c["matched"] for c in conditions),
                     "chosen": False,
                     "conditions": conditions,
                 }

@@ -70,6 +70,8 @@ class SeriesQuestion:
     """Of images that are known to be missing, LPS mm; ``None`` where it is not known."""
     orders: tuple[OrderValues, ...] = ()
     """Of the information system, about this series."""
+    seen: Characteristics = field(default_factory=dict)
+    """What its pixels show; empty: they have not been read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,7 @@ def _decision(
     try:
         if keywords := contradictions(headers):
             return _held(headers, keywords)
-        series = SeriesHeader.of(headers, question.orders)
+        series = SeriesHeader.of(headers, question.orders, question.seen)
         decision = decide(series, rules, question.origin)
         region = region_of(headers) if any(rule.prefer for rule in rules) else None
         weights = weigh(series, len(headers), region, decision, rules)

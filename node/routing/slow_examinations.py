@@ -1,4 +1,4 @@
-"""Examinations that take long: one at a time, in a thread and a process of their own, while the router goes on.
+"""Examinations that take long: one at a time, in a thread of their own, while the router goes on.
 
 Senders take turns, so one whose series cost a minute each delays the slow series of others by one of its own.
 """
@@ -6,36 +6,38 @@ Senders take turns, so one whose series cost a minute each delays the slow serie
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from node.config import Rule
-from node.confined import ConfinedProcess
 from node.errors import NodeError
-from node.routing.series_examination import Examination, SeriesQuestion, examine
+from node.routing.series_examination import SeriesQuestion
+
+Answer = TypeVar("Answer")
 
 Key = tuple[str, str]
 """Study and Series Instance UID."""
 
 
-class SlowResult(NamedTuple):
+@dataclass(frozen=True)
+class SlowResult(Generic[Answer]):
     """How an examination ended."""
 
     question: SeriesQuestion
-    outcome: Examination | NodeError
+    outcome: Answer | NodeError
 
 
-class SlowExaminations:
+class SlowExaminations(Generic[Answer]):
     """Series that wait to be examined, by sender, and what came of those before."""
 
-    def __init__(self, process: ConfinedProcess, rules: Sequence[Rule]) -> None:
-        self._process = process
-        self._rules = rules
+    def __init__(self, examine: Callable[[Key, SeriesQuestion], Answer]) -> None:
+        """``examine``: has a process do the work; it may raise ``NodeError``."""
+        self._examine = examine
         self._lock = threading.Lock()
         self._waiting: dict[str, dict[Key, SeriesQuestion]] = {}
         """The sender whose turn it is comes first, and so does its oldest series."""
         self._running: Key | None = None
-        self._results: dict[Key, SlowResult] = {}
+        self._results: dict[Key, SlowResult[Answer]] = {}
 
     def has(self, key: Key) -> bool:
         """Whether the series waits, or is being examined."""
@@ -50,7 +52,7 @@ class SlowExaminations:
             if begins:
                 threading.Thread(target=self._run, name="slow examinations", daemon=True).start()
 
-    def take(self, key: Key) -> SlowResult | None:
+    def take(self, key: Key) -> SlowResult[Answer] | None:
         """Return what came of the last examination of a series, once; ``None``: nothing yet."""
         with self._lock:
             return self._results.pop(key, None)
@@ -64,9 +66,7 @@ class SlowExaminations:
         while (following := self._next()) is not None:
             key, question = following
             try:
-                outcome: Examination | NodeError = self._process.call(
-                    f"series {key[1]}", examine, question, self._rules
-                )
+                outcome: Answer | NodeError = self._examine(key, question)
             except NodeError as error:
                 outcome = error
             except OSError:  # the router's process ends, and has closed what it had open

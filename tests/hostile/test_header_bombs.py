@@ -26,7 +26,7 @@ from node.operate.explain import explain
 from node.operate.explain_text import describe
 from node.routing.rules import Origin
 from node.routing.series_examination import SeriesQuestion
-from node.routing.slow_examinations import SlowExaminations
+from node.routing.slow_examinations import Key, SlowExaminations
 
 PEAK_MIB = 64
 """Above what it had: a thousand headers need less."""
@@ -117,15 +117,13 @@ def test_slow_series_of_several_senders_take_turns() -> None:
     asked: list[str] = []
     goes_on = threading.Event()
 
-    class Reader:
-        """In place of a process: each call waits until all series are there."""
+    def examine(key: Key, _: SeriesQuestion) -> None:
+        """In place of a process: each examination waits until all series are there."""
+        asked.append(key[1])
+        assert goes_on.wait(60.0)
+        raise InputError(key[1])
 
-        def call(self, about: str, *_: object) -> None:
-            asked.append(about.removeprefix("series "))
-            assert goes_on.wait(60.0)
-            raise InputError(about)
-
-    slow = SlowExaminations(Reader(), ())  # type: ignore[arg-type]
+    slow = SlowExaminations(examine)
     slow.submit("x", ("1", "first"), SeriesQuestion(paths=(), origin=Origin()))
     until(lambda: asked == ["first"])
     for name in ("a1", "a2", "a3", "b1", "b2", "c1"):

@@ -17,7 +17,7 @@ from routing_scene import Scene
 
 from node.__main__ import main
 from node.config import parse
-from node.config.characteristics import CHARACTERISTICS, UNKNOWN
+from node.config.characteristics import BODY_REGION, CHARACTERISTICS, UNKNOWN
 from node.config.rule_condition import parse_condition
 from node.operate.characteristics import characteristic_lines
 from node.operate.explain import explain
@@ -291,7 +291,7 @@ def test_a_stated_phase_is_certain():
 def test_only_characteristics_of_the_modality_are_shown():
     assert set(characteristics_of(ct())).isdisjoint({"sequence_type", "b_values"})
     assert set(characteristics_of(mr())).isdisjoint({"kernel", "contrast_phase"})
-    assert set(characteristics_of(ct())) | set(characteristics_of(mr())) == set(CHARACTERISTICS)
+    assert set(characteristics_of(ct())) | set(characteristics_of(mr())) | {BODY_REGION} == set(CHARACTERISTICS)
 
 
 def test_every_value_is_one_that_rules_know():

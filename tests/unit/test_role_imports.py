@@ -28,10 +28,11 @@ ALL_ROLES = {*STARTED, *(f"node.roles.{role}" for role in ROLES)}
         ({"node.service", "node.roles.context", "node.roles.receiver"}, (*ENCODERS, "dbos", "psycopg")),
         ({"node.supervisor", "node.service"}, (*ENCODERS, *LEDGER)),
         ({"node.confined.child", "node.routing.series_examination"}, (*ENCODERS, *LEDGER)),
+        ({"node.confined.child", "node.studies.body_region.recognition"}, ("monai", "pipelines", "torch", *LEDGER)),
         ({"node.inference.child", "node.inference.run_pipeline", "node.inference.handover"}, (*LEDGER, "torch")),
         ({"node.confined.child", "node.inference.encode_and_check"}, (*LEDGER, "torch")),
     ],
-    ids=["roles", "receiver", "supervisor", "header reader", "models", "encoder"],
+    ids=["roles", "receiver", "supervisor", "header reader", "body region reader", "models", "encoder"],
 )
 def test_a_process_imports_only_what_it_needs(modules: set[str], not_needed: tuple[str, ...]):
     program = (

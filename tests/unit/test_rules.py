@@ -340,7 +340,7 @@ def test_every_example_of_the_page_is_a_rule_that_loads():
     page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
     peers = "[pipelines.nodule]\n[pipelines.tumor]\n[destinations.pacs]\ntitle = 'P'\nhost = 'h'\nport = 1\n"
     examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    assert len(parse(peers + "".join(examples)).rules) == len(examples) == 7
+    assert len(parse(peers + "".join(examples)).rules) == len(examples) == 8
 
 
 def test_every_key_of_a_rule_and_every_preference_is_on_the_page():
