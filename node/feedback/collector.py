@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from node.actor import look_every, surviving
+from node.config.feedback import Feedback
 from node.confined import Bounds, ConfinedProcess
 from node.errors import AbsentFileError, InputError
 from node.feedback.confined_reading import read_reader_object
@@ -21,7 +22,7 @@ from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import get_job, source_paths
 from node.ledger.reader_hash import reader_hash
-from node.ledger.verdict import SourceKind
+from node.ledger.verdict import SourceKind, Verdict
 from node.ledger.verdict_recording import (
     AnalysisOfStudy,
     ReaderObject,
@@ -57,9 +58,11 @@ _KINDS = {
 class Collector:
     """Looks for objects that nobody has read; a second one does no harm, because each is recorded once."""
 
-    def __init__(self, engine: Engine, spool: Spool) -> None:
+    def __init__(self, engine: Engine, spool: Spool, feedback: Feedback | None = None) -> None:
         self._engine = engine
         self._spool = spool
+        codes = feedback.assessment_codes if feedback is not None else ()
+        self._codes = {(one.code, one.scheme): Verdict(one.verdict) for one in codes}
         self._process = ConfinedProcess("reader of verdicts", readable=spool.data_folders, bounds=_BOUNDS)
         self._whole_at = 0.0
 
@@ -128,6 +131,7 @@ class Collector:
             self._spool.readable(of.path),
             _KINDS[of.sop_class_uid],
             analyses,
+            self._codes,
         )
 
     def _objects(self, of: AnalysisOfStudy, classes: Sequence[str]) -> tuple[Path, ...]:

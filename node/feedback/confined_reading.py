@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from node.errors import InputError
 from node.feedback.object_reading import AnalysisFiles, ObjectReading
-from node.ledger.verdict import SourceKind
+from node.ledger.verdict import SourceKind, Verdict
 from node.studies.pydicom_errors import UNREADABLE
 
 
-def read_reader_object(path: Path, kind: SourceKind, analyses: Sequence[AnalysisFiles]) -> ObjectReading:
-    """Read a received object of a kind; ``analyses``: of its study, the latest first.
+def read_reader_object(
+    path: Path, kind: SourceKind, analyses: Sequence[AnalysisFiles], codes: Mapping[tuple[str, str], Verdict]
+) -> ObjectReading:
+    """Read a received object of a kind; ``analyses``: of its study, the latest first; ``codes``: of assessments.
 
     Raises ``InputError`` when it cannot be read, or is a segmentation on a grid of its own.
     """
-    from node.feedback import report_reader, segmentation_reader
+    from node.feedback import assessment_reader, report_reader, segmentation_reader
     from node.studies.segment_masks import read_object
 
     read = {
@@ -25,6 +27,8 @@ def read_reader_object(path: Path, kind: SourceKind, analyses: Sequence[Analysis
         SourceKind.REJECTION_NOTE: report_reader.read_rejection_note,
     }[kind]
     try:
-        return read(read_object(path), analyses)
+        dataset = read_object(path)
+        assessed = assessment_reader.read_assessment(dataset, analyses, codes) if kind == SourceKind.REPORT else None
+        return assessed or read(dataset, analyses)
     except UNREADABLE as error:
         raise InputError(f"{path.name}: cannot be understood ({type(error).__name__}: {error})") from error

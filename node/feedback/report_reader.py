@@ -22,8 +22,8 @@ from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS
 from node.studies.header import read_header
 from node.studies.identity import PRIOR, contradictions
 
-_IMAGING_MEASUREMENT_REPORT = "126000"
-_TRACKING_UID, _PERSON_NAME, _VOLUME = "112040", "121008", ("118565006", "G-D705")
+IMAGING_MEASUREMENT_REPORT = "126000"
+TRACKING_UID, _PERSON_NAME, _VOLUME = "112040", "121008", ("118565006", "G-D705")
 """Code values of DCM, SCT and SRT (PS3.16 TID 1003, 1410, 1411)."""
 _OUTLINES = ("111030", "121191", "121214")
 """Image Region, Referenced Segment, Referenced Segmentation Frame (DCM)."""
@@ -40,22 +40,22 @@ Values = dict[tuple[str, str], float]
 
 def read_report(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReading:
     """Return what a structured report says about ``analyses``, the latest first."""
-    reader = _verifier(dataset)
+    reader = verifier_of(dataset)
     if str(dataset.get("Manufacturer", "")) == MAKER and not reader:
         return refused(reason(ReasonCode.OF_THIS_SOFTWARE))
-    reader = reader or _observer(dataset)
+    reader = reader or observer_of(dataset)
     if not reader:
         return refused(reason(ReasonCode.OF_NO_READER))
     predecessors, evidence = predecessor_instances(dataset), evidence_instances(dataset)
     named = predecessors | set(evidence)
     candidates = one_per_pipeline([one for one in analyses if named & set(one.objects) and one.reports], named)
-    if concept_value(dataset) != _IMAGING_MEASUREMENT_REPORT or not candidates:
+    if concept_value(dataset) != IMAGING_MEASUREMENT_REPORT or not candidates:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
-    if why := _other_patient(dataset, candidates):
+    if why := other_patient(dataset, candidates):
         return why
     theirs = lesions_in(dataset)
     verdicts: list[LesionVerdict] = []
-    reported = {one.job_id: _reported(one) for one in candidates}
+    reported = {one.job_id: reported_lesions(one) for one in candidates}
     own = {uid for lesions in reported.values() for uid in lesions}
     is_whole = True
     for one in candidates:
@@ -69,7 +69,7 @@ def read_report(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectRe
         if len(candidates) == 1:
             verdicts += [
                 LesionVerdict(
-                    job_id=one.job_id, lesion=uid, verdict=Verdict.ADDED, reader_volume_mm3=_volume(theirs[uid])
+                    job_id=one.job_id, lesion=uid, verdict=Verdict.ADDED, reader_volume_mm3=volume_of(theirs[uid])
                 )
                 for uid in theirs.keys() - own
             ]
@@ -88,12 +88,12 @@ def read_rejection_note(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> 
     classes = evidence_instances(dataset)
     named = {uid for uid, of_class in classes.items() if of_class.startswith(_WITH_LESIONS)}
     candidates = [one for one in analyses if named & set(one.objects) and one.reports]
-    if why := _other_patient(dataset, candidates):
+    if why := other_patient(dataset, candidates):
         return why
-    verdicts = tuple(_rejected(one, uid, values) for one in candidates for uid, values in _reported(one).items())
+    verdicts = tuple(_rejected(one, uid, values) for one in candidates for uid, values in reported_lesions(one).items())
     if not verdicts:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
-    return ObjectReading(verdicts=verdicts, reader=_observer(dataset), content_time=content_time(dataset))
+    return ObjectReading(verdicts=verdicts, reader=observer_of(dataset), content_time=content_time(dataset))
 
 
 def lesions_in(report: Dataset) -> dict[str, Values]:
@@ -102,7 +102,7 @@ def lesions_in(report: Dataset) -> dict[str, Values]:
     outlined = set()
     for group in measurement_groups(report):
         items = list(group.get("ContentSequence") or ())
-        uid = next((str(item.UID) for item in items if concept_value(item) == _TRACKING_UID), "")
+        uid = next((str(item.UID) for item in items if concept_value(item) == TRACKING_UID), "")
         values.setdefault(uid, {}).update(
             (
                 (concept_value(item), str(measured[0].MeasurementUnitsCodeSequence[0].CodeValue)),
@@ -116,7 +116,7 @@ def lesions_in(report: Dataset) -> dict[str, Values]:
     return {uid: {key: float(value) for key, value in of.items()} for uid, of in values.items() if uid in outlined}
 
 
-def _reported(analysis: AnalysisFiles) -> dict[str, Values]:
+def reported_lesions(analysis: AnalysisFiles) -> dict[str, Values]:
     """Our lesions."""
     lesions: dict[str, Values] = {}
     for path in analysis.reports:
@@ -133,27 +133,29 @@ def _verdict(analysis: AnalysisFiles, uid: str, ours: Values, theirs: Values) ->
         lesion=uid,
         verdict=Verdict.EDITED if is_changed else Verdict.ACCEPTED,
         matched_by=MatchedBy.TRACKING_UID,
-        volume_mm3=_volume(ours),
-        reader_volume_mm3=_volume(theirs),
+        volume_mm3=volume_of(ours),
+        reader_volume_mm3=volume_of(theirs),
     )
 
 
 def _rejected(analysis: AnalysisFiles, uid: str, values: Values) -> LesionVerdict:
-    return LesionVerdict(job_id=analysis.job_id, lesion=uid, verdict=Verdict.REJECTED, volume_mm3=_volume(values))
+    return LesionVerdict(job_id=analysis.job_id, lesion=uid, verdict=Verdict.REJECTED, volume_mm3=volume_of(values))
 
 
-def _volume(values: Values) -> float | None:
+def volume_of(values: Values) -> float | None:
+    """Return the volume of a lesion in mm3, where it is stated."""
     return next((value for (code, unit), value in values.items() if code in _VOLUME and unit == "mm3"), None)
 
 
-def _other_patient(dataset: Dataset, candidates: Sequence[AnalysisFiles]) -> ObjectReading | None:
+def other_patient(dataset: Dataset, candidates: Sequence[AnalysisFiles]) -> ObjectReading | None:
+    """Return why an object is not about the patient of our images; ``None``: it may be."""
     for path in {one.images[0]: None for one in candidates if one.images}:
         if keywords := contradictions([read_header(Path(path)), dataset], PRIOR):
             return refused(reason(ReasonCode.OF_ANOTHER_PATIENT, keywords=", ".join(keywords)))
     return None
 
 
-def _verifier(dataset: Dataset) -> str:
+def verifier_of(dataset: Dataset) -> str:
     """Who verified a report; ``""`` when nobody did."""
     observers = dataset.get("VerifyingObserverSequence") or ()
     if str(dataset.get("VerificationFlag", "")) != "VERIFIED" or not observers:
@@ -161,7 +163,7 @@ def _verifier(dataset: Dataset) -> str:
     return str(observers[-1].get("VerifyingObserverName") or "")
 
 
-def _observer(dataset: Dataset) -> str:
+def observer_of(dataset: Dataset) -> str:
     """The person who observed what the object says (TID 1003); ``""`` when it names none."""
     items = (item for item in dataset.get("ContentSequence") or () if concept_value(item) == _PERSON_NAME)
     return next((str(item.get("PersonName") or "") for item in items), "")

@@ -125,6 +125,7 @@ class ReasonCode(StrEnum):
     OF_OTHER_FINDINGS = "of other findings"
     OF_NO_READER = "of no reader"
     OF_OTHER_REASON = "of other reason"
+    UNKNOWN_ASSESSMENT = "unknown assessment"
     UNREADABLE_OBJECT = "unreadable object"
 
 

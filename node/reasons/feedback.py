@@ -33,6 +33,9 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ),
     ReasonCode.OF_NO_READER: marked("it is neither verified nor observed by a person"),
     ReasonCode.OF_OTHER_REASON: marked("its title, {title}, does not reject an object for what it shows"),
+    ReasonCode.UNKNOWN_ASSESSMENT: marked(
+        "it refers to a result of this node, and none of its codes is in [feedback] assessment_codes: {codes}"
+    ),
     ReasonCode.QUALITY_FELL: _quality_fell,
     ReasonCode.VERSION_NOT_ACCEPTED: marked(
         "no approved acceptance report of pipeline {pipeline} on version {version} with weights {weights} and these "

@@ -33,7 +33,7 @@ def run(context: RoleContext) -> Iterator[None]:
     loops = [
         Router(config, engine, spool, Jobs(engine), is_responsible).run,
         Conflicts(engine, spool, is_responsible).run,
-        Collector(engine, spool).run,
+        Collector(engine, spool, config.feedback).run,
         StopWatch(config, engine).run,
         Recorder(config, engine, spool).run,
         Retention(config, engine, spool).run,
