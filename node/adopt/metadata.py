@@ -40,5 +40,9 @@ class ModelMetadata:
     """Values that become 0 and 1."""
     outputs: int = 0
     """Channels of the answer, where only their number is stated."""
+    configurations: tuple[str, ...] = ()
+    """Of nnU-Net: the trained ones of the folder."""
+    chosen: tuple[str, ...] = ()
+    """Those of them that are to run, averaged where there are several; empty: the model leaves the choice."""
     fault: str = ""
     """Why nothing could be read."""

@@ -19,6 +19,7 @@ NOT_STATED = "not stated by the model"
 CARD = "MODEL_CARD.md"
 _SECOND = "MODEL_CARD.new.md"
 _MOST_FILES = 30
+_SEGMENTATIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
 _MARK = re.compile(r"\n<!-- ainode adopt wrote this text, SHA-256 ([0-9a-f]{64}) -->\n$")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|!])")
 
@@ -126,10 +127,10 @@ def _plain(text: str) -> str:
 
 
 def _files(path: Path) -> list[str]:
-    """Digests of the files of a folder."""
+    """Digests of the files of a folder, without segmentations that a cross-validation left in it."""
     if not path.is_dir():
         return []
-    found = sorted(file for file in path.rglob("*") if file.is_file())
+    found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.endswith(_SEGMENTATIONS))
     lines = [
         f"  - `{escaped(file.relative_to(path).as_posix())}`: `{content_digest(file)}`" for file in found[:_MOST_FILES]
     ]

@@ -54,5 +54,8 @@ def _printable(metadata: ModelMetadata) -> ModelMetadata:
         n: escaped(value, _LONGEST) for n, value in vars(metadata).items() if isinstance(value, str)
     }
     labels = {number: escaped(name, _LONGEST_NAME) for number, name in [*metadata.labels.items()][:_MOST_LABELS]}
-    channels = tuple(escaped(name, _LONGEST_NAME) for name in metadata.channels[:_MOST_LABELS])
-    return replace(metadata, **texts, labels=labels, channels=channels)
+    lists: dict[str, Any] = {
+        n: tuple(escaped(name, _LONGEST_NAME) for name in vars(metadata)[n][:_MOST_LABELS])
+        for n in ("channels", "configurations", "chosen")
+    }
+    return replace(metadata, **texts, **lists, labels=labels)

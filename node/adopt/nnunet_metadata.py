@@ -12,8 +12,11 @@ _NO_LABELS = ("background", "ignore")
 
 
 def nnunet_metadata(model: PackedModel) -> ModelMetadata:
-    """Read the first configuration of a results folder."""
-    place = model.find("plans.json")
+    """Read a results folder: what ``nnUNetv2_find_best_configuration`` chose, or else its first training."""
+    trained = _trained(model)
+    chosen = _chosen(model, trained)
+    place = f"{trained[chosen[0]] if chosen else next(iter(trained.values()), '')}plans.json"
+    place = place if place in model.matching("plans.json") else model.find("plans.json")
     plans = model.table(place)
     dataset = model.table(model.find(f"{place.removesuffix('plans.json')}dataset.json") or model.find("dataset.json"))
     name, configuration = _configuration(place, plans)
@@ -28,7 +31,7 @@ def nnunet_metadata(model: PackedModel) -> ModelMetadata:
     return ModelMetadata(
         kind="nnU-Net v2 results folder",
         name=text_of(plans, "dataset_name"),
-        version=name,
+        version=" + ".join(chosen) if len(chosen) > 1 else name,
         about=text_of(dataset, "description"),
         authors=text_of(dataset, "authors"),
         licence=text_of(dataset, "licence", "license"),
@@ -41,7 +44,35 @@ def nnunet_metadata(model: PackedModel) -> ModelMetadata:
         modality_is_guess=not is_ct,
         channels=channels,
         labels=_labels(dataset.get("labels") or {}),
+        configurations=tuple(trained),
+        chosen=chosen,
     )
+
+
+def _trained(model: PackedModel) -> dict[str, str]:
+    """Folders with folds, each with "/" at its end, by configuration; by their own names where two have the same."""
+    folders = sorted({name.rpartition("fold_")[0] for name in model.matching("fold_*/checkpoint_*.pth")})
+    own = {folder: folder.rstrip("/").rpartition("/")[2] for folder in folders}
+    configurations = {folder: name.rpartition("__")[2] for folder, name in own.items()}
+    is_unique = len(set(configurations.values())) == len(folders)
+    return {(configurations if is_unique else own)[folder]: folder for folder in folders}
+
+
+def _chosen(model: PackedModel, trained: dict[str, str]) -> tuple[str, ...]:
+    """What nnU-Net itself chose, by the names of ``trained``; the only one; or nothing."""
+    if len(trained) < 2:
+        return tuple(trained)
+    best = model.table(model.find("inference_information.json")).get("best_model_or_ensemble") or {}
+    parts = ("trainer", "plans_identifier", "configuration")
+    wanted = [
+        "__".join(str(one[part]) for part in parts)
+        if all(one.get(part) for part in parts)
+        else one.get("configuration")
+        for one in best.get("selected_model_or_models") or ()
+    ]
+    known = {folder.rstrip("/").rpartition("/")[2]: name for name, folder in trained.items()}
+    known |= {name: name for name in trained}
+    return tuple(known[name] for name in wanted) if wanted and set(wanted) <= set(known) else ()
 
 
 def _configuration(place: str, plans: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ class PackedModel:
     def find(self, ending: str) -> str:
         """Return the first name that ends with whole parts ``ending``; empty: none does."""
         return next((name for name in self._names if f"/{name}".endswith(f"/{ending}")), "")
+
+    def matching(self, pattern: str) -> list[str]:
+        """Return the names that match a pattern of shells, sorted."""
+        return [name for name in self._names if fnmatchcase(f"/{name}", f"*/{pattern}")]
 
     def text(self, name: str) -> str:
         """Read a file. Raises ``ValueError`` when it is longer than metadata are."""

@@ -62,8 +62,15 @@ def proposal_for(model: Model, metadata: ModelMetadata, given: Mapping[str, Any]
     if model.factory == MODEL_FILE:
         options |= _model_file_options(model, metadata, structures)
         missing += _missing_of_model_file(metadata, {**{name: one.value for name, one in options.items()}, **given})
-    elif coded := {one.label: code_values(one.code) for one in structures if one.code is not None}:
-        options["structures"] = Proposed(value=coded)
+    else:
+        if metadata.chosen and len(metadata.configurations) > 1:
+            options["configuration"] = Proposed(
+                value=[*metadata.chosen] if len(metadata.chosen) > 1 else metadata.chosen[0]
+            )
+        elif len(metadata.configurations) > 1 and "configuration" not in given:
+            missing.append(_missing_configuration(metadata))
+        if coded := {one.label: code_values(one.code) for one in structures if one.code is not None}:
+            options["structures"] = Proposed(value=coded)
     if metadata.modality_is_guess:
         options["modality"] = Proposed(value=metadata.modality, guess="no channel is called CT")
     series = channel_series(metadata, given.get("inputs"))
@@ -103,6 +110,14 @@ def _model_file_options(
 
 def _stated_or(stated: Any, other: Any, guess: str) -> Proposed:
     return Proposed(value=stated) if stated else Proposed(value=other, guess=guess)
+
+
+def _missing_configuration(metadata: ModelMetadata) -> str:
+    held, first = ", ".join(metadata.configurations), metadata.configurations[0]
+    return (
+        f"configuration: the folder holds {held}, and nnUNetv2_find_best_configuration left no choice in it; give "
+        f"--option 'configuration={value_text(first)}', or several as a list whose answers are averaged"
+    )
 
 
 def _missing_of_model_file(metadata: ModelMetadata, options: Mapping[str, Any]) -> list[str]:

@@ -60,7 +60,7 @@ def read_assessment(
     candidates = one_per_pipeline([one for one in analyses if named & set(one.objects) and one.reports], named)
     if not reader or not candidates or str(dataset.get("Manufacturer", "")) == MAKER:
         return None
-    said = list(_statements(dataset, _Scope(), _OurObjects.of(candidates), codes))
+    said = list(_statements(dataset, _Scope(), _Results.of(candidates), codes))
     if not said:
         other = list(dict.fromkeys(_shown_codes(dataset)))
         if concept_value(dataset) == IMAGING_MEASUREMENT_REPORT or not other:
@@ -75,7 +75,7 @@ def read_assessment(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OurObjects:
+class _Results:
     """Our objects that the report refers to."""
 
     objects: frozenset[str]
@@ -83,7 +83,7 @@ class _OurObjects:
     """Tracking UID by SOP Instance UID and Segment Number."""
 
     @classmethod
-    def of(cls, analyses: Sequence[AnalysisFiles]) -> _OurObjects:
+    def of(cls, analyses: Sequence[AnalysisFiles]) -> _Results:
         segments: dict[tuple[str, int], str] = {}
         for path in (one.segmentation for one in analyses if one.segmentation is not None):
             header = read_header(path)
@@ -94,7 +94,7 @@ class _OurObjects:
 
 
 def _statements(
-    item: Dataset, outer: _Scope, ours: _OurObjects, codes: AssessmentCodes, depth: int = 0
+    item: Dataset, outer: _Scope, ours: _Results, codes: AssessmentCodes, depth: int = 0
 ) -> Iterator[tuple[_Scope, Verdict]]:
     """Yield each known code below an item with what it is about: the item's own references, else those around it."""
     scope = _scope_of(item, ours) or outer
@@ -104,7 +104,7 @@ def _statements(
         yield from _statements(child, scope, ours, codes, depth + 1)
 
 
-def _scope_of(item: Dataset, ours: _OurObjects) -> _Scope | None:
+def _scope_of(item: Dataset, ours: _Results) -> _Scope | None:
     lesions: set[str] = set()
     objects: set[str] = set()
     for child in item.get("ContentSequence") or ():
