@@ -55,6 +55,8 @@ class PipelineTable(Table):
     """Send results only of versions that an approved acceptance report allows; those of others are kept in shadow."""
     similar_findings: bool = False
     """Keep embeddings of its findings, and show similar earlier findings of this site on the page of a study."""
+    similar_in_pdf: bool = False
+    """List them in its PDF reports, too; with ``similar_findings`` only."""
     quota_gib: Annotated[float, Field(ge=0)] = 0.0
     """Most that its results may occupy; beyond it those that were confirmed first are deleted. 0: no limit."""
 
@@ -68,6 +70,12 @@ class PipelineTable(Table):
     @classmethod
     def _weights(cls, value: Any) -> Any:
         return Path(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_what_it_lists(self) -> PipelineTable:
+        if self.similar_in_pdf and not self.similar_findings:
+            raise ValueError("similar_in_pdf lists what similar_findings keeps: set similar_findings = true, too")
+        return self
 
     def title_of(self, name: str) -> str:
         """Return the title in reports of the pipeline that is configured as ``name``."""

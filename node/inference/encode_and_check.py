@@ -16,8 +16,16 @@ from typing import Any
 from pydicom import dcmread
 
 from node.errors import EncodeError, InputError, error_code, not_analysed
-from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, Failure, NoteTask, PreviousFiles
-from node.inference.finding_embeddings import embeddings_of
+from node.inference.encode_task import (
+    EncodedEmbeddings,
+    EncodedFile,
+    EncodeTask,
+    Encoding,
+    Failure,
+    NoteTask,
+    PreviousFiles,
+)
+from node.inference.finding_embeddings import embeddings_of, searched_embeddings
 from node.inference.handover import Handover, load
 from node.jobs.failure import logged_error
 from node.outcome import ANALYSED, Outcome
@@ -83,6 +91,12 @@ def _urgent(task: EncodeTask, files: Sequence[EncodedFile]) -> UrgentMeasurement
     """Look for a measurement beyond a limit in the reports as they are sent."""
     reports = (dcmread(task.out / one.name) for one in files if one.kind.startswith("sr") and one.quarantine is None)
     return next(filter(None, (urgent_measurement(report, task.limits) for report in reports)), None)
+
+
+def read_embeddings(task: EncodeTask) -> EncodedEmbeddings | None:
+    """Return the embeddings in the handover of a task. Raises ``InputError`` when it cannot be read."""
+    handover = load(task.handover, len(task.images) * _LARGEST_IMAGE)
+    return searched_embeddings(handover.findings)
 
 
 def encode_failure(task: EncodeTask) -> Encoding:
@@ -197,6 +211,7 @@ def _analysis(task: EncodeTask, voxels: int) -> Analysis:
         caveat=task.caveat,
         languages=task.languages,
         link=task.link,
+        similar=task.similar,
     )
 
 

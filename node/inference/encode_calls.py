@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, NoteTask
+from node.inference.encode_task import EncodedEmbeddings, EncodedFile, EncodeTask, Encoding, NoteTask
 
 
 def encode_analysis(task: EncodeTask) -> Encoding:
@@ -10,6 +10,13 @@ def encode_analysis(task: EncodeTask) -> Encoding:
     from node.inference import encode_and_check
 
     return encode_and_check.encode_analysis(task)
+
+
+def read_embeddings(task: EncodeTask) -> EncodedEmbeddings | None:
+    """Read the embeddings in a handover; see ``node.inference.encode_and_check``."""
+    from node.inference import encode_and_check
+
+    return encode_and_check.read_embeddings(task)
 
 
 def encode_failure(task: EncodeTask) -> Encoding:

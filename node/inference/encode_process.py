@@ -16,8 +16,8 @@ import psutil
 
 from node.confined import Bounds, ConfinedProcess
 from node.errors import GateError
-from node.inference.encode_calls import encode_analysis, encode_failure, encode_note
-from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, NoteTask
+from node.inference.encode_calls import encode_analysis, encode_failure, encode_note, read_embeddings
+from node.inference.encode_task import EncodedEmbeddings, EncodedFile, EncodeTask, Encoding, NoteTask
 from node.inference.result_storage import Subject, store_result
 from node.inference.sandbox_folder import SandboxFolder, linked
 from node.ledger.jobs import Job
@@ -64,6 +64,12 @@ class EncodeProcess:
         Raises as ``encode_analysis``, as ``ConfinedProcess.call``, and ``GateError`` as ``Subject`` does.
         """
         return self._encode(encode_analysis, task)
+
+    def embeddings(self, task: EncodeTask) -> EncodedEmbeddings | None:
+        """Read the embeddings of an analysis before it is encoded; raises as ``analysis``."""
+        with self._task(task.job_id) as (process, folders):
+            about = f"embeddings of series {task.series_instance_uid}"
+            return process.call(about, read_embeddings, _linked(task, folders))
 
     def failure(self, task: EncodeTask) -> tuple[Encoding, list[Row]]:
         """Encode the report of a failure from UIDs and identity alone; raises as ``analysis``."""

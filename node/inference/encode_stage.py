@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -21,6 +21,7 @@ from node.errors import AbsentFileError, IdentityError, NotFoundError
 from node.inference.encode_process import EncodeProcess, Row
 from node.inference.encode_task import EncodedEmbeddings, EncodeTask, Encoding, ImageFile, PreviousFiles
 from node.inference.node_secret import secret_of
+from node.inference.similar_entries import similar_entries
 from node.inference.task import FINDINGS
 from node.inference.tested_version import acceptance_refusal
 from node.jobs.failure import logged_error
@@ -36,8 +37,9 @@ from node.ledger.missing_copies import record_results_held
 from node.ledger.replaced_results import to_withdraw
 from node.ledger.shadow import stays_in_shadow
 from node.ledger.transitions import escalate, record_outcome, record_results, schedule_results
-from node.outcome import Outcome
+from node.outcome import ANALYSED, Outcome
 from node.reasons import Reason, ReasonCode, reason, reason_text
+from node.similar.findings import SimilarSearch
 from node.spool import Spool
 from node.translation import in_every_language
 
@@ -59,6 +61,7 @@ class Encode:
         self._engine = engine
         self._spool = spool
         self._salt = secret_of(engine, spool.folder)
+        self._search = SimilarSearch()
         self._encoder = EncodeProcess(spool, config.jobs.encode_timeout_seconds)
 
     def stage(self) -> Stage:
@@ -83,7 +86,7 @@ class Encode:
             task = self._task(connection, job)
         self._fetch_handover(job)
         try:
-            encoding, rows = self._encoder.analysis(task)
+            encoding, rows = self._encoder.analysis(self._with_similar(job, task))
         except (IdentityError, SQLAlchemyError):
             raise
         except Exception as error:
@@ -191,6 +194,17 @@ class Encode:
                 schedule_results(connection, job_id, to)
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job_id), ignore_errors=True))
+
+    def _with_similar(self, job: Job, task: EncodeTask) -> EncodeTask:
+        """The task with similar earlier findings, where the PDF report lists them."""
+        table = self._config.pipelines.get(job.pipeline)
+        if table is None or not table.similar_in_pdf or "pdf" not in task.kinds or job.outcome not in ANALYSED:
+            return task
+        found = self._encoder.embeddings(task)
+        if found is None:
+            return task
+        with self._engine.connect() as connection:
+            return replace(task, similar=similar_entries(connection, self._search, job, found))
 
     def _has_similar(self, job: Job) -> bool:
         table = self._config.pipelines.get(job.pipeline)

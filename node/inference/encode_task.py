@@ -12,6 +12,7 @@ from typing import NamedTuple
 from node.config import Language
 from node.config.escalation import MeasurementLimit
 from node.results.escalation import UrgentMeasurement
+from node.results.similar_text import SimilarEntries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,8 @@ class EncodeTask:
     """Address of the page of the study on the dashboard; empty: results do not show it."""
     embeddings: bool = False
     """Return the embeddings of lesions."""
+    similar: SimilarEntries | None = None
+    """For the PDF report."""
     previous: tuple[PreviousFiles, ...]
     handover: Path
     """Folder of the handover, which may be empty after a failure."""

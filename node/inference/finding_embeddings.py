@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 
 from node.inference.encode_task import EncodedEmbedding, EncodedEmbeddings, EncodedFile
-from node.pipeline import Findings
+from node.pipeline import EmbeddingSpace, Findings
 from node.results.identity import plain
 from node.results.report_statement import read_statement
 from node.translation import Sentence
@@ -36,8 +36,23 @@ def embeddings_of(findings: Findings | None, files: Sequence[EncodedFile], out: 
         for lesion in findings.lesions
         if lesion.embedding and (label := plain(lesion.segment.label)) in tracked
     )
-    if not lesions:
-        return None
+    return _encoded(space, lesions) if lesions else None
+
+
+def searched_embeddings(findings: Findings) -> EncodedEmbeddings | None:
+    """Return the embeddings of ``findings`` before they are encoded: with the Tracking UIDs that they have already."""
+    space = findings.embedding_space
+    lesions = tuple(
+        EncodedEmbedding(
+            lesion=one.tracking_uid, label=plain(one.segment.label), vector=_unit(one.embedding), long_axis_mm=None
+        )
+        for one in findings.lesions
+        if one.embedding
+    )
+    return _encoded(space, lesions) if space is not None and lesions else None
+
+
+def _encoded(space: EmbeddingSpace, lesions: tuple[EncodedEmbedding, ...]) -> EncodedEmbeddings:
     statement = space.statement
     translations = dict(statement.translations) if isinstance(statement, Sentence) else {}
     return EncodedEmbeddings(

@@ -19,6 +19,7 @@ from node.errors import EncodeError
 from node.outcome import ANALYSED, Outcome
 from node.pipeline import Algorithm, Assertion, DerivedSeries, Findings
 from node.reasons import ReasonCode, reason, reason_text
+from node.results.similar_text import SimilarEntries
 from node.translation import in_every_language
 from node.wording import together
 
@@ -175,6 +176,8 @@ class Analysis:
     """Of the impression."""
     link: str = ""
     """Address of the page of the study on the dashboard, for PDF and key images; empty: they have none."""
+    similar: SimilarEntries | None = None
+    """Similar earlier findings of the site, for the PDF report."""
 
     def __post_init__(self) -> None:
         if not self.title:

@@ -45,10 +45,11 @@ from node.results.report_text import (
     scope_of,
     supersession_of,
 )
+from node.results.similar_text import similar_lines
 from node.results.study_link import pdf_link
 from node.results.terms import evaluation_lines, title_in_words
 from node.results.uids import derive_uid
-from node.translation import gettext, in_language, marked
+from node.translation import current_language, gettext, in_language, marked
 from node.wording import NOTICE, person
 
 ROWS = 12
@@ -163,6 +164,8 @@ def draw_page(
     if findings:
         story += [_findings(findings), Spacer(0, 6)]
     judged = analysis.findings.evaluations if analysis.findings else {}
+    if analysis.similar is not None:
+        story += [pdf_text(line, 8) for line in similar_lines(analysis.similar, current_language())]
     story += [pdf_text(line, 9) for line in measured_lines(analysis.findings)]
     story += [pdf_text(line, 9) for line in evaluation_lines(judged)]
     story += [pdf_text(remark, 9) for remark in remarks_of(analysis)]

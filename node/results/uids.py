@@ -38,7 +38,7 @@ def analysis_key(analysis: Analysis, source: Source, identity: Identity | None =
         [analysis.generation, analysis.version, *analysis.images],
         [analysis.outcome, analysis.reason, analysis.caveat, analysis.withheld],
         [analysis.title, *analysis.languages],
-        *filter(None, [analysis.link]),
+        *filter(None, [analysis.link, repr(analysis.similar) if analysis.similar else ""]),
     ]
     message = json.dumps(parts, sort_keys=True, default=dict)  # parameters may be any mapping
     return hmac.digest(analysis.salt.encode(), message.encode(), "sha256").hex()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -34,6 +34,17 @@ class SimilarFinding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchedLesion:
+    """A lesion of which similar findings are searched."""
+
+    name: str
+    """In the answer."""
+    lesion: str
+    """Tracking UID; empty: it has none yet."""
+    vector: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class SimilarFindings:
     """Similar findings of one job."""
 
@@ -60,35 +71,45 @@ class SimilarSearch:
         Only findings of other studies that were made before are compared, within the same pipeline and space.
         """
         own = embeddings_of_job(connection, job_id)
-        if not own:
+        present = {space.key: space for space in spaces(connection)}
+        if not own or own[0][1] not in present:
             return None
+        first, key, _ = own[0]
+        lesions = [
+            SearchedLesion(name=finding.lesion, lesion=finding.lesion, vector=vector)
+            for finding, of_space, vector in own
+            if of_space == key
+        ]
+        return SimilarFindings(
+            by_lesion=self.of_lesions(connection, key, lesions, not_of=first.study_instance_uid, before=first.made_at),
+            statement=present[key].statement,
+        )
+
+    def of_lesions(
+        self, connection: sa.Connection, key: SpaceKey, lesions: Sequence[SearchedLesion], *, not_of: str, before: float
+    ) -> dict[str, tuple[SimilarFinding, ...]]:
+        """Return what is similar to lesions of the study ``not_of`` and was made before a time, by their names."""
         with self._turn:
-            index = self._index(connection, own[0][1])
-            if index is None:
-                return None
+            index = self._index(connection, key)
             near = {
-                finding.lesion: _showable(connection, index, finding, vector)
-                for finding, key, vector in own
-                if key == index.space.key
+                one.name: _showable(connection, index, one, not_of=not_of, before=before) if index else []
+                for one in lesions
             }
         found = [finding for of_lesion in near.values() for finding, _ in of_lesion]
         verdicts = current_verdicts(connection, {finding.job_id for finding in found})
         later = _later(connection, found)
-        return SimilarFindings(
-            by_lesion={
-                lesion: tuple(
-                    SimilarFinding(
-                        finding=finding,
-                        similarity=similarity,
-                        verdict=verdicts.get(finding.job_id, {}).get(finding.lesion),
-                        follow_up=later[finding.id],
-                    )
-                    for finding, similarity in of_lesion
+        return {
+            name: tuple(
+                SimilarFinding(
+                    finding=finding,
+                    similarity=similarity,
+                    verdict=verdicts.get(finding.job_id, {}).get(finding.lesion),
+                    follow_up=later[finding.id],
                 )
-                for lesion, of_lesion in near.items()
-            },
-            statement=index.space.statement,
-        )
+                for finding, similarity in of_lesion
+            )
+            for name, of_lesion in near.items()
+        }
 
     def _index(self, connection: sa.Connection, key: SpaceKey) -> SpaceIndex | None:
         """Return the index of a space in step with the ledger; indexes of spaces that are gone are dropped."""
@@ -106,13 +127,13 @@ class SimilarSearch:
 
 
 def _showable(
-    connection: sa.Connection, index: SpaceIndex, of: EmbeddedFinding, vector: bytes
+    connection: sa.Connection, index: SpaceIndex, of: SearchedLesion, *, not_of: str, before: float
 ) -> list[tuple[EmbeddedFinding, float]]:
     """The nearest findings that may be shown, each lesion once."""
     count = min(_FIRST, len(index))
     while True:
-        near = index.nearest(vector, count)
-        allowed = showable(connection, [key for key, _ in near], not_of=of.study_instance_uid, before=of.made_at)
+        near = index.nearest(of.vector, count)
+        allowed = showable(connection, [key for key, _ in near], not_of=not_of, before=before)
         chosen: dict[str, tuple[EmbeddedFinding, float]] = {}
         for key, similarity in near:
             finding = allowed.get(key)

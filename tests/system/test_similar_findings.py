@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import real_peers
 import sqlalchemy as sa
 from dashboards import PASSWORD, token
 from dicom_files import ct_series, write
-from lesion_studies import store, with_lesion
+from lesion_studies import results, store, with_lesion
+from pydicom.uid import EncapsulatedPDFStorage
 from whole_node import WholeNode
 
 from node.config.loader import parse
@@ -33,6 +36,17 @@ def page_of(node: WholeNode, port: int, study: str) -> str:
     return answer.text
 
 
+def listed_in_pdf(node: WholeNode, pacs: real_peers.Orthanc, study: str, folder: Path) -> bool:
+    (report,) = results(node.explain(study), pacs)[EncapsulatedPDFStorage]
+    file = folder / "report.pdf"
+    file.write_bytes(report.EncapsulatedDocument)
+    program = shutil.which("pdftotext")
+    if program is None:
+        pytest.skip("pdftotext is not installed (Debian package poppler-utils)")
+    text = subprocess.run([program, file, "-"], check=True, capture_output=True, text=True).stdout
+    return "Similar earlier findings" in text and "Bright 1: 4.0 mm" in text
+
+
 @pytest.fixture
 def pacs(tmp_path: Path) -> Iterator[real_peers.Orthanc]:
     with real_peers.orthanc(tmp_path / "orthanc") as running:
@@ -47,7 +61,9 @@ def test_the_page_of_a_study_shows_similar_findings_of_earlier_ones_until_they_a
     node = WholeNode(tmp_path, pacs.dicom_port, extra=tables)
     text = node.config.read_text()
     factory = '"bright_pipeline:create"\n'
-    node.config.write_text(text.replace(factory, f"{factory}similar_findings = true\n"))
+    text = text.replace(factory, f"{factory}similar_findings = true\nsimilar_in_pdf = true\n")
+    objects = '[destinations.pacs]\nobjects = ["seg", "sr", "pdf"]'
+    node.config.write_text(text.replace("[destinations.pacs]", objects))
     node.folder.mkdir(exist_ok=True)
     write_user(node.folder / "web-users", make_user("rita", "read", PASSWORD))
     node.start()
@@ -70,6 +86,8 @@ def test_the_page_of_a_study_shows_similar_findings_of_earlier_ones_until_they_a
         assert listed is not None, page
         assert f'href="/study/{first}"' in listed[0]
         assert "Every bright lesion is like any other." in page
+        listed_in = [listed_in_pdf(node, pacs, study, tmp_path) for study in studies]
+        assert listed_in == [False, True]
         counted = node.ainode("similar")
         assert counted.stdout.strip() == "Embeddings of bright (bright-1): 2"
 
