@@ -30,13 +30,19 @@ _WINDOWS_HU = ((-160.0, 240.0), (150.0, 1000.0), (-1000.0, -150.0))
 def class_probabilities(slices: Floats) -> Floats:
     """Return ``[slice, class]`` for HU ``[slice, row, column]`` as ``scaled`` returns them."""
     weights = _weights()
-    values = np.stack([np.clip((slices - low) / (high - low), 0, 1) for low, high in _WINDOWS_HU], axis=1)
+    values = channels(slices)
     for layer in range(4):
         values = np.maximum(_convolved(values, weights[f"w{layer}"], weights[f"b{layer}"]), 0)
     features = np.concatenate([values.mean((2, 3)), values.max((2, 3))], axis=1)
     scores = features @ weights["w4"].T + weights["b4"]
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def channels(slices: Floats) -> Floats:
+    """Return what the network sees of slices in HU: ``[slice, channel, row, column]`` from 0 to 1."""
+    spread = [np.clip((slices - low) / (high - low), 0, 1) for low, high in _WINDOWS_HU]
+    return np.asarray(np.stack(spread, axis=1), dtype=np.float32)
 
 
 def _convolved(values: Floats, kernels: Floats, bias: Floats) -> Floats:
