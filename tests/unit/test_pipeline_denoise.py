@@ -255,5 +255,5 @@ def test_phantom_tells_a_blur_from_the_identity():
     sigma = np.sqrt(np.log(2) / 2) / np.pi / before.ttf_half  # a Gaussian's transfer is exp(-2 pi^2 sigma^2 f^2)
     assert sigma == pytest.approx(1.2, rel=0.1)
     assert blurred.rise_px / before.rise_px == pytest.approx(np.hypot(1.2, 1) / 1.2, rel=0.05)
-    assert blurred.noise_hu < before.noise_hu
-    assert blurred.nps_mean_frequency < before.nps_mean_frequency
+    assert blurred.noise.noise_hu < before.noise.noise_hu
+    assert blurred.noise.mean_frequency < before.noise.mean_frequency

@@ -213,8 +213,8 @@ def on_phantom(chains: dict[str, Denoise], plots: Path | None) -> dict[str, Any]
             result[f"{contrast:g} HU, {name}"] = {
                 "rise_px": round(response.rise_px, 3),
                 "ttf_half_per_px": round(response.ttf_half, 4),
-                "noise_hu": round(response.noise_hu, 2),
-                "nps_mean_per_px": round(response.nps_mean_frequency, 4),
+                "noise_hu": round(response.noise.noise_hu, 2),
+                "nps_mean_per_px": round(response.noise.mean_frequency, 4),
             }
     return result
 

@@ -37,24 +37,30 @@ REGION = 28
 
 
 @dataclass(frozen=True, eq=False)
+class NoisePower:
+    """Radial noise power spectrum; frequencies in cycles per pixel, power in HU squared times pixels squared."""
+
+    noise_hu: float
+    frequencies: FloatArray
+    power: FloatArray
+
+    @property
+    def mean_frequency(self) -> float:
+        """Where the noise power lies on average: lower is a coarser, blotchier texture."""
+        weight = self.power * self.frequencies  # rings grow with their radius
+        return float((weight * self.frequencies).sum() / weight.sum())
+
+
+@dataclass(frozen=True, eq=False)
 class Response:
     """One image chain on the phantom; frequencies in cycles per pixel."""
 
     rise_px: float
     """10 to 90 % rise distance of the insert's edge."""
-    noise_hu: float
-    nps_frequencies: FloatArray
-    nps: FloatArray
-    """Radial noise power spectrum, HU squared times pixels squared."""
+    noise: NoisePower
     ttf_frequencies: FloatArray
     ttf: FloatArray
     """Task transfer function, 1 at frequency 0."""
-
-    @property
-    def nps_mean_frequency(self) -> float:
-        """Where the noise power lies on average: lower is a coarser, blotchier texture."""
-        weight = self.nps * self.nps_frequencies  # rings grow with their radius
-        return float((weight * self.nps_frequencies).sum() / weight.sum())
 
     @property
     def ttf_half(self) -> float:
@@ -93,20 +99,27 @@ def _response(images: FloatArray, radius: NDArray[np.float64]) -> Response:
     transfer = np.abs(np.fft.rfft(spread, 8 * count))
     frequencies = np.fft.rfftfreq(8 * count, 1 / OVERSAMPLING)
     seen = frequencies <= 0.5
+    radii = (first + np.arange(count) / OVERSAMPLING).astype(np.float32)
+    return Response(
+        rise_distance(radii, profile),
+        radial_power(images),
+        frequencies[seen].astype(np.float32),
+        (transfer[seen] / transfer[0]).astype(np.float32),
+    )
+
+
+def radial_power(images: FloatArray) -> NoisePower:
+    """Noise power in the middle of ``images`` ``[realisation, SIZE, SIZE]``, about their mean."""
     middle = np.s_[:, SIZE // 2 - REGION : SIZE // 2 + REGION, SIZE // 2 - REGION : SIZE // 2 + REGION]
     noise = (images - images.mean(axis=0))[middle] * math.sqrt(len(images) / (len(images) - 1))
     power = (np.abs(np.fft.fft2(noise)) ** 2).mean(axis=0) / noise[0].size
     f = np.fft.fftfreq(2 * REGION)
     distance = np.round(np.hypot(f[:, None], f[None, :]) * 2 * REGION).astype(int)
     rings = np.bincount(distance.ravel(), power.ravel()) / np.bincount(distance.ravel())
-    radii = (first + np.arange(count) / OVERSAMPLING).astype(np.float32)
-    return Response(
-        rise_distance(radii, profile),
+    return NoisePower(
         float(noise.std()),
         (np.arange(1, REGION + 1) / (2 * REGION)).astype(np.float32),
         rings[1 : REGION + 1].astype(np.float32),
-        frequencies[seen].astype(np.float32),
-        (transfer[seen] / transfer[0]).astype(np.float32),
     )
 
 
@@ -116,7 +129,7 @@ def draw(seen: Mapping[str, Response], path: Path, title: str) -> None:
     transfer, power = figure.subplots(1, 2)
     for name, response in seen.items():
         transfer.plot(response.ttf_frequencies, response.ttf, label=f"{name}: half at {response.ttf_half:.2f}")
-        power.plot(response.nps_frequencies, response.nps, label=f"{name}: {response.noise_hu:.0f} HU")
+        power.plot(response.noise.frequencies, response.noise.power, label=f"{name}: {response.noise.noise_hu:.0f} HU")
     for axes, label in ((transfer, "task transfer function"), (power, "noise power, HU² px²")):
         axes.set_xlabel("cycles per pixel")
         axes.set_ylabel(label)
