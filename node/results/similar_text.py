@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from node.translation import decimal, gettext
+from node.translation import gettext
+from node.wording import quantity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,4 +58,4 @@ def _text(entry: SimilarEntry) -> str:
 
 
 def _size(day: str, long_axis_mm: float | None) -> str:
-    return day if long_axis_mm is None else f"{decimal(f'{long_axis_mm:.1f} mm')} ({day})"
+    return day if long_axis_mm is None else f"{quantity(long_axis_mm, 'mm')} ({day})"

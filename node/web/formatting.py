@@ -51,7 +51,7 @@ def short(uid: str) -> str:
 
 def millimetres(value: float) -> str:
     """A length."""
-    return decimal(f"{value:.1f} mm")
+    return wording.quantity(value, "mm")
 
 
 FILTERS = {

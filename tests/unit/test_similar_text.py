@@ -26,12 +26,12 @@ SIMILAR = SimilarEntries(by_label={"Nodule 1": (ENTRY, BARE)}, statement=("Measu
 
 def test_a_line_names_size_day_verdict_and_later_studies_in_the_language_of_the_page():
     assert similar_lines(SIMILAR, "en")[1:] == [
-        "Nodule 1: 8.2 mm (2026-03-01), accepted, later 9.0 mm (2026-06-02); 2026-02-01, no verdict",
+        "Nodule 1: 8 mm (2026-03-01), accepted, later 9 mm (2026-06-02); 2026-02-01, no verdict",
         "Measured.",
     ]
     with in_language("de"):
         lines = similar_lines(SIMILAR, "de")
-    assert "später 9,0 mm (2026-06-02)" in lines[1]
+    assert "später 9 mm (2026-06-02)" in lines[1]
     assert lines[2] == "Gemessen."
     assert similar_lines(replace(SIMILAR, by_label={"Nodule 1": ()}), "en") == []
 
@@ -55,7 +55,7 @@ def test_the_pdf_lists_similar_findings_and_no_other_object_does(source: SourceS
         file = tmp_path / "report.pdf"
         file.write_bytes(one.dataset.EncapsulatedDocument)
         text = subprocess.run([program, file, "-"], check=True, capture_output=True, text=True).stdout
-        assert "8.2 mm (2026-03-01), accepted" in " ".join(text.split())
+        assert "8 mm (2026-03-01), accepted" in " ".join(text.split())
         assert "Measured." in text
 
 

@@ -70,7 +70,7 @@ def test_similar_findings_are_shown_only_where_the_pipeline_has_them(serve: Serv
             assert ('href="/study/1.2.3"' in page) is shown
             assert ('href="/study/1.2.4"' in page) is shown, "the same lesion later"
             assert ("Nodule &lt;7&gt;" in page) is shown
-            assert ("7.2 mm" in page) is shown
+            assert ("7 mm" in page) is shown
             assert (">rejected</b>" in page) is shown
             assert ("&lt;b&gt;Measured&lt;/b&gt;." in page) is shown
         german = dashboard.browser("vera").get(f"/study/{dashboard.uid}", headers={"accept-language": "de"}).text
