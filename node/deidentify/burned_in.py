@@ -20,8 +20,13 @@ _FACES = ("1.2.840.10008.5.1.4.1.1.77",)
 """Photographs: blanked text leaves the face."""
 _CAPTURED = {"SCREEN SAVE", "SCREENSAVE", "SCREENSHOT", "SCREEN", "CAPTURE", "PASTED", "DOSE_INFO", "REPORT", "OVERLAY"}
 """In Image Type (0008,0008), value 3 and later."""
-_CLEAN = {"CT", "MR", "PT", "NM"}
-"""Modalities whose original images have no text unless they say so."""
+_CLEAN = {
+    "CT": ("1.2.840.10008.5.1.4.1.1.2",),
+    "MR": ("1.2.840.10008.5.1.4.1.1.4",),
+    "PT": ("1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.130"),
+    "NM": ("1.2.840.10008.5.1.4.1.1.20",),
+}
+"""Modalities whose original images have no text unless they say so, with their SOP Classes."""
 
 
 def objection(dataset: Dataset, *, is_result: bool, clean_pixel_data: bool, is_masked: bool = False) -> str | None:
@@ -49,8 +54,10 @@ def objection(dataset: Dataset, *, is_result: bool, clean_pixel_data: bool, is_m
 
 
 def may_have_text(dataset: Dataset) -> bool:
-    """Whether it is an image of a modality whose images have text without saying so."""
-    return "PixelData" in dataset and str(dataset.get("Modality", "")).strip().upper() not in _CLEAN
+    """Whether it is an image of a kind, by SOP Class and Modality, whose images have text without saying so."""
+    modality = str(dataset.get("Modality", "")).strip().upper()
+    is_clean = modality in _CLEAN and _is_of(dataset, _CLEAN[modality])
+    return "PixelData" in dataset and not is_clean
 
 
 def _is_of(dataset: Dataset, classes: Sequence[str]) -> bool:

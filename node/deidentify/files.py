@@ -68,6 +68,8 @@ def _written(dataset: FileDataset, profile: Profile, to: Path, *, is_result: boo
 
 def _check_text(dataset: FileDataset) -> None:
     """Raise ``GateError`` when text is read in the pixels."""
+    if str(dataset.get("PhotometricInterpretation", "")) == "PALETTE COLOR":
+        raise GateError("not sent to a destination with de-identification: text in palette colour cannot be read")
     if number := places_with_text(dataset):
         raise GateError(
             "not sent to a destination with de-identification: text is read in its pixels, in "

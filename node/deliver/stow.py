@@ -31,6 +31,7 @@ from node.deliver.stow_answer import (
 from node.deliver.transcode import transcoded
 from node.errors import DeliveryError, EncodeError, PlatformError, UnreachableError
 from node.ledger.pending_deliveries import PendingObject
+from node.peer_text import escaped
 from node.spool import Spool
 
 Entry = TypeVar("Entry")
@@ -58,7 +59,7 @@ def service(
     Raises ``DeliveryError`` for an unusable token or certificate file, ``UnreachableError`` when the service cannot be
     reached.
     """
-    headers = {"Accept": "application/dicom+json"}
+    headers = {"Accept": "application/dicom+json", "Accept-Encoding": "identity"}
     try:
         if destination.token_file:
             token = Path(destination.token_file).read_text(encoding="ascii").strip()
@@ -220,13 +221,23 @@ def send_request(
     deadline = time.monotonic() + seconds
     body = bytearray()
     with client.stream(method, where, **options) as response:
-        for block in response.iter_bytes():
+        for block in plain_bytes(response):
             body += block
             if len(body) > _LONGEST_ANSWER:
                 raise DeliveryError(f"{client.base_url}: its response has more than {_LONGEST_ANSWER >> 20} MiB")
             if time.monotonic() > deadline:
                 raise UnreachableError(f"{client.base_url}: its response does not end within {seconds:g} s")
     return httpx.Response(response.status_code, content=bytes(body), request=response.request)
+
+
+def plain_bytes(response: httpx.Response) -> Iterator[bytes]:
+    """Return the body as it comes. Raises ``DeliveryError`` for a compressed one: a few bytes may be gigabytes."""
+    if (coding := response.headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
+        raise DeliveryError(
+            f"{response.request.url.host}: its response is compressed ({escaped(coding, 32)}) although identity was "
+            "asked for; turn that off for DICOMweb"
+        )
+    return response.iter_raw()
 
 
 def _limits(timeouts: Timeouts, answer_seconds: float) -> httpx.Timeout:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 from pydicom.datadict import tag_for_keyword
 
+from node.peer_text import escaped
 from node.spool import is_uid
 
 Valid = TypeVar("Valid")
@@ -151,7 +152,11 @@ def read_series(content: bytes) -> list[HeldSeries]:
             raise ValueError("0020000E: not a UID")
         modality = (series.modality.values or ("",))[0] or ""
         found.append(
-            HeldSeries(series_instance_uid=uid, modality=modality.strip(), instances=_first(series.instances.values, 0))
+            HeldSeries(
+                series_instance_uid=uid,
+                modality=escaped(modality.strip(), 16),
+                instances=_first(series.instances.values, 0),
+            )
         )
     return found
 

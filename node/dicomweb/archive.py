@@ -18,7 +18,7 @@ from node.deliver.association import Timeouts
 from node.deliver.fetch import MOST_STUDIES, Archive, FetchedSeries, fetcher, no_series, no_study, wanted_series
 from node.deliver.query_audit import query_recorder
 from node.deliver.reconcile import ArchivedSeries, configured_destination
-from node.deliver.stow import http_fault, matching_studies, series_of_study, service
+from node.deliver.stow import http_fault, matching_studies, plain_bytes, series_of_study, service
 from node.dicomweb.received_part import ReceivedPart
 from node.dicomweb.related_parts import Beginning, Content, Ending, RelatedParts
 from node.errors import ConfigError, DeliveryError, InputError, UnreachableError
@@ -109,8 +109,7 @@ class WebArchive:
     def _retrieve(self, series: ArchivedSeries, parts: list[ReceivedPart]) -> None:
         where = f"studies/{series.study_instance_uid}/series/{series.series_instance_uid}"
         for accept in (_ANY_SYNTAX, _DEFAULT_SYNTAX):
-            headers = {"Accept": accept, "Accept-Encoding": "identity"}
-            with self._http.stream("GET", where, headers=headers) as response:
+            with self._http.stream("GET", where, headers={"Accept": accept}) as response:
                 if response.status_code in (400, 406) and accept != _DEFAULT_SYNTAX:
                     continue
                 if response.status_code != 200:
@@ -125,17 +124,16 @@ class WebArchive:
         """Write every part of a response to a file. Raises ``InputError`` for other content, ``OSError``."""
         related = RelatedParts(response.headers.get("content-type", ""))
         deadline, size = time.monotonic() + _LONGEST_SECONDS, 0
-        for piece in response.iter_bytes():
+        for piece in plain_bytes(response):
             size += len(piece)
-            if size > _MOST_BYTES or len(parts) > _MOST_OBJECTS:
-                raise DeliveryError(
-                    f"{self._name}: a series has more than {_MOST_OBJECTS} objects or {_MOST_BYTES >> 30} GiB"
-                )
             if time.monotonic() > deadline:
                 raise UnreachableError(f"{self._name}: a series does not end within {_LONGEST_SECONDS:g} s")
             for event in related.feed(piece):
                 match event:
                     case Beginning():
+                        if size > _MOST_BYTES or len(parts) >= _MOST_OBJECTS:
+                            most = f"{_MOST_OBJECTS} objects or {_MOST_BYTES >> 30} GiB"
+                            raise DeliveryError(f"{self._name}: a series has more than {most}")
                         if self._spool.space().is_below(self._config.storage.min_free_gib):
                             raise DeliveryError("there is too little free space to retrieve a series")
                         parts.append(ReceivedPart(self._spool.drafts.new(), len(parts) + 1))

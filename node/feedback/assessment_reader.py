@@ -105,6 +105,7 @@ def _statements(
 
 
 def _scope_of(item: Dataset, ours: _Results) -> _Scope | None:
+    """What an item refers to, of whomever it is; ``None`` without a reference."""
     lesions: set[str] = set()
     objects: set[str] = set()
     for child in item.get("ContentSequence") or ():
@@ -116,7 +117,9 @@ def _scope_of(item: Dataset, ours: _Results) -> _Scope | None:
             numbers = [] if numbers is None else [numbers] if isinstance(numbers, int) else list(numbers)
             segments = [ours.segments[uid, int(n)] for n in numbers if (uid, int(n)) in ours.segments]
             lesions.update(segments)
-            if uid in ours.objects and not segments:
+            if numbers and not segments:
+                lesions.add(f"unknown segment of {uid}")
+            elif not segments:
                 objects.add(uid)
     return _Scope(lesions=frozenset(lesions), objects=frozenset(objects)) if lesions or objects else None
 

@@ -25,7 +25,7 @@ from node.inference.encode_task import (
     NoteTask,
     PreviousFiles,
 )
-from node.inference.finding_embeddings import embeddings_of, searched_embeddings
+from node.inference.finding_embeddings import Examined, embeddings_of, searched_embeddings
 from node.inference.handover import Handover, load
 from node.jobs.failure import logged_error
 from node.outcome import ANALYSED, Outcome
@@ -82,7 +82,7 @@ def encode_analysis(task: EncodeTask) -> Encoding:
         refused=None if refused is None else _fault(refused),
         withheld=tuple((kinds, _fault(why)) for kinds, why in withheld),
         urgent=_urgent(task, files) if task.limits and analysis.outcome in ANALYSED else None,
-        embeddings=embeddings_of(analysis.findings, files, task.out) if task.embeddings else None,
+        embeddings=_embeddings(task, analysis, files) if task.embeddings else None,
         repairs=repairs,
     )
 
@@ -96,7 +96,15 @@ def _urgent(task: EncodeTask, files: Sequence[EncodedFile]) -> UrgentMeasurement
 def read_embeddings(task: EncodeTask) -> EncodedEmbeddings | None:
     """Return the embeddings in the handover of a task. Raises ``InputError`` when it cannot be read."""
     handover = load(task.handover, len(task.images) * _LARGEST_IMAGE)
-    return searched_embeddings(handover.findings)
+    return searched_embeddings(handover.findings, _examined(task))
+
+
+def _embeddings(task: EncodeTask, analysis: Analysis, files: Sequence[EncodedFile]) -> EncodedEmbeddings | None:
+    return embeddings_of(analysis.findings, files, task.out, _examined(task))
+
+
+def _examined(task: EncodeTask) -> Examined:
+    return Examined.of(read_header(task.images[0].path), task.salt)
 
 
 def encode_failure(task: EncodeTask) -> Encoding:

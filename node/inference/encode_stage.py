@@ -200,11 +200,15 @@ class Encode:
         table = self._config.pipelines.get(job.pipeline)
         if table is None or not table.similar_in_pdf or "pdf" not in task.kinds or job.outcome not in ANALYSED:
             return task
-        found = self._encoder.embeddings(task)
-        if found is None:
+        try:
+            found = self._encoder.embeddings(task)
+            if found is None:
+                return task
+            with self._engine.connect() as connection:
+                return replace(task, similar=similar_entries(connection, self._search, job, found))
+        except Exception as error:  # the list is an extra, and keeps no result back
+            logger.warning("job %s: its report has no similar findings: %s", job.id, error, exc_info=error)
             return task
-        with self._engine.connect() as connection:
-            return replace(task, similar=similar_entries(connection, self._search, job, found))
 
     def _has_similar(self, job: Job) -> bool:
         table = self._config.pipelines.get(job.pipeline)

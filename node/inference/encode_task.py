@@ -123,6 +123,10 @@ class EncodedEmbedding:
     vector: bytes
     """float32 of this machine's byte order, of length 1."""
     long_axis_mm: float | None
+    patient: str
+    """Keyed hash of the patient's ID; empty: the images have none."""
+    study_date: str
+    """YYYYMMDD; empty: the images have none."""
 
 
 @dataclass(frozen=True, kw_only=True)

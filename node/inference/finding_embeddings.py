@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -16,8 +18,29 @@ from node.results.identity import plain
 from node.results.report_statement import read_statement
 from node.translation import Sentence
 
+_DIGITS = 32
+"""Of a keyed hash, hexadecimal."""
 
-def embeddings_of(findings: Findings | None, files: Sequence[EncodedFile], out: Path) -> EncodedEmbeddings | None:
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """Whose study findings are of, and of which day."""
+
+    patient: str
+    """Keyed hash; empty: it has no Patient ID."""
+    study_date: str
+
+    @classmethod
+    def of(cls, image: Dataset, salt: str) -> Examined:
+        """Return it for an image of the series; ``salt``: the secret of the node."""
+        identity = [str(image.get(keyword) or "").strip() for keyword in ("IssuerOfPatientID", "PatientID")]
+        digest = hashlib.sha256("\n".join([salt, *identity]).encode()).hexdigest()[:_DIGITS]
+        return cls(patient=digest if identity[1] else "", study_date=str(image.get("StudyDate") or "").strip())
+
+
+def embeddings_of(
+    findings: Findings | None, files: Sequence[EncodedFile], out: Path, of: Examined
+) -> EncodedEmbeddings | None:
     """Return the embeddings of ``findings`` with the Tracking UIDs that the objects in ``out`` have.
 
     ``None``: no lesion has one, or neither report nor segmentation was made.
@@ -32,6 +55,7 @@ def embeddings_of(findings: Findings | None, files: Sequence[EncodedFile], out: 
             label=label,
             vector=_unit(lesion.embedding),
             long_axis_mm=tracked[label][1],
+            **vars(of),
         )
         for lesion in findings.lesions
         if lesion.embedding and (label := plain(lesion.segment.label)) in tracked
@@ -39,12 +63,16 @@ def embeddings_of(findings: Findings | None, files: Sequence[EncodedFile], out: 
     return _encoded(space, lesions) if lesions else None
 
 
-def searched_embeddings(findings: Findings) -> EncodedEmbeddings | None:
+def searched_embeddings(findings: Findings, of: Examined) -> EncodedEmbeddings | None:
     """Return the embeddings of ``findings`` before they are encoded: with the Tracking UIDs that they have already."""
     space = findings.embedding_space
     lesions = tuple(
         EncodedEmbedding(
-            lesion=one.tracking_uid, label=plain(one.segment.label), vector=_unit(one.embedding), long_axis_mm=None
+            lesion=one.tracking_uid,
+            label=plain(one.segment.label),
+            vector=_unit(one.embedding),
+            long_axis_mm=None,
+            **vars(of),
         )
         for one in findings.lesions
         if one.embedding

@@ -18,7 +18,10 @@ def similar_entries(
     connection: sa.Connection, search: SimilarSearch, job: Job, found: EncodedEmbeddings
 ) -> SimilarEntries | None:
     """Return what is similar to the lesions of a job; ``None``: nothing is."""
-    lesions = [SearchedLesion(name=one.label, lesion=one.lesion, vector=one.vector) for one in found.lesions]
+    lesions = [
+        SearchedLesion(name=one.label, lesion=one.lesion, patient=one.patient, vector=one.vector)
+        for one in found.lesions
+    ]
     similar = search.of_lesions(
         connection,
         SpaceKey(job.pipeline, found.space),
@@ -33,9 +36,9 @@ def similar_entries(
 def _entry(one: SimilarFinding) -> SimilarEntry:
     return SimilarEntry(
         long_axis_mm=one.finding.long_axis_mm,
-        made_on=_day(one.finding.made_at),
+        seen_on=_day(one.finding.seen_at),
         verdict=one.verdict.verdict if one.verdict else "",
-        later=tuple((_day(later.made_at), later.long_axis_mm) for later in one.follow_up),
+        later=tuple((_day(later.seen_at), later.long_axis_mm) for later in one.follow_up),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -55,6 +56,10 @@ class LesionEmbedding:
     vector: bytes
     """float32, little endian, of length 1."""
     long_axis_mm: float | None
+    patient: str = ""
+    """Keyed hash of the patient's ID; empty: the images have none."""
+    study_date: str = ""
+    """YYYYMMDD; empty: the images have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,18 @@ class EmbeddedFinding:
     lesion: str
     label: str
     long_axis_mm: float | None
+    patient: str
+    study_date: str
     made_at: float
+
+    @property
+    def seen_at(self) -> float:
+        """Noon of the day of its study, local time; that of the analysis when the images do not say."""
+        try:
+            day = datetime.strptime(self.study_date, "%Y%m%d").astimezone()
+        except ValueError:
+            return self.made_at
+        return day.replace(hour=12).timestamp()
 
 
 _PORTION = 10_000

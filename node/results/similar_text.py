@@ -14,8 +14,8 @@ class SimilarEntry:
     """What the report says of a similar finding of another study: nothing that tells whose it is."""
 
     long_axis_mm: float | None
-    made_on: str
-    """ISO date."""
+    seen_on: str
+    """ISO date of its study, else of the analysis."""
     verdict: str
     """``""``: none."""
     later: tuple[tuple[str, float | None], ...]
@@ -54,7 +54,7 @@ def similar_lines(entries: SimilarEntries, language: str) -> list[str]:
 def _text(entry: SimilarEntry) -> str:
     later = (gettext("later {size}", size=_size(day, axis)) for day, axis in entry.later)
     verdict = gettext(entry.verdict) if entry.verdict else gettext("no verdict")
-    return ", ".join((_size(entry.made_on, entry.long_axis_mm), verdict, *later))
+    return ", ".join((_size(entry.seen_on, entry.long_axis_mm), verdict, *later))
 
 
 def _size(day: str, long_axis_mm: float | None) -> str:

@@ -7,6 +7,7 @@ with the reason, and routing goes on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +21,25 @@ from node.ledger.clock_steps import AHEAD_SECONDS
 from node.reasons import ReasonCode, reason
 from node.routing.completeness import Deferral
 from node.routing.series_examination import SeriesQuestion
-from node.routing.slow_examinations import Key, SlowExaminations
+from node.routing.slow_examinations import Key, SlowExaminations, SlowResult
 from node.spool import Spool
 from node.studies.characteristics import Characteristic, Characteristics
 from node.studies.characteristics.characteristic import unknown
 
+logger = logging.getLogger(__name__)
+
 BOUNDS = Bounds(memory_mib=2048, cpu_seconds=30, wall_seconds=60.0)
 """Of one series: 12 slices of 512 x 512 and 400 headers take 0.5 s."""
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 300.0
 """Before a series is routed without it."""
+_ATTEMPTS = 3
+"""For one series: a machine may be busy, and a process may be killed for lack of memory."""
 _LONGEST = 200
 """Characters of a failure in a basis."""
+
+
+UNREAD = "pixels not read"
+"""In the basis of a region that is *unknown* because of this machine, and not of what the pixels show."""
 
 
 def recognize(paths: tuple[Path, ...]) -> Characteristic:
@@ -45,21 +54,30 @@ def needs_body_region(trace: Sequence[Mapping[str, Any]], rules: Sequence[Rule])
 
     ``trace``: of ``node.routing.rules.decide``.
     """
+    return bool(rules_that_ask(trace, rules))
+
+
+def rules_that_ask(trace: Sequence[Mapping[str, Any]], rules: Sequence[Rule]) -> list[Rule]:
+    """Return the rules of which, or of a companion of which, all depends on the region."""
     by_name = {rule.name: rule for rule in rules}
+    asking = {}
     for entry in trace:
+        rule = by_name[entry["rule"]]
+        selection = rule.companions[entry["companion"]] if "companion" in entry else rule
         others = [one for one in entry["conditions"] if one["attribute"] != BODY_REGION]
-        if all(one["matched"] for one in others):
-            rule = by_name[entry["rule"]]
-            if len(others) < len(entry["conditions"]) or rule.prefers_body_region:
-                return True
-    return False
+        if all(one["matched"] for one in others) and (
+            len(others) < len(entry["conditions"]) or selection.prefers_body_region
+        ):
+            asking[rule.name] = rule
+    return list(asking.values())
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Asked:
     paths: tuple[Path, ...]
     at: float
     """Seconds since 1970 UTC."""
+    attempts: int = 1
 
 
 class BodyRegions:
@@ -76,7 +94,7 @@ class BodyRegions:
     def known(self, key: Key, paths: tuple[Path, ...]) -> Characteristics:
         """Return what the pixels of a series with these images show; nothing as long as they have not been read."""
         result = self._examinations.take(key)
-        if result is not None:
+        if result is not None and not (isinstance(result.outcome, NodeError) and self._tries_again(key, result)):
             outcome = result.outcome
             found = unread(str(outcome)) if isinstance(outcome, NodeError) else outcome
             self._known[key] = (result.question.paths, found)
@@ -88,12 +106,25 @@ class BodyRegions:
         asked = self._asked.get(key)
         if asked is None or asked.paths != question.paths:
             asked = self._asked[key] = _Asked(question.paths, at)
-            sender = ", ".join(sorted({address for _, address in question.origin.senders}))
-            self._examinations.submit(sender, key, question)
+            self._submit(key, question)
         until = asked.at + WAIT_SECONDS
         if at >= until or asked.at > at + AHEAD_SECONDS:
-            self._known[key] = (question.paths, unread(f"not read within {WAIT_SECONDS:g} s"))
+            logger.warning("series %s: its pixels were not read within %g s", key[1], WAIT_SECONDS)
+            self._known[key] = (question.paths, unread(f"within {WAIT_SECONDS:g} s"))
         return Deferral(about=reason(ReasonCode.BODY_REGION_AWAITED), seconds=WAIT_SECONDS, until=until)
+
+    def _tries_again(self, key: Key, failed: SlowResult[Characteristic]) -> bool:
+        asked = self._asked.get(key)
+        logger.warning("series %s: its pixels were not read: %s", key[1], failed.outcome)
+        if asked is None or asked.paths != failed.question.paths or asked.attempts >= _ATTEMPTS:
+            return False
+        asked.attempts += 1
+        self._submit(key, failed.question)
+        return True
+
+    def _submit(self, key: Key, question: SeriesQuestion) -> None:
+        sender = ", ".join(sorted({address for _, address in question.origin.senders}))
+        self._examinations.submit(sender, key, question)
 
     def keep(self, keys: Collection[Key]) -> None:
         """Discard what is known of other series."""
@@ -104,4 +135,4 @@ class BodyRegions:
 
 def unread(why: str) -> Characteristic:
     """Return the region of a series whose pixels could not be read."""
-    return unknown([("pixels", why[:_LONGEST])])
+    return unknown([(UNREAD, why[:_LONGEST])])

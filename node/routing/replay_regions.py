@@ -11,7 +11,7 @@ from node.config import Rule
 from node.config.characteristics import BODY_REGION
 from node.confined import ConfinedProcess
 from node.errors import NodeError
-from node.routing.body_regions import BOUNDS, needs_body_region, recognize, unread
+from node.routing.body_regions import BOUNDS, UNREAD, needs_body_region, recognize, unread
 from node.routing.replay_decisions import SeriesFiles, decide_files
 from node.routing.rules import Decision
 from node.studies.characteristics import Certainty, Characteristic, Characteristics
@@ -56,9 +56,12 @@ def pixel_reader(files: Iterable[Path]) -> ConfinedProcess:
 
 
 def recorded_body_region(characteristics: Mapping[str, Mapping[str, Any]] | None) -> Characteristics:
-    """Return the region that the ledger has of a decision; ``characteristics``: as it keeps them."""
+    """Return the region that the ledger has of a decision; ``characteristics``: as it keeps them.
+
+    Nothing when the pixels were not read then: they are read now.
+    """
     kept = (characteristics or {}).get(BODY_REGION)
-    if kept is None:
+    if kept is None or any(keyword == UNREAD for keyword, _ in kept["basis"]):
         return {}
     basis = tuple((str(keyword), str(value)) for keyword, value in kept["basis"])
     return {

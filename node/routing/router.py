@@ -31,7 +31,7 @@ from node.ledger.transitions import supersede_jobs
 from node.ledger.workitems import renew_superseded
 from node.log import about
 from node.reasons import Reason, ReasonCode, reason, reason_text
-from node.routing.body_regions import BodyRegions, needs_body_region
+from node.routing.body_regions import BodyRegions, needs_body_region, rules_that_ask
 from node.routing.completeness import Arrival, Deferral, judge
 from node.routing.decisions import Decider
 from node.routing.examiner import Examiner, PendingExamination
@@ -43,6 +43,7 @@ from node.routing.study_decisions import Responsible, StudyDecider, for_everythi
 from node.routing.workitem_jobs import WorkitemJobs
 from node.routing.worklist_wait import WorklistWait
 from node.spool import Spool
+from node.studies.characteristics import Characteristics
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ class Router:
             unreadable=len(examined.unreadable),
             interruptions=known.missing.interruptions,
         )
-        completion = judge(arrival, self._config.series, at, self._quiet_seconds(decided))
+        completion = judge(arrival, self._config.series, at, self._quiet_seconds(decided, question.seen))
         if completion.signal is None:
             self._record_waiting(study_uid, series_uid, completion.deferrals, at)
             return False
@@ -244,8 +245,10 @@ class Router:
         if is_news:
             self._awaited[key] = awaited
 
-    def _quiet_seconds(self, decided: SeriesDecision) -> float:
+    def _quiet_seconds(self, decided: SeriesDecision, seen: Characteristics) -> float:
         names = {entry["rule"] for entry in decided.decision.trace if entry["matched"]}
+        if not seen:  # what may match waits no longer for its pixels than it would for more images
+            names |= {rule.name for rule in rules_that_ask(decided.decision.trace, self._config.rules)}
         matching = [rule for rule in self._config.rules if rule.name in names]
         return longest_quiet_seconds(
             matching, self._config.series, urgent=decided.urgent, ordered_urgent=decided.ordered_urgent

@@ -20,6 +20,12 @@ _MOST = 64 * _FIRST
 """Neighbours that are looked up when hardly any may be shown."""
 
 
+_LEAST_SIMILARITY = 0.5
+"""Cosine: what is farther away is not like the finding, however few there are."""
+_MOST_LESIONS = 50
+"""Of one analysis, for which similar ones are searched."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SimilarFinding:
     """An earlier finding of this site that looks like another one."""
@@ -41,6 +47,8 @@ class SearchedLesion:
     """In the answer."""
     lesion: str
     """Tracking UID; empty: it has none yet."""
+    patient: str
+    """Keyed hash; empty: not known."""
     vector: bytes
 
 
@@ -76,7 +84,7 @@ class SimilarSearch:
             return None
         first, key, _ = own[0]
         lesions = [
-            SearchedLesion(name=finding.lesion, lesion=finding.lesion, vector=vector)
+            SearchedLesion(name=finding.lesion, lesion=finding.lesion, patient=finding.patient, vector=vector)
             for finding, of_space, vector in own
             if of_space == key
         ]
@@ -93,7 +101,7 @@ class SimilarSearch:
             index = self._index(connection, key)
             near = {
                 one.name: _showable(connection, index, one, not_of=not_of, before=before) if index else []
-                for one in lesions
+                for one in lesions[:_MOST_LESIONS]
             }
         found = [finding for of_lesion in near.values() for finding, _ in of_lesion]
         verdicts = current_verdicts(connection, {finding.job_id for finding in found})
@@ -129,7 +137,7 @@ class SimilarSearch:
 def _showable(
     connection: sa.Connection, index: SpaceIndex, of: SearchedLesion, *, not_of: str, before: float
 ) -> list[tuple[EmbeddedFinding, float]]:
-    """The nearest findings that may be shown, each lesion once."""
+    """The nearest findings of other patients that may be shown, each lesion once."""
     count = min(_FIRST, len(index))
     while True:
         near = index.nearest(of.vector, count)
@@ -137,7 +145,9 @@ def _showable(
         chosen: dict[str, tuple[EmbeddedFinding, float]] = {}
         for key, similarity in near:
             finding = allowed.get(key)
-            if finding is not None and finding.lesion != of.lesion:
+            if finding is None or similarity < _LEAST_SIMILARITY or finding.lesion == of.lesion:
+                continue
+            if not finding.patient or finding.patient != of.patient:
                 chosen.setdefault(finding.lesion, (finding, similarity))
         if len(chosen) >= SHOWN or count >= min(len(index), _MOST):
             return list(chosen.values())[:SHOWN]
@@ -155,7 +165,7 @@ def _later(connection: sa.Connection, found: list[EmbeddedFinding]) -> dict[int,
             for other in same[one.lesion]
             if other.id in allowed
             and other.study_instance_uid != one.study_instance_uid
-            and other.made_at > one.made_at
+            and other.seen_at > one.seen_at
         )
         for one in found
     }

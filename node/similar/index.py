@@ -42,7 +42,7 @@ class SpaceIndex:
 
     def nearest(self, vector: bytes, count: int) -> list[tuple[int, float]]:
         """Ids of the ``count`` nearest rows with the cosine of the angle, the nearest first."""
-        if not len(self._index):
+        if not len(self._index) or len(vector) != np.dtype(np.float32).itemsize * self.space.dimensions:
             return []
         matches = self._index.search(np.frombuffer(vector, np.float32), count)
         keys, distances = matches.keys, matches.distances

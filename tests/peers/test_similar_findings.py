@@ -9,13 +9,13 @@ import postgres
 import sqlalchemy as sa
 
 from node.ledger.clicked_verdicts import record_click
-from node.ledger.embeddings import LesionEmbedding, NewSpace, delete_embeddings, rebuild, record_embeddings
+from node.ledger.embeddings import LesionEmbedding, NewSpace, SpaceKey, delete_embeddings, rebuild, record_embeddings
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import REJECTION, get_job
 from node.ledger.retention import purge_results, purge_study
 from node.ledger.tables import job, lesion_embedding, result, series, verdict
 from node.ledger.verdict import LesionVerdict, SourceKind, Verdict
-from node.similar.findings import SHOWN, SimilarFindings, SimilarSearch
+from node.similar.findings import SHOWN, SearchedLesion, SimilarFindings, SimilarSearch
 
 pytestmark = postgres.BOTH
 
@@ -31,8 +31,9 @@ class Site:
         self.at = 0.0
 
     def add(
-        self, study: str, degrees: float, lesion: str = "", pipeline: str = "nodule", space: NewSpace = SPACE
-    ) -> str:
+        self, study: str, degrees: float, *, lesion: str = "", pipeline: str = "nodule", space: NewSpace = SPACE,
+        patient: str = "", study_date: str = "",
+    ) -> str:  # fmt: skip
         """Return the job of a new study."""
         self.at += 1
         job_id, series_uid = f"job {study}", f"{study}.1"
@@ -53,7 +54,10 @@ class Site:
             self.object(connection, job_id, "sr")
             radians = np.deg2rad(degrees)
             vector = array("f", (np.cos(radians), np.sin(radians))).tobytes()
-            found = LesionEmbedding(lesion=lesion or f"{study}.7", label="Nodule 1", vector=vector, long_axis_mm=8.0)
+            found = LesionEmbedding(
+                lesion=lesion or f"{study}.7", label="Nodule 1", vector=vector, long_axis_mm=8.0, patient=patient,
+                study_date=study_date,
+            )  # fmt: skip
             record_embeddings(connection, get_job(connection, job_id), space, [found])
             of_job = lesion_embedding.c.job_id == job_id
             connection.execute(sa.update(lesion_embedding).where(of_job).values(made_at=self.at))
@@ -102,6 +106,35 @@ def test_other_pipelines_and_spaces_and_the_lesion_itself_are_never_compared(eng
     site.add("1.3", 3, lesion="2.7")
     site.add("1.4", 4)
     assert site.studies(site.add("2", 0)) == ["1.4"]
+
+
+def test_findings_of_the_patient_and_what_is_not_like_the_finding_are_not_listed(engine: sa.Engine):
+    """Images that were registered under new UIDs would confirm themselves."""
+    site = Site(engine)
+    site.add("1.1", 1, patient="p")
+    site.add("1.2", 2, patient="q")
+    site.add("1.3", 3)
+    site.add("1.4", 70)
+    assert site.studies(site.add("2", 0, patient="p")) == ["1.2", "1.3"]
+
+
+def test_later_is_by_the_date_of_the_study(engine: sa.Engine):
+    """A study of the archive that is analysed after a newer one is no follow-up of it."""
+    site = Site(engine)
+    site.add("1.1", 3, study_date="20260301")
+    site.add("1.2", 90, lesion="1.1.7", study_date="20250301")
+    site.add("1.3", 90, lesion="1.1.7", study_date="20260601")
+    (found,) = site.similar(site.add("2", 0)).by_lesion["2.7"]
+    assert [one.study_instance_uid for one in found.follow_up] == ["1.3"]
+
+
+def test_another_dimension_under_the_same_name_finds_nothing_and_raises_nothing(engine: sa.Engine):
+    site = Site(engine)
+    site.add("1.1", 3)
+    long = SearchedLesion(name="n", lesion="", patient="", vector=bytes(12))
+    with engine.connect() as connection:
+        key = SpaceKey("nodule", SPACE.name)
+        assert site.search.of_lesions(connection, key, [long], not_of="2", before=99.0) == {"n": ()}
 
 
 def test_what_is_withdrawn_superseded_in_shadow_or_rejected_by_a_note_is_never_shown(engine: sa.Engine):
@@ -154,7 +187,7 @@ def test_what_retention_deletes_is_gone_from_ledger_and_index(engine: sa.Engine)
 
 def test_a_repeated_job_has_its_new_embedding_alone(engine: sa.Engine):
     site = Site(engine)
-    again = site.add("1.1", 80)
+    again = site.add("1.1", 50)
     site.add("1.2", 20)
     mine = site.add("2", 0)
     assert site.studies(mine) == ["1.2", "1.1"]

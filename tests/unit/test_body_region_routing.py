@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from node.errors import PlatformError
 from node.operate.explain import explain
 from node.operate.explain_text import describe
 from node.routing import body_regions
-from node.routing.body_regions import WAIT_SECONDS, needs_body_region
+from node.routing.body_regions import WAIT_SECONDS, needs_body_region, unread
+from node.routing.replay_regions import recorded_body_region
 from node.routing.rules import Origin, SeriesHeader, decide
+from node.studies.characteristics.characteristic import likely
 
 RULES = """
 [series]
@@ -124,27 +127,46 @@ def test_a_reader_that_does_not_answer_delays_its_series_a_bounded_time_and_no_o
     scene.wait(1.0)
     scene.wait(1.0)
     assert scene.decided()[waits][0] == "ignored"
-    assert "body_region unknown (pixels not read within 120 s" in describe(explain(scene.node.engine, scene.study))
+    assert "body_region unknown (pixels not read within 300 s" in describe(explain(scene.node.engine, scene.study))
     assert reader.calls == 1
     goes_on.set()
     scene.node.engine.dispose()
 
 
-def test_a_reader_that_ends_makes_the_region_unknown_and_routing_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_reader_that_ends_is_asked_three_times_before_the_region_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
-    def end() -> None:
-        raise PlatformError("series 1.2: the body region reader ended with SIGKILL")
+    def end() -> object:
+        if reader.calls <= failures:
+            raise PlatformError("series 1.2: the body region reader ended with SIGKILL")
+        return likely(["chest"], [("pixels", "chest 8 of 8 slices")])
 
     reader = Reader(end)
     monkeypatch.setattr(body_regions, "shared_process", lambda *_, **__: reader)
     scene = Scene(tmp_path, CHEST)
     series = scene.receive(chest_series(scene.study))
     scene.wait(11.0)
-    assert decided(scene, series)[0] == "ignored"
-    assert "ended with SIGKILL" in describe(explain(scene.node.engine, scene.study))
-    assert reader.calls == 1
+    outcome = decided(scene, series)[0]
+    assert (outcome, reader.calls) == (("routed", 3) if failures < 3 else ("ignored", 3))
+    shown = describe(explain(scene.node.engine, scene.study))
+    assert ("pixels not read series 1.2: the body region reader ended with SIGKILL" in shown) is (failures == 3)
+    recorded = asdict(unread("it died")) | {"certainty": "unknown"}
+    assert recorded_body_region({"body_region": recorded}) == {}, "a replay reads the pixels"
     scene.node.engine.dispose()
+
+
+URGENT = CHEST.replace('name = "chest"', 'name = "chest"\npriority = "high"').replace(
+    "quiet_seconds = 10.0", "quiet_seconds = 60.0\nstat_quiet_seconds = 3.0"
+)
+
+
+@pytest.mark.parametrize("scene", [URGENT], indirect=True)
+def test_a_rule_of_high_priority_waits_no_longer_because_it_asks_for_the_region(scene: Scene) -> None:
+    series = scene.receive(chest_series(scene.study))
+    scene.wait(4.0)
+    assert decided(scene, series, 50.0) == ("routed", "matches 'chest'")
+    assert "none for 3 s" in describe(explain(scene.node.engine, scene.study))
 
 
 @pytest.mark.parametrize("scene", [CHEST], indirect=True)
@@ -183,6 +205,7 @@ def test_prefer_and_unless_and_companions_ask_for_the_region_as_well() -> None:
     for keys in (
         'prefer = [{ body_region = "chest" }]',
         'unless = { body_region = "head" }',
+        '[rules.companions.other]\nmatch.Modality = "CT"\nprefer = [{ body_region = "chest" }]',
         '[rules.companions.other.match]\nbody_region = "head"',
     ):
         rules = parse(f"{head}[[rules]]\n{common}{keys}\n").rules

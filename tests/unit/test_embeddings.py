@@ -14,7 +14,7 @@ from analyses import analysis, box, segment, source_of
 from dicom_files import ct_series
 
 from node.inference.encode_task import EncodedFile
-from node.inference.finding_embeddings import embeddings_of
+from node.inference.finding_embeddings import Examined, embeddings_of
 from node.inference.handover import Handover, load, save
 from node.pipeline import Algorithm, EmbeddingSpace, Findings, Lesion, Sentence, codes
 from node.results.encode import encode
@@ -85,7 +85,8 @@ def test_encoding_returns_embeddings_under_the_tracking_uid_and_no_object_has_th
     for number, one in enumerate(objects):
         (tmp_path / f"{number}.dcm").write_bytes(one.data)
         files.append(EncodedFile(name=f"{number}.dcm", kind=one.kind, description=one.description))
-    found = embeddings_of(findings, files, tmp_path)
+    of = Examined.of(source.datasets[0], "salt")
+    found = embeddings_of(findings, files, tmp_path, of)
     assert found is not None
     (one,) = found.lesions
     seg = next(o.dataset for o in objects if o.kind == "seg")
@@ -93,4 +94,8 @@ def test_encoding_returns_embeddings_under_the_tracking_uid_and_no_object_has_th
     assert one.vector == array("f", (0.6, 0.8)).tobytes()
     assert (one.long_axis_mm is not None) is axis
     assert (found.space, found.statement) == ("flat-1", ("Measured.", {"de": "Gemessen."}))
-    assert embeddings_of(replace(findings, embedding_space=None, lesions=()), files, tmp_path) is None
+    assert embeddings_of(replace(findings, embedding_space=None, lesions=()), files, tmp_path, of) is None
+    assert one.study_date == source.datasets[0].get("StudyDate", "")
+    assert one.patient == Examined.of(source.datasets[-1], "salt").patient
+    assert one.patient != Examined.of(source.datasets[0], "another").patient
+    assert str(source.datasets[0].PatientID) not in one.patient

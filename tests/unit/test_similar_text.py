@@ -19,8 +19,8 @@ from node.results.uids import analysis_key
 from node.studies.source import SourceSeries
 from node.translation import in_language
 
-ENTRY = SimilarEntry(long_axis_mm=8.25, made_on="2026-03-01", verdict="accepted", later=(("2026-06-02", 9.0),))
-BARE = SimilarEntry(long_axis_mm=None, made_on="2026-02-01", verdict="", later=())
+ENTRY = SimilarEntry(long_axis_mm=8.25, seen_on="2026-03-01", verdict="accepted", later=(("2026-06-02", 9.0),))
+BARE = SimilarEntry(long_axis_mm=None, seen_on="2026-02-01", verdict="", later=())
 SIMILAR = SimilarEntries(by_label={"Nodule 1": (ENTRY, BARE)}, statement=("Measured.", {"de": "Gemessen."}))
 
 

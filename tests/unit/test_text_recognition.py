@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from dicom_files import secondary_capture, write
+from dicom_files import ct_series, secondary_capture, write
 from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
@@ -17,10 +17,11 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation
 from node.check.machine import text_recognition
 from node.config import parse
 from node.confined import Bounds, ConfinedProcess
+from node.deidentify.burned_in import may_have_text
 from node.deidentify.calls import deidentify_file
 from node.deidentify.profile_of_destination import PixelMask, Profile
 from node.deidentify.text_recognition import is_text
-from node.errors import GateError
+from node.errors import GateError, InputError
 
 NAME = "DOE^JANE 1957-03-02"
 MASK = PixelMask(manufacturer="*", model="*", rows=480, columns=640, areas=((0, 0, 640, 40),))
@@ -62,11 +63,69 @@ def sent(dataset: FileDataset, folder: Path, *masks: PixelMask, read_text: bool 
 
 @pytest.mark.parametrize(
     ("words", "is_one"),
-    [("DOE^JANE", True), ("4711-22", True), ("山田太郎", True), ("R", False), ("L  AP", False), ("RMLO", False),
-     ("PORTABLE ERECT", False), ("--- ..", False), ("R MLO DOE", True)],
+    [("DOE^JANE", True), ("4711-22", True), ("山田", True), ("李", True), ("R", False), ("L  AP", False),
+     ("RMLO", False), ("PORTABLE ERECT", False), ("--- ..", False), ("R MLO DOE", True), ("Li|Bo", True),
+     ("R|L|AP", False), ("J.D.|O", False), ("1/2/3", True)],
 )  # fmt: skip
 def test_sides_and_views_are_no_text(words: str, *, is_one: bool):
-    assert is_text(words) is is_one
+    assert is_text(words.split("|")) is is_one
+
+
+def on_tissue(tissue: float, text: float, window: tuple[float, float] | None, *, padding: int | None = None, **header):
+    """An X-ray whose text is hardly brighter than its tissue, and what its header says of the values."""
+    letters = Image.new("L", (640, 480))
+    ImageDraw.Draw(letters).text((12, 60), NAME, fill=255, font=ImageFont.load_default(18))
+    bright = np.asarray(letters) > 100
+    values = np.random.default_rng(3).normal(tissue, max(tissue / 100, 1), (480, 640))
+    values[bright] = text
+    if padding is not None:
+        values[:20] = padding
+    dataset = image(values.astype(np.int64).astype(np.uint16))
+    dataset.BitsStored, dataset.HighBit = 16, 15
+    if window is not None:
+        dataset.WindowCenter, dataset.WindowWidth = window
+    for keyword, value in header.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        on_tissue(30000, 33000, (31500, 6000), padding=0),
+        on_tissue(1000, 1400, None, padding=65535, PixelPaddingValue=65535),
+        on_tissue(100, 250, (150, 300), padding=4095),
+        on_tissue(3, 15, None),
+    ],
+    ids=["window", "padding", "marker", "few values"],
+)
+def test_text_is_read_as_a_viewer_shows_it(dataset: FileDataset, tmp_path: Path):
+    with pytest.raises(GateError, match="text is read in its pixels"):
+        sent(dataset, tmp_path)
+
+
+@pytest.mark.thorough
+def test_a_long_strip_costs_no_more_than_a_picture_and_a_thin_one_nothing(tmp_path: Path):
+    for rows, columns in ((2, 1600), (40, 600)):
+        strip = image(np.full((rows, columns), 100, np.uint16))
+        assert sent(strip, tmp_path / str(rows)).Rows == rows
+    with pytest.raises(InputError, match="9000 x 9 is too long a strip"):
+        sent(image(np.full((9, 9000), 100, np.uint16)), tmp_path)
+
+
+def test_a_contradiction_of_modality_and_sop_class_leaves_nothing_unread():
+    x_ray = image(drawn())
+    x_ray.Modality = "CT"
+    assert may_have_text(x_ray)
+    assert not may_have_text(ct_series(1, 16)[0])
+
+
+def test_palette_colour_is_refused(tmp_path: Path):
+    dataset = image(drawn())
+    dataset.PhotometricInterpretation = "PALETTE COLOR"
+    with pytest.raises(GateError, match="palette colour cannot be read"):
+        sent(dataset, tmp_path)
 
 
 @pytest.mark.thorough

@@ -149,3 +149,26 @@ def test_a_code_has_one_meaning_and_a_verdict_that_a_code_can_give():
         parse(f"[feedback]\nassessment_codes = [{one}, {one}]\n")
     with pytest.raises(ConfigError, match="verdict"):
         parse('[feedback]\nassessment_codes = [{ code = "A", scheme = "99X", verdict = "added" }]\n')
+
+
+def group(*content: Dataset) -> Dataset:
+    return item("CONTAINER", ("121071", "DCM", "Finding"), ContentSequence=[*content])
+
+
+def test_a_verdict_on_the_result_of_another_vendor_is_none_on_ours(site: Site):
+    """One report on two AI products: rejecting theirs rejects nothing of ours, and ours stays accepted."""
+    theirs = deepcopy(site.sr)
+    theirs.SOPInstanceUID = generate_uid()
+    ours, other = group(reference(site.sr), decision(ACCEPT)), group(reference(theirs), decision(REJECT))
+    assert read(site, assessment(site, ours, other)) == dict.fromkeys(site.tracking, "accepted")
+
+
+def test_a_verdict_on_the_result_of_another_vendor_alone_says_nothing(site: Site):
+    theirs = deepcopy(site.sr)
+    theirs.SOPInstanceUID = generate_uid()
+    assert read(site, assessment(site, group(reference(theirs), decision(REJECT)))) == {}
+    assert refusal(site)["code"] == ReasonCode.OF_OTHER_FINDINGS
+
+
+def test_a_verdict_on_a_segment_that_ours_does_not_have_says_nothing(site: Site):
+    assert read(site, assessment(site, decision(REJECT, reference(site.seg, 99)))) == {}

@@ -28,6 +28,8 @@ lesion_embedding = sa.Table(
     text("space"),
     sa.Column("vector", sa.LargeBinary, nullable=False),  # float32, little endian, of length 1
     number("long_axis_mm", null=True),  # null: the report has none
+    text("patient"),  # keyed hash of the ID; "": the images have none
+    text("study_date"),  # YYYYMMDD; "": the images have none
     time("made_at"),
     sa.Index("lesion_embedding_space", "pipeline", "space", "id"),
     sa.Index("lesion_embedding_study", "study_instance_uid"),

@@ -26,6 +26,8 @@ def upgrade() -> None:
         *(sa.Column(name, sa.Text(), nullable=False) for name in texts),
         sa.Column("vector", sa.LargeBinary(), nullable=False),
         sa.Column("long_axis_mm", sa.Double(), nullable=True),
+        sa.Column("patient", sa.Text(), nullable=False),
+        sa.Column("study_date", sa.Text(), nullable=False),
         sa.Column("made_at", sa.Double(), nullable=False),
         sqlite_autoincrement=True,
     )
