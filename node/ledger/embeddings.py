@@ -101,7 +101,9 @@ def record_embeddings(
     if not embeddings:
         return
     values = {"dimensions": space.dimensions, "statement": list(space.statement)}
-    if not insert_new(connection, embedding_space, [{**key._asdict(), **values, "rebuilt_at": at}]):
+    if not insert_new(
+        connection, embedding_space, [{"pipeline": key.pipeline, "name": key.name, **values, "rebuilt_at": at}]
+    ):
         connection.execute(sa.update(embedding_space).where(*_is(key)).values(**values))
         fits = sa.func.length(lesion_embedding.c.vector) == len(embeddings[0].vector)
         connection.execute(sa.delete(lesion_embedding).where(*_in(key), ~fits))

@@ -213,11 +213,13 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     scans = scans or TRAINING_SCANS
     start = load_weights(begin_with).tensors if begin_with else {}
+    needs_start = "{} needs the weights to start from: give --begin-with"
+    if begin_with is None and (hard_negatives or keep_start):
+        raise click.UsageError(needs_start.format("--hard-negatives or --keep-start"))
     try:
         is_verified = is_verified_set(data)
-        if begin_with is None and (is_verified or hard_negatives or keep_start):
-            needs = "a data set of verified cases" if is_verified else "--hard-negatives or --keep-start"
-            raise click.UsageError(f"{needs} needs the weights to start from: give --begin-with")
+        if begin_with is None and is_verified:
+            raise click.UsageError(needs_start.format("a data set of verified cases"))
         if is_verified and begin_with is not None:
             kept = KEPT_START if keep_start is None else keep_start
             fine_tune(data, out, begin_with, part, minutes=minutes, device=device, rate=rate, kept=kept, resume=resume)
