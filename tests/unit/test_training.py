@@ -14,8 +14,10 @@ import torch
 from pipelines.denoise.training.data import Noisy, Sample, add_noise_fields
 from pipelines.denoise.training.patches import make_patch
 from pipelines.denoise.training.train import Trainer as DenoiseTrainer
+from pipelines.tumor.network import FlairNet
 from pipelines.tumor.training import data as tumor_data
 from pipelines.tumor.training import train as tumor_train
+from pipelines.tumor.training.attention import AttentionFlairNet
 from pipelines.tumor.training.data import CROP, TILE, Patient, Sampler
 from pipelines.tumor.training.gallery import draw
 from pipelines.tumor.training.train import Trainer, rate_factor, train
@@ -159,3 +161,22 @@ def test_denoise_training_goes_on_from_its_checkpoint(tmp_path: Path):
     low = source.sample.slices
     trainer.judge([(low, low + 1)])
     assert load_weights(tmp_path / "weights.safetensors").tensors.keys() == dict(trainer.net.named_parameters()).keys()
+
+
+def test_attention_gates_begin_as_the_same_network_with_skips_let_through():
+    torch.manual_seed(1)
+    plain = FlairNet((8, 8, 8))
+    drawn = torch.rand(1)
+    torch.manual_seed(1)
+    gated = AttentionFlairNet((8, 8, 8))
+    assert torch.equal(torch.rand(1), drawn)
+    shared = plain.state_dict()
+    assert all(torch.equal(gated.state_dict()[k], v) for k, v in shared.items())
+    assert gated.state_dict().keys() - shared.keys() == {k for k in gated.state_dict() if k.startswith("gates.")}
+    for gate in gated.gates:
+        torch.nn.init.constant_(gate.weight.bias, 50.0)  # wide open
+    image = torch.rand(1, 5, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(plain.eval()(image), gated.eval()(image), atol=1e-5)
+        torch.nn.init.constant_(gated.gates[0].weight.bias, -50.0)  # shut
+        assert not torch.allclose(plain(image), gated(image), atol=1e-3)

@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from pipelines.nnunet_data_set import DataSetError
 from pipelines.tumor.network import FlairNet
 from pipelines.tumor.prepare import probabilities
+from pipelines.tumor.training.attention import AttentionFlairNet
 from pipelines.tumor.training.data import Patient, Sampler
 from pipelines.tumor.training.metrics import dice
 from pipelines.tumor.training.sets import patients_of
@@ -85,11 +86,11 @@ def rate_factor(done: float) -> float:
 class Trainer:
     """Network, its moving average, optimiser and progress; what a checkpoint holds."""
 
-    def __init__(self, out: Path, *, seed: int, device: str) -> None:
+    def __init__(self, out: Path, *, seed: int, device: str, attention: bool = False) -> None:
         torch.manual_seed(seed)
         self.out = out
         self.device = device
-        self.network = FlairNet().to(device)
+        self.network = (AttentionFlairNet() if attention else FlairNet()).to(device)
         decay = [p for p in self.network.parameters() if p.ndim > 1]
         plain = [p for p in self.network.parameters() if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
@@ -152,16 +153,27 @@ class Trainer:
 
 
 def train(
-    data: Path, out: Path, minutes: float, *, resume: bool, start: Path | None, refit: bool, seed: int, device: str
+    data: Path,
+    out: Path,
+    minutes: float,
+    *,
+    resume: bool = False,
+    start: Path | None = None,
+    refit: bool = False,
+    attention: bool = False,
+    validate_seconds: float = VALIDATE_SECONDS,
+    seed: int = 1,
+    device: str = "cpu",
 ) -> None:
     """Train and leave ``weights.safetensors``, ``checkpoint.pt``, ``history.json`` and ``curves.png``.
 
-    The weights are those best on val; with ``refit`` val is trained on too and they are the last ones.
+    The weights are those best on val; with ``refit`` val is trained on too and they are the last ones. With
+    ``attention`` the skips have gates, and the weights are not those of the pipeline's network.
     """
     held_out = patients_of(data, "val")
     learned = patients_of(data, "train") + (held_out if refit else [])
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(out, seed=seed, device=device)
+    trainer = Trainer(out, seed=seed, device=device, attention=attention)
     if start:
         trainer.begin_with(load_weights(start).tensors)
     if resume:
@@ -169,7 +181,7 @@ def train(
     state, top_rate = trainer.state, RATE * (FINE_TUNING if start else 1)
     samples = iter(Sampler(learned, batch=BATCH, with_tumour=WITH_TUMOUR, seed=seed + state.step))
     budget, spent_before, started = minutes * 60, state.seconds, time.process_time()
-    next_save, next_validation = state.seconds + CHECKPOINT_SECONDS, state.seconds + VALIDATE_SECONDS
+    next_save, next_validation = state.seconds + CHECKPOINT_SECONDS, state.seconds + validate_seconds
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("training", total=budget)
         while state.seconds < budget and state.since_best < PATIENCE:
@@ -178,7 +190,7 @@ def train(
             state.seconds = spent_before + time.process_time() - started
             if state.seconds >= next_validation and not refit:
                 trainer.judge(held_out)
-                next_validation += VALIDATE_SECONDS
+                next_validation += validate_seconds
             if state.seconds >= next_save:
                 trainer.save()
                 next_save += CHECKPOINT_SECONDS
@@ -220,6 +232,10 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
     parser.add_argument("--start", type=Path, help="begin with these weights, for example the packaged ones")
     parser.add_argument("--refit", action="store_true", help="train on val too and keep the last weights")
+    parser.add_argument("--attention", action="store_true", help="attention gates on the skips; only to compare")
+    parser.add_argument(
+        "--validate-seconds", type=float, default=VALIDATE_SECONDS, help="CPU seconds from one validation to the next"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -233,6 +249,8 @@ def main() -> None:
             resume=args.resume,
             start=args.start,
             refit=args.refit,
+            attention=args.attention,
+            validate_seconds=args.validate_seconds,
             seed=args.seed,
             device=args.device,
         )
