@@ -25,7 +25,7 @@ from node.ledger.tables import decision
 from node.operate.explain import explain
 from node.operate.explain_text import describe
 from node.routing.rules import Origin
-from node.routing.series_examination import SeriesQuestion
+from node.routing.series_examination import SeriesQuestion, examine
 from node.routing.slow_examinations import Key, SlowExaminations
 
 PEAK_MIB = 64
@@ -61,7 +61,7 @@ def test_a_series_that_ends_the_reader_is_ignored_with_the_bound_and_not_read_ag
 ) -> None:
     """Twenty files of which each takes seconds: the bound of the series ends them together."""
     small = ConfinedProcess("header reader", readable=scene.node.spool.data_folders, bounds=Bounds(cpu_seconds=3))
-    monkeypatch.setattr(scene.router._examiner._slow, "_process", small)
+    examine_with(small, scene, monkeypatch)
     images = ct_series(n=20, size=16, study=scene.study)
     bomb = scene.receive(
         images, contents=dict(enumerate(empty_items(deepcopy(image)) for image in images)), address="10.6.6.6"
@@ -92,7 +92,7 @@ def test_a_sender_of_bombs_delays_its_own_series_and_those_of_nobody_else(
 ) -> None:
     """An honest series is decided in the same look of the router as without the bombs."""
     small = ConfinedProcess("header reader", readable=scene.node.spool.data_folders, bounds=Bounds(cpu_seconds=6))
-    monkeypatch.setattr(scene.router._examiner._slow, "_process", small)
+    examine_with(small, scene, monkeypatch)
     bombs, honest = [], []
     for number in range(3):
         images = ct_series(n=8, size=16, study=scene.study)
@@ -131,6 +131,13 @@ def test_slow_series_of_several_senders_take_turns() -> None:
     goes_on.set()
     until(lambda: slow.take(("1", "a3")) is not None)
     assert asked == ["first", "a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+def examine_with(process: ConfinedProcess, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a process with other bounds read the series that take long."""
+    rules = scene.router._config.rules
+    slow = SlowExaminations(lambda key, question: process.call(f"series {key[1]}", examine, question, rules))
+    monkeypatch.setattr(scene.router._examiner, "_slow", slow)
 
 
 def wait_for(scene: Scene, series: str, seconds: float = 1.0, generation: int = 1) -> None:

@@ -140,7 +140,7 @@ def test_a_response_without_end_is_not_collected(tmp_path: Path) -> None:
 
 
 def test_a_response_that_trickles_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(stow._request.__kwdefaults__, "seconds", 2.0)
+    monkeypatch.setitem(stow.send_request.__kwdefaults__, "seconds", 2.0)
     with _web(b" ", times=600, pause_seconds=0.2) as url:
         job = FinishedJob(tmp_path, ct_series(n=1, size=8), {"pacs": {"url": url}})
         with pytest.raises(DeliveryError, match="its response does not end within 2 s"), _client(job) as client:

@@ -459,7 +459,7 @@ UNSEEN: dict[str, tuple[dict[str, object], dict[str, str], str]] = {
         {},
         "the setting threshold was 0.9 then and is 0.5 now",
     ),
-    "thicker slices": ({}, {"SliceThickness": "5"}, "the slices were 5 mm thick then and are 1.2 mm now"),
+    "thicker slices": ({}, {"SliceThickness": "5"}, "the slices were 5 mm thick then and are 1.3 mm now"),
     "a part only": ({"partial": True}, {}, "The earlier analysis saw only a part of the images."),
 }
 
