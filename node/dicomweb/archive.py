@@ -126,14 +126,15 @@ class WebArchive:
         deadline, size = time.monotonic() + _LONGEST_SECONDS, 0
         for piece in plain_bytes(response):
             size += len(piece)
+            if size > _MOST_BYTES:
+                raise self._too_large()
             if time.monotonic() > deadline:
                 raise UnreachableError(f"{self._name}: a series does not end within {_LONGEST_SECONDS:g} s")
             for event in related.feed(piece):
                 match event:
                     case Beginning():
-                        if size > _MOST_BYTES or len(parts) >= _MOST_OBJECTS:
-                            most = f"{_MOST_OBJECTS} objects or {_MOST_BYTES >> 30} GiB"
-                            raise DeliveryError(f"{self._name}: a series has more than {most}")
+                        if len(parts) >= _MOST_OBJECTS:
+                            raise self._too_large()
                         if self._spool.space().is_below(self._config.storage.min_free_gib):
                             raise DeliveryError("there is too little free space to retrieve a series")
                         parts.append(ReceivedPart(self._spool.drafts.new(), len(parts) + 1))
@@ -142,6 +143,9 @@ class WebArchive:
                     case Ending():
                         parts[-1].close()
         related.check_complete()
+
+    def _too_large(self) -> DeliveryError:
+        return DeliveryError(f"{self._name}: a series has more than {_MOST_OBJECTS} objects or {_MOST_BYTES >> 30} GiB")
 
     def _give(self, series: ArchivedSeries, parts: Collection[ReceivedPart]) -> str:
         """Send the parts to the receiver of this node; return why not every object is stored."""

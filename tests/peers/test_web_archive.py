@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from dicom_files import ct_series, mr_series
 from dicomweb_services import encoded, related
 from receivers import Node, receiving
 
+import node.dicomweb.archive as archive_module
 from node.config import parse
 from node.deliver.reconcile import ArchivedSeries
 from node.dicomweb.archive import WebArchive, web_archive
@@ -32,6 +34,7 @@ class Answers:
     status: int = 200
     body: bytes = b""
     refused: str = ""
+    coding: str = ""
     accepted: list[str] = field(default_factory=list)
 
 
@@ -49,6 +52,8 @@ def archive(node: Node, answers: Answers) -> Iterator[WebArchive]:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
+            if answers.coding:
+                self.send_header("Content-Encoding", answers.coding)
             self.end_headers()
             self.wfile.write(body)
 
@@ -147,3 +152,27 @@ def test_a_service_that_does_not_match_by_what_was_asked_for_is_refused(tmp_path
         pytest.raises(DeliveryError, match="lists studies without AccessionNumber A1"),
     ):
         opened.incomplete({"AccessionNumber": "A1"})
+
+
+@pytest.mark.parametrize("most", ["_MOST_BYTES", "_MOST_OBJECTS"])
+def test_a_series_beyond_the_bounds_is_given_up_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: str
+):
+    """Also one object without end: nothing begins anew in it."""
+    monkeypatch.setattr(archive_module, most, 1 if most == "_MOST_OBJECTS" else 200_000)
+    body = related(encoded(ct_series(2) if most == "_MOST_OBJECTS" else ct_series(1, 512)))
+    with receiving(tmp_path / "node") as node, archive(node, Answers(body=body)) as opened:
+        with pytest.raises(DeliveryError, match="a series has more than"):
+            opened.fetch(wanted("1.2", "1.2.3", 1))
+        assert node.rows(instance) == []
+        assert list(node.spool.folder.glob("temporary/*/*")) == []
+
+
+def test_a_compressed_answer_is_refused(tmp_path: Path):
+    answers = Answers(series=gzip.compress(b"[]"), coding="gzip")
+    with (
+        receiving(tmp_path / "node") as node,
+        archive(node, answers) as opened,
+        pytest.raises(DeliveryError, match="its response is compressed \\(gzip\\)"),
+    ):
+        opened.incomplete_series("1.2")
