@@ -76,31 +76,63 @@ class Archive(Protocol):
         """Bring a series to this node, and wait for its images."""
 
 
+SeriesOf = Callable[[str], Iterable[ArchivedSeries]]
+"""Asks an archive for the series of a study."""
 OpenArchive = Callable[[str], AbstractContextManager[Archive]]
 """Opens a connection to the destination of a name. Raises ``NotFoundError``, ``DeliveryError``."""
 
 
-def wanted_series(
-    found: Iterable[ArchivedSeries], ours: Collection[str], modalities: Collection[str], config: Config
-) -> list[ArchivedSeries]:
-    """Return those that are not ``ours``, not complete here, and of a modality that is wanted."""
-    return [
-        one
-        for one in found
-        if one.series_instance_uid not in ours
-        and not one.is_complete
-        and (one.modality in modalities if modalities else is_wanted(one.modality, config.rules))
-    ]
+class SeriesHere:
+    """What this node has of the series of an archive, by whichever way they come."""
 
+    def __init__(self, config: Config, engine: Engine, archive: str) -> None:
+        """``archive``: its name, for errors."""
+        self._config = config
+        self._engine = engine
+        self._archive = archive
 
-def no_study(archive: str, keys: Mapping[str, str]) -> NotFoundError:
-    """Return the error that no study matches ``keys``."""
-    return NotFoundError(f"{archive} has no study with {', '.join(' '.join(key) for key in keys.items())}")
+    def wanted(
+        self, studies: Collection[str], series_of: SeriesOf, keys: Mapping[str, str], modalities: Collection[str]
+    ) -> list[ArchivedSeries]:
+        """Return the series of ``studies``, which match ``keys``, as ``Archive.incomplete`` does."""
+        if not studies:
+            named = ", ".join(" ".join(key) for key in keys.items())
+            raise NotFoundError(f"{self._archive} has no study with {named}")
+        return [
+            one
+            for one in self._lacking(series for study in studies for series in series_of(study))
+            if (one.modality in modalities if modalities else is_wanted(one.modality, self._config.rules))
+        ]
 
+    def of_study(self, found: Iterable[ArchivedSeries], study: str, series_uid: str) -> list[ArchivedSeries]:
+        """Return the series of a study as ``Archive.incomplete_series`` does."""
+        wanted = [one for one in found if series_uid in ("", one.series_instance_uid)]
+        if not wanted:
+            of = f"series {series_uid} of " if series_uid else ""
+            raise NotFoundError(f"{self._archive} has no {of}study {study}")
+        return self._lacking(wanted)
 
-def no_series(archive: str, study: str, series_uid: str) -> NotFoundError:
-    """Return the error that a study, or one series of it, is not there."""
-    return NotFoundError(f"{archive} has no {f'series {series_uid} of ' if series_uid else ''}study {study}")
+    def count(self, study_uid: str, series_uid: str) -> int:
+        """Number of images of a series that are here."""
+        with self._engine.connect() as connection:
+            return instance_count(connection, study_uid, series_uid)
+
+    def awaited(self, series: ArchivedSeries, error: str, incomplete: str) -> FetchedSeries:
+        """Return a series once its images are here, or at once after an ``error``; else with what ``incomplete`` says.
+
+        Rows follow the acknowledgment of an image.
+        """
+        deadline = time.monotonic() + (0.0 if error else _ROW_SECONDS)
+        while True:
+            now = replace(series, here=self.count(series.study_instance_uid, series.series_instance_uid))
+            if now.is_complete or time.monotonic() > deadline:
+                return FetchedSeries(series=now, error=error or ("" if now.is_complete else incomplete))
+            time.sleep(_POLL_SECONDS)
+
+    def _lacking(self, found: Iterable[ArchivedSeries]) -> list[ArchivedSeries]:
+        with self._engine.connect() as connection:
+            ours = result_series(connection)
+        return [one for one in found if not one.is_complete and one.series_instance_uid not in ours]
 
 
 class Fetcher:
@@ -108,9 +140,9 @@ class Fetcher:
 
     def __init__(self, config: Config, engine: Engine, peer: Peer, association: Association) -> None:
         self._config = config
-        self._engine = engine
         self._peer = peer
         self._association = association
+        self._here = SeriesHere(config, engine, str(peer))
 
     def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
         studies = []
@@ -118,42 +150,18 @@ class Fetcher:
             studies.append(str(study.StudyInstanceUID))
             if len(studies) > MOST_STUDIES:
                 raise DeliveryError(f"{self._peer}: more than {MOST_STUDIES} studies match; ask for fewer")
-        if not studies:
-            raise no_study(str(self._peer), keys)
-        with self._engine.connect() as connection:
-            ours = result_series(connection)
-        found = [
-            series
-            for study in studies
-            for series in series_of_study(self._association, self._peer, study, partial(self._count, study))
-        ]
-        return wanted_series(found, ours, modalities, self._config)
+        return self._here.wanted(studies, self._series, keys, modalities)
 
     def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
-        found = list(series_of_study(self._association, self._peer, study, partial(self._count, study)))
-        wanted = [one for one in found if series_uid in ("", one.series_instance_uid)]
-        if not wanted:
-            raise no_series(str(self._peer), study, series_uid)
-        with self._engine.connect() as connection:
-            ours = result_series(connection)
-        return [one for one in wanted if not one.is_complete and one.series_instance_uid not in ours]
+        return self._here.of_study(self._series(study), study, series_uid)
 
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
         """Have the archive send a series to this node, and wait for its images."""
-        error = self._move(series)
-        deadline = time.monotonic() + (0.0 if error else _ROW_SECONDS)
-        while True:
-            now = replace(series, here=self._count(series.study_instance_uid, series.series_instance_uid))
-            if now.is_complete or time.monotonic() > deadline:
-                break
-            time.sleep(_POLL_SECONDS)
-        if not error and not now.is_complete:
-            error = f"{self._peer} says that it has sent everything; `ainode status` and the log show what was refused"
-        return FetchedSeries(series=now, error=error)
+        sent = f"{self._peer} says that it has sent everything; `ainode status` and the log show what was refused"
+        return self._here.awaited(series, self._move(series), sent)
 
-    def _count(self, study_uid: str, series_uid: str) -> int:
-        with self._engine.connect() as connection:
-            return instance_count(connection, study_uid, series_uid)
+    def _series(self, study: str) -> Iterator[ArchivedSeries]:
+        return series_of_study(self._association, self._peer, study, partial(self._here.count, study))
 
     def _move(self, series: ArchivedSeries) -> str:
         """Return why not every image was sent."""

@@ -8,22 +8,19 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 
 import httpx
 from sqlalchemy import Engine
 
 from node.config import Config
 from node.deliver.association import Timeouts
-from node.deliver.fetch import MOST_STUDIES, Archive, FetchedSeries, fetcher, no_series, no_study, wanted_series
+from node.deliver.fetch import MOST_STUDIES, Archive, FetchedSeries, SeriesHere, fetcher
 from node.deliver.query_audit import query_recorder
 from node.deliver.reconcile import ArchivedSeries, configured_destination
 from node.deliver.stow import http_fault, matching_studies, plain_bytes, series_of_study, service
 from node.dicomweb.received_part import ReceivedPart
 from node.dicomweb.related_parts import Beginning, Content, Ending, RelatedParts
 from node.errors import ConfigError, DeliveryError, InputError, UnreachableError
-from node.ledger.results import result_series
-from node.ledger.series import instance_count
 from node.receive.dataset_limits import DatasetLimits
 from node.spool import Spool
 from node.upload import FileKind, upload_files
@@ -35,9 +32,6 @@ _LONGEST_SECONDS = 3600.0
 """Of one series, as with C-MOVE: a thousand images over a slow line."""
 _MOST_OBJECTS, _MOST_BYTES = 20_000, 8 << 30
 """Of one series."""
-_ROW_SECONDS = 30.0
-"""How long the rows of objects that were acknowledged may take."""
-_POLL_SECONDS = 0.2
 
 
 class WebArchive:
@@ -45,42 +39,30 @@ class WebArchive:
 
     def __init__(self, config: Config, engine: Engine, spool: Spool, name: str, http: httpx.Client) -> None:
         self._config = config
-        self._engine = engine
         self._name = name
         self._http = http
         self._spool = spool
         self._limits = DatasetLimits.of(config.storage)
+        self._here = SeriesHere(config, engine, name)
 
     def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
         studies = matching_studies(self._http, keys, MOST_STUDIES)
-        if not studies:
-            raise no_study(self._name, keys)
-        found = [series for study in studies for series in self._series(study)]
-        return wanted_series(found, self._ours(), modalities, self._config)
+        return self._here.wanted(studies, self._series, keys, modalities)
 
     def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
-        found = [one for one in self._series(study) if series_uid in ("", one.series_instance_uid)]
-        if not found:
-            raise no_series(self._name, study, series_uid)
-        ours = self._ours()
-        return [one for one in found if one.series_instance_uid not in ours and not one.is_complete]
+        return self._here.of_study(self._series(study), study, series_uid)
 
     def _series(self, study: str) -> list[ArchivedSeries]:
-        with self._engine.connect() as connection:
-            return [
-                ArchivedSeries(
-                    study_instance_uid=study,
-                    series_instance_uid=one.series_instance_uid,
-                    modality=one.modality,
-                    there=one.instances,
-                    here=instance_count(connection, study, one.series_instance_uid),
-                )
-                for one in series_of_study(self._http, study)
-            ]
-
-    def _ours(self) -> set[str]:
-        with self._engine.connect() as connection:
-            return result_series(connection)
+        return [
+            ArchivedSeries(
+                study_instance_uid=study,
+                series_instance_uid=one.series_instance_uid,
+                modality=one.modality,
+                there=one.instances,
+                here=self._here.count(study, one.series_instance_uid),
+            )
+            for one in series_of_study(self._http, study)
+        ]
 
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
         """Retrieve a series and give it to the receiver. Raises ``DeliveryError`` when either does not answer."""
@@ -94,17 +76,8 @@ class WebArchive:
         finally:
             for part in parts:
                 part.discard()
-        deadline = time.monotonic() + (0.0 if error else _ROW_SECONDS)
-        while not (now := self._as_it_is_here(series)).is_complete and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-        if not error and not now.is_complete:
-            error = f"{self._name} sent fewer objects than it says to have, or the receiver has no row of them yet"
-        return FetchedSeries(series=now, error=error)
-
-    def _as_it_is_here(self, series: ArchivedSeries) -> ArchivedSeries:
-        with self._engine.connect() as connection:
-            here = instance_count(connection, series.study_instance_uid, series.series_instance_uid)
-        return replace(series, here=here)
+        fewer = f"{self._name} sent fewer objects than it says to have, or the receiver has no row of them yet"
+        return self._here.awaited(series, error, fewer)
 
     def _retrieve(self, series: ArchivedSeries, parts: list[ReceivedPart]) -> None:
         where = f"studies/{series.study_instance_uid}/series/{series.series_instance_uid}"

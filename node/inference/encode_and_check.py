@@ -59,6 +59,7 @@ def encode_analysis(task: EncodeTask) -> Encoding:
     """
     source = _readable_series([image.path for image in task.images])
     repairs = (*drop_unreadable(source), *repairs_of(source))
+    examined = Examined.of(source.datasets[0], task.salt)
     analysis = _analysis(
         task, sum(int(image.Rows) * int(image.Columns) for image in source.datasets if "Rows" in image)
     )
@@ -82,7 +83,7 @@ def encode_analysis(task: EncodeTask) -> Encoding:
         refused=None if refused is None else _fault(refused),
         withheld=tuple((kinds, _fault(why)) for kinds, why in withheld),
         urgent=_urgent(task, files) if task.limits and analysis.outcome in ANALYSED else None,
-        embeddings=_embeddings(task, analysis, files) if task.embeddings else None,
+        embeddings=embeddings_of(analysis.findings, files, task.out, examined) if task.embeddings else None,
         repairs=repairs,
     )
 
@@ -96,15 +97,7 @@ def _urgent(task: EncodeTask, files: Sequence[EncodedFile]) -> UrgentMeasurement
 def read_embeddings(task: EncodeTask) -> EncodedEmbeddings | None:
     """Return the embeddings in the handover of a task. Raises ``InputError`` when it cannot be read."""
     handover = load(task.handover, len(task.images) * _LARGEST_IMAGE)
-    return searched_embeddings(handover.findings, _examined(task))
-
-
-def _embeddings(task: EncodeTask, analysis: Analysis, files: Sequence[EncodedFile]) -> EncodedEmbeddings | None:
-    return embeddings_of(analysis.findings, files, task.out, _examined(task))
-
-
-def _examined(task: EncodeTask) -> Examined:
-    return Examined.of(read_header(task.images[0].path), task.salt)
+    return searched_embeddings(handover.findings, Examined.of(read_header(task.images[0].path), task.salt))
 
 
 def encode_failure(task: EncodeTask) -> Encoding:

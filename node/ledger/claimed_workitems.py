@@ -105,13 +105,6 @@ def stuck_claims(connection: sa.Connection, before: float) -> int:
     return int(connection.scalar(sa.select(sa.func.count()).where(*failed)) or 0)
 
 
-def claims_by_state(connection: sa.Connection) -> dict[str, int]:
-    """How many workitems of another system are in each state."""
-    query = sa.select(claimed_workitem.c.state, sa.func.count()).group_by(claimed_workitem.c.state)
-    counts = {str(state): int(number) for state, number in connection.execute(query)}
-    return {state.value: counts.get(state, 0) for state in ClaimState}
-
-
 def patient_of_images(connection: sa.Connection, study: str, series_uid: str) -> str:
     """Return the patient ID of a series that was complete once; empty: not known."""
     of_series = (series_request.c.study_instance_uid == study, series_request.c.series_instance_uid == series_uid)

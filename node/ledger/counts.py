@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import sqlalchemy as sa
 
 from node.ledger.jobs import PROGRESS
 from node.ledger.progress import Progress, progress_of_job
-from node.ledger.states import ConflictKind, DeliveryState, SeriesState
+from node.ledger.states import ClaimState, ConflictKind, DeliveryState, SeriesState, WorkitemState, WorklistState
 from node.ledger.tables import (
     association,
+    claimed_workitem,
     commitment,
     conflict,
     delivery,
@@ -19,6 +21,8 @@ from node.ledger.tables import (
     procedure_step,
     result,
     series,
+    workitem,
+    worklist_query,
 )
 
 
@@ -140,6 +144,21 @@ def series_by_state(connection: sa.Connection) -> dict[str, int]:
     return _by(connection, series.c.state)
 
 
+def worklist_queries_by_state(connection: sa.Connection) -> dict[str, int]:
+    """How many queries of studies that are here are in each state."""
+    return _in_every(connection, worklist_query.c.state, WorklistState)
+
+
+def requested_workitems_by_state(connection: sa.Connection) -> dict[str, int]:
+    """How many workitems that other systems have requested are in each state."""
+    return _in_every(connection, workitem.c.state, WorkitemState)
+
+
+def claimed_workitems_by_state(connection: sa.Connection) -> dict[str, int]:
+    """How many workitems of another system are in each state."""
+    return _in_every(connection, claimed_workitem.c.state, ClaimState)
+
+
 def jobs_by_state(connection: sa.Connection) -> dict[str, int]:
     """State -> number of jobs."""
     return _by(connection, job.c.state)
@@ -182,3 +201,9 @@ def _count(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[b
 def _by(connection: sa.Connection, column: sa.Column[str], *where: sa.ColumnElement[bool]) -> dict[str, int]:
     query = sa.select(column, sa.func.count()).where(*where).group_by(column)
     return {str(value): number for value, number in connection.execute(query)}
+
+
+def _in_every(connection: sa.Connection, column: sa.Column[str], states: type[StrEnum]) -> dict[str, int]:
+    """As ``_by``, with 0 for each of ``states`` in which there is none."""
+    counts = _by(connection, column)
+    return {state.value: counts.get(state.value, 0) for state in states}

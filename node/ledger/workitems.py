@@ -160,13 +160,6 @@ def renew_superseded(connection: sa.Connection, study: str, series_uid: str) -> 
     connection.execute(sa.update(workitem).where(workitem.c.job_id.in_(superseded)).values(**values))
 
 
-def requests_by_state(connection: sa.Connection) -> dict[str, int]:
-    """How many requests for analyses are in each state."""
-    query = sa.select(workitem.c.state, sa.func.count()).group_by(workitem.c.state)
-    counts = {str(state): int(number) for state, number in connection.execute(query)}
-    return {state.value: counts.get(state, 0) for state in WorkitemState}
-
-
 def _change(connection: sa.Connection, uid: str, **values: object) -> bool:
     at = ledger_clock(connection)
     changed = sa.update(workitem).where(_PENDING, workitem.c.uid == uid).values(**values, updated_at=at)

@@ -138,13 +138,6 @@ def queries_of_study(connection: sa.Connection, study: str) -> list[WorklistQuer
     return [_query(row) for row in connection.execute(query.order_by(worklist_query.c.asked_at)).mappings()]
 
 
-def queries_by_state(connection: sa.Connection) -> dict[str, int]:
-    """How many queries of studies that are here are in each state."""
-    query = sa.select(worklist_query.c.state, sa.func.count()).group_by(worklist_query.c.state)
-    counts = {str(state): int(number) for state, number in connection.execute(query)}
-    return {state.value: counts.get(state, 0) for state in WorklistState}
-
-
 def unanswered_queries(connection: sa.Connection) -> PendingQueries | None:
     """Return the pending queries of which an attempt failed; ``None`` when there are none."""
     failed = sa.and_(_PENDING, worklist_query.c.failures > 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -12,9 +12,9 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 
 from node.config import Config
 from node.ledger.analysis_statistics import run_times
-from node.ledger.claimed_workitems import claims_by_state
 from node.ledger.clock import clock_of
 from node.ledger.counts import (
+    claimed_workitems_by_state,
     conflict_count,
     delivery_counts,
     files_received_since,
@@ -23,7 +23,9 @@ from node.ledger.counts import (
     open_association_count,
     quarantined_count,
     received_files,
+    requested_workitems_by_state,
     series_by_state,
+    worklist_queries_by_state,
 )
 from node.ledger.destination_circuits import circuits
 from node.ledger.operator_switches import stopped_pipelines
@@ -31,8 +33,6 @@ from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ACTIVE, DeliveryState, JobStage
 from node.ledger.turnaround import arrived_since, stages_by_pipeline
 from node.ledger.verdict_counts import verdict_totals
-from node.ledger.workitems import requests_by_state
-from node.ledger.worklist_queries import queries_by_state
 from node.operate.status import by_role
 from node.operate.turnaround import median_stages, turnarounds
 from node.spool import Spool
@@ -104,22 +104,13 @@ def _received(connection: sa.Connection, at: float) -> Iterator[Metric]:
     if last is not None:
         silence.add_metric([], at - last)
     yield silence
-    states = _gauge("series", "Series by state", "state")
-    for state, number in series_by_state(connection).items():
-        states.add_metric([state], number)
-    yield states
-    queries = _gauge("worklist_queries", "Queries of the Modality Worklist, by what became of them", "state")
-    for state, number in queries_by_state(connection).items():
-        queries.add_metric([state], number)
-    yield queries
-    requests = _gauge("requested_workitems", "Workitems that other systems have requested here", "state")
-    for state, number in requests_by_state(connection).items():
-        requests.add_metric([state], number)
-    yield requests
-    claims = _gauge("claimed_workitems", "Workitems of another system, by how far they are", "state")
-    for state, number in claims_by_state(connection).items():
-        claims.add_metric([state], number)
-    yield claims
+    yield _by_state("series", "Series by state", series_by_state(connection))
+    queries = worklist_queries_by_state(connection)
+    yield _by_state("worklist_queries", "Queries of the Modality Worklist, by what became of them", queries)
+    requests = requested_workitems_by_state(connection)
+    yield _by_state("requested_workitems", "Workitems that other systems have requested here", requests)
+    claims = claimed_workitems_by_state(connection)
+    yield _by_state("claimed_workitems", "Workitems of another system, by how far they are", claims)
     yield _scalar("conflicts", "Images received again with different content", conflict_count(connection))
 
 
@@ -196,6 +187,13 @@ def _verdicts(connection: sa.Connection, _at: float) -> Iterator[Metric]:
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"ainode_{name}", meaning, labels=labels)
+
+
+def _by_state(name: str, meaning: str, counts: Mapping[str, int]) -> GaugeMetricFamily:
+    gauge = _gauge(name, meaning, "state")
+    for state, number in counts.items():
+        gauge.add_metric([state], number)
+    return gauge
 
 
 def _scalar(name: str, meaning: str, value: float) -> GaugeMetricFamily:

@@ -140,16 +140,17 @@ def _showable(
     """The nearest findings of other patients that may be shown, each lesion once."""
     count = min(_FIRST, len(index))
     while True:
-        near = index.nearest(of.vector, count)
+        every = index.nearest(of.vector, count)
+        near = [(key, similarity) for key, similarity in every if similarity >= _LEAST_SIMILARITY]
         allowed = showable(connection, [key for key, _ in near], not_of=not_of, before=before)
         chosen: dict[str, tuple[EmbeddedFinding, float]] = {}
         for key, similarity in near:
             finding = allowed.get(key)
-            if finding is None or similarity < _LEAST_SIMILARITY or finding.lesion == of.lesion:
+            if finding is None or finding.lesion == of.lesion:
                 continue
             if not finding.patient or finding.patient != of.patient:
                 chosen.setdefault(finding.lesion, (finding, similarity))
-        if len(chosen) >= SHOWN or count >= min(len(index), _MOST):
+        if len(chosen) >= SHOWN or len(near) < len(every) or count >= min(len(index), _MOST):
             return list(chosen.values())[:SHOWN]
         count = min(4 * count, len(index), _MOST)
 

@@ -9,9 +9,9 @@ from routing_scene import Scene
 from worklists import TITLE
 
 from node.config import Orders
+from node.ledger.counts import worklist_queries_by_state
 from node.ledger.engine import begin_immediate
 from node.ledger.order_messages import Receipt, record_messages
-from node.ledger.worklist_queries import queries_by_state
 from node.operate.explain import explain
 from node.operate.explain_text import describe
 from node.orders.hl7_text import parse_hl7
@@ -65,7 +65,7 @@ class WorklistScene(Scene):
 
     def states(self) -> dict[str, int]:
         with self.node.engine.connect() as connection:
-            return {state: number for state, number in queries_by_state(connection).items() if number}
+            return {state: number for state, number in worklist_queries_by_state(connection).items() if number}
 
     def hear(self, message: str) -> None:
         receipt = Receipt(id=message, sender="RIS", control_id="1", kind="ORM^O01", peer_address="", answer="AA")

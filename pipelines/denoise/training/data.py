@@ -113,6 +113,17 @@ def _detail(fields: FloatArray) -> torch.Tensor:
     return x - gaussian(x, FINE_SIGMA)
 
 
+def level_of(hu: FloatArray) -> float:
+    """Noise level of one slice in HU (``noise.flat_tissue``)."""
+    return float(flat_tissue(torch.from_numpy(hu)[None, None])[2])
+
+
+def flat_pixels(hu: FloatArray) -> NDArray[np.bool_]:
+    """Where one slice shows flat soft tissue (``noise.flat_tissue``)."""
+    flat: NDArray[np.bool_] = flat_tissue(torch.from_numpy(hu)[None, None])[1][0, 0].numpy() > 0
+    return flat
+
+
 def add_noise_fields(sample: Sample, fields: FloatArray) -> Noisy:
     """Measure ``fields`` ``[realisation, row, column]`` where the sample is flat, and match its texture."""
     hu = sample.slices[1]

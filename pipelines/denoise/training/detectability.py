@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from pipelines.denoise.noise import flat_tissue
 from pipelines.denoise.pipeline import DenoisePipeline, Options
+from pipelines.denoise.training.data import level_of
 from pipelines.denoise.training.false_structure import spots
 from pipelines.denoise.training.observer import (
     Ratings,
@@ -48,11 +48,6 @@ SPOT_LIMIT = 0.35
 OBSERVERS: Mapping[str, Training] = {"CHO": hotelling, "NPW": matched}
 
 
-def noise_of(hu: FloatArray) -> float:
-    """Noise level of one slice in HU."""
-    return float(flat_tissue(torch.from_numpy(hu)[None, None])[2])
-
-
 def network(weights: Path | None, options: Options) -> Denoise:
     """The pipeline as a function of three slices."""
     pipeline = DenoisePipeline(weights=weights, device="cpu", options=options)
@@ -63,7 +58,7 @@ def bm3d_of_centre(slices: FloatArray) -> FloatArray:
     """BM3D of the middle 256 x 256 pixels, for time; the rest stays as it is."""
     result = slices[1].copy()
     part = CENTRE if result.shape[0] == 512 else np.s_[:, :]
-    result[part] = bm3d(result[part], noise_of(slices[1]), BM3D_STRENGTH)
+    result[part] = bm3d(result[part], level_of(slices[1]), BM3D_STRENGTH)
     return result
 
 
@@ -72,7 +67,7 @@ def chains_of(weights: Path | None, variant: Path | None, *, with_bm3d: bool) ->
     chains: dict[str, Denoise] = {
         "input": lambda s: s[1],
         "Gaussian": lambda s: gaussian_filter(s[1], GAUSSIAN_PIXELS),
-        "non-local means": lambda s: non_local_means(s[1], noise_of(s[1]), NLM_STRENGTH),
+        "non-local means": lambda s: non_local_means(s[1], level_of(s[1]), NLM_STRENGTH),
         "network, default": network(weights, Options()),
         "network, full": network(weights, FULL),
     }

@@ -20,9 +20,8 @@ from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
 
-from pipelines.denoise.noise import flat_tissue
 from pipelines.denoise.pipeline import DenoisePipeline, Options
-from pipelines.denoise.training.data import STUDIES, Sample, low_dose, read_study, samples
+from pipelines.denoise.training.data import STUDIES, Sample, flat_pixels, level_of, low_dose, read_study, samples
 from pipelines.denoise.training.peers import (
     bm3d,
     body,
@@ -79,11 +78,6 @@ def cases(data: Path, split: str, doses: tuple[float, ...], *, every: int = 1) -
         for dose, low in zip(doses, low_dose(sample, doses, rng), strict=True):
             evaluated.append(Case(sample, dose, low, level_of(low[1])))
     return evaluated
-
-
-def level_of(hu: FloatArray) -> float:
-    """Noise level of one slice in HU (``noise.flat_tissue``)."""
-    return float(flat_tissue(torch.from_numpy(hu)[None, None])[2])
 
 
 def network(pipeline: DenoisePipeline) -> Denoise:
@@ -184,7 +178,7 @@ def full_dose(pipeline: DenoisePipeline, data: Path, split: str) -> dict[str, An
     for sample in watched(samples(data, split), "full dose"):
         hu = sample.slices[1]
         change = network(pipeline)(sample.slices) - hu
-        flat = flat_tissue(torch.from_numpy(hu)[None, None])[1][0, 0].numpy() > 0
+        flat = flat_pixels(hu)
         rows.append(
             {
                 "slice": sample.name,
@@ -237,7 +231,7 @@ def two_kernels(chains: dict[str, Denoise], data: Path) -> dict[str, Any]:
         for k in watched(range(4, len(sharp) - 4, 8), f"kernels, {label}"):
             b, after_b = smooth[k], denoise(smooth[k - 1 : k + 2])
             after_l = denoise(sharp[k - 1 : k + 2])
-            flat = flat_tissue(torch.from_numpy(b)[None, None])[1][0, 0].numpy() > 0
+            flat = flat_pixels(b)
             gradient = np.hypot(*np.gradient(b)) * body(b)
             edges = gradient > np.percentile(gradient[body(b)], 98)
             levels = [level_of(a) for a in (b, after_b, sharp[k], after_l)]

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.special import ndtr
 
-from pipelines.denoise.noise import TISSUE_HU, flat_tissue
-from pipelines.denoise.training.data import Sample, low_dose, samples
+from pipelines.denoise.noise import TISSUE_HU
+from pipelines.denoise.training.data import Sample, flat_pixels, level_of, low_dose, samples
 from pipelines.denoise.training.lowdose import noise_fields, with_kernel
 from pipelines.denoise.training.phantom import EDGE_SIGMA, KERNEL, SIZE, SPACING_MM, WATER_RADIUS
 
@@ -125,8 +124,8 @@ def anatomy_scenes(data: Path, split: str, count: int) -> Iterator[Scene]:
 def _at_low_dose(sample: Sample, places: NDArray[np.int64], group: int, number: int, rng: np.random.Generator) -> Scene:
     full = sample.slices[1]
     absent = low_dose(sample, (DOSE,), rng)[0]
-    level = float(flat_tissue(torch.from_numpy(absent[1])[None, None])[2])
+    level = level_of(absent[1])
     present, conditions = with_lesions(absent, places, level, number)
     flat = np.zeros(full.shape, bool)
-    flat[CENTRE] = flat_tissue(torch.from_numpy(full)[None, None])[1][0, 0].numpy()[CENTRE] > 0
+    flat[CENTRE] = flat_pixels(full)[CENTRE]
     return Scene(group, absent, present, conditions, places, full, flat, level)
