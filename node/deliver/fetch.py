@@ -82,8 +82,8 @@ OpenArchive = Callable[[str], AbstractContextManager[Archive]]
 """Opens a connection to the destination of a name. Raises ``NotFoundError``, ``DeliveryError``."""
 
 
-class SeriesHere:
-    """What this node has of the series of an archive, by whichever way they come."""
+class ReceivedSeries:
+    """What this node has received of the series of an archive, by whichever way."""
 
     def __init__(self, config: Config, engine: Engine, archive: str) -> None:
         """``archive``: its name, for errors."""
@@ -142,7 +142,7 @@ class Fetcher:
         self._config = config
         self._peer = peer
         self._association = association
-        self._here = SeriesHere(config, engine, str(peer))
+        self._received = ReceivedSeries(config, engine, str(peer))
 
     def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
         studies = []
@@ -150,18 +150,18 @@ class Fetcher:
             studies.append(str(study.StudyInstanceUID))
             if len(studies) > MOST_STUDIES:
                 raise DeliveryError(f"{self._peer}: more than {MOST_STUDIES} studies match; ask for fewer")
-        return self._here.wanted(studies, self._series, keys, modalities)
+        return self._received.wanted(studies, self._series, keys, modalities)
 
     def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
-        return self._here.of_study(self._series(study), study, series_uid)
+        return self._received.of_study(self._series(study), study, series_uid)
 
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
         """Have the archive send a series to this node, and wait for its images."""
         sent = f"{self._peer} says that it has sent everything; `ainode status` and the log show what was refused"
-        return self._here.awaited(series, self._move(series), sent)
+        return self._received.awaited(series, self._move(series), sent)
 
     def _series(self, study: str) -> Iterator[ArchivedSeries]:
-        return series_of_study(self._association, self._peer, study, partial(self._here.count, study))
+        return series_of_study(self._association, self._peer, study, partial(self._received.count, study))
 
     def _move(self, series: ArchivedSeries) -> str:
         """Return why not every image was sent."""

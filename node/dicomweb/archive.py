@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from node.config import Config
 from node.deliver.association import Timeouts
-from node.deliver.fetch import MOST_STUDIES, Archive, FetchedSeries, SeriesHere, fetcher
+from node.deliver.fetch import MOST_STUDIES, Archive, FetchedSeries, ReceivedSeries, fetcher
 from node.deliver.query_audit import query_recorder
 from node.deliver.reconcile import ArchivedSeries, configured_destination
 from node.deliver.stow import http_fault, matching_studies, plain_bytes, series_of_study, service
@@ -43,14 +43,14 @@ class WebArchive:
         self._http = http
         self._spool = spool
         self._limits = DatasetLimits.of(config.storage)
-        self._here = SeriesHere(config, engine, name)
+        self._received = ReceivedSeries(config, engine, name)
 
     def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
         studies = matching_studies(self._http, keys, MOST_STUDIES)
-        return self._here.wanted(studies, self._series, keys, modalities)
+        return self._received.wanted(studies, self._series, keys, modalities)
 
     def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
-        return self._here.of_study(self._series(study), study, series_uid)
+        return self._received.of_study(self._series(study), study, series_uid)
 
     def _series(self, study: str) -> list[ArchivedSeries]:
         return [
@@ -59,7 +59,7 @@ class WebArchive:
                 series_instance_uid=one.series_instance_uid,
                 modality=one.modality,
                 there=one.instances,
-                here=self._here.count(study, one.series_instance_uid),
+                here=self._received.count(study, one.series_instance_uid),
             )
             for one in series_of_study(self._http, study)
         ]
@@ -77,7 +77,7 @@ class WebArchive:
             for part in parts:
                 part.discard()
         fewer = f"{self._name} sent fewer objects than it says to have, or the receiver has no row of them yet"
-        return self._here.awaited(series, error, fewer)
+        return self._received.awaited(series, error, fewer)
 
     def _retrieve(self, series: ArchivedSeries, parts: list[ReceivedPart]) -> None:
         where = f"studies/{series.study_instance_uid}/series/{series.series_instance_uid}"

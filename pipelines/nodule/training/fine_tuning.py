@@ -9,12 +9,11 @@ import click
 import numpy as np
 
 from pipelines.nnunet_data_set import DESCRIPTION, DataSetError, NnunetDataSet, read_data_set
-from pipelines.nodule.network import ClassifierNet, OutlineNet
 from pipelines.nodule.search import Networks
-from pipelines.nodule.training.classifier_examples import Example, classifier_batches, classifier_loss, from_stack
+from pipelines.nodule.training.classifier_examples import Example, from_stack
+from pipelines.nodule.training.crop_networks import classifier_on, outline_on
 from pipelines.nodule.training.hard_negatives import HARD_SHARES
 from pipelines.nodule.training.network_training import SEED, Part
-from pipelines.nodule.training.outlines import outline_batches, outline_loss
 from pipelines.nodule.training.patches import Stack
 from pipelines.nodule.training.verified_cases import mistakes, read_cases, stacks_of
 
@@ -23,7 +22,6 @@ RATE = 2e-4
 KEPT_START = 0.5
 """Of the weights to start from, in the mean of both: a site has few cases."""
 STEPS = 1200
-CLASSIFIER_BATCH, OUTLINE_BATCH = 48, 16
 VALIDATION_BATCHES = 8
 TUNED = ("classifier", "outline")
 _SHARES = HARD_SHARES | {"nodule": 0.4, "beside": 0.2, "candidate": 0.4}
@@ -64,7 +62,10 @@ def tuned_parts(data: Path, networks: Networks, part: str, device: str) -> list[
     found = read_data_set(data)
     learned, held_back = (_crops(found, split, networks) for split in ("train", "val"))
     makers = {"classifier": _classifier, "outline": _outline}
-    return [makers[name](learned, held_back, device) for name in TUNED if part in (name, "all")]
+    parts = [makers[name](learned, held_back, device) for name in TUNED if part in (name, "all")]
+    for one in parts:
+        one.rate = RATE
+    return parts
 
 
 def _crops(found: NnunetDataSet, split: str, networks: Networks) -> Crops:
@@ -81,31 +82,16 @@ def _crops(found: NnunetDataSet, split: str, networks: Networks) -> Crops:
 
 
 def _classifier(learned: Crops, held_back: Crops, device: str) -> Part:
-    examples = learned.examples()
-    validation = classifier_batches(SEED + 1, held_back.examples(), 64, _SHARES)
-    return Part(
-        name="classifier",
-        network=ClassifierNet(),
-        batches=lambda seed: classifier_batches(seed, examples, CLASSIFIER_BATCH, _SHARES),
-        validation=[next(validation) for _ in range(VALIDATION_BATCHES)],
-        loss=classifier_loss,
-        prepare=lambda images: images,
+    return classifier_on(
+        learned.examples(),
+        held_back.examples(),
+        shares=_SHARES,
+        judged_by=_SHARES,
+        validations=VALIDATION_BATCHES,
         steps=STEPS,
         device=device,
-        rate=RATE,
     )
 
 
 def _outline(learned: Crops, held_back: Crops, device: str) -> Part:
-    validation = outline_batches(SEED + 1, held_back.stacks, 32)
-    return Part(
-        name="outline",
-        network=OutlineNet(),
-        batches=lambda seed: outline_batches(seed, learned.stacks, OUTLINE_BATCH),
-        validation=[next(validation) for _ in range(VALIDATION_BATCHES)],
-        loss=outline_loss,
-        prepare=lambda images: images,
-        steps=STEPS,
-        device=device,
-        rate=RATE,
-    )
+    return outline_on(learned.stacks, held_back.stacks, validations=VALIDATION_BATCHES, steps=STEPS, device=device)

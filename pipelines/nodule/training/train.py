@@ -20,29 +20,27 @@ from pipelines.nnunet_data_set import DataSetError
 from pipelines.nodule.candidates import crop_lungs
 from pipelines.nodule.classify import classify
 from pipelines.nodule.lungs import find_lungs
-from pipelines.nodule.network import CandidateNet, ClassifierNet, OutlineNet, scale_hu
+from pipelines.nodule.network import CandidateNet, scale_hu
 from pipelines.nodule.search import Networks, candidates, part_of
 from pipelines.nodule.training.classifier_examples import (
     SHARES,
-    classifier_batches,
-    classifier_loss,
     from_scan,
     from_slices,
     from_stack,
 )
+from pipelines.nodule.training.crop_networks import classifier_on, outline_on
 from pipelines.nodule.training.data import candidate_loss, cube_batches
 from pipelines.nodule.training.fine_tuning import KEPT_START, is_verified_set, tuned_parts
 from pipelines.nodule.training.hard_negatives import HARD_SHARES, from_candidates, from_crops
 from pipelines.nodule.training.lookalikes import from_lookalikes
 from pipelines.nodule.training.network_training import SEED, Part, draw, fit
-from pipelines.nodule.training.outlines import outline_batches, outline_loss
 from pipelines.nodule.training.patches import nodule_bank, stacks
 from pipelines.nodule.training.planting import plant, site
 from pipelines.nodule.training.scans import TRAINING_SCANS, backgrounds, bright_spots
 from pipelines.nodule.weighing import fit_weighing
 from pipelines.weights import load_weights, save_weights
 
-CANDIDATE_BATCH, OUTLINE_BATCH, CLASSIFIER_BATCH = 2, 16, 48
+CANDIDATE_BATCH = 2
 PASTED, INSERTED = 250, 400
 """Real nodules, and insertions into each scan, among the classifier's examples."""
 LOOKALIKES = 300
@@ -75,18 +73,9 @@ def candidate_part(data: Path, steps: int, device: str, scans: tuple[str, ...]) 
 
 def outline_part(data: Path, steps: int, device: str) -> Part:
     """The outline network, on crops of ``lidc_patches`` (split by patient)."""
-    held_back = outline_batches(SEED + 1, [s for s in stacks(data, "val") if s.raters >= 3], 32)
+    held_back = [s for s in stacks(data, "val") if s.raters >= 3]
     found = stacks(data, "train")
-    return Part(
-        name="outline",
-        network=OutlineNet(),
-        batches=lambda seed: outline_batches(seed, found, OUTLINE_BATCH),
-        validation=[next(held_back) for _ in range(VALIDATION_BATCHES)],
-        loss=outline_loss,
-        prepare=lambda images: images,
-        steps=steps,
-        device=device,
-    )
+    return outline_on(found, held_back, validations=VALIDATION_BATCHES, steps=steps, device=device)
 
 
 def classifier_part(
@@ -109,17 +98,7 @@ def classifier_part(
         examples += [*from_crops(rng, mining.classifier, found), *from_slices(rng, data, "train", wide=True)]
     shares = SHARES if mining is None else HARD_SHARES
     other = [e for s in held_back for e in from_stack(rng, s)] + list(from_slices(rng, data, "val"))
-    validation = classifier_batches(SEED + 1, other, 64)
-    return Part(
-        name="classifier",
-        network=ClassifierNet(),
-        batches=lambda seed: classifier_batches(seed, examples, CLASSIFIER_BATCH, shares),
-        validation=[next(validation) for _ in range(VALIDATION_BATCHES)],
-        loss=classifier_loss,
-        prepare=lambda images: images,
-        steps=steps,
-        device=device,
-    )
+    return classifier_on(examples, other, shares=shares, validations=VALIDATION_BATCHES, steps=steps, device=device)
 
 
 def weighing_tensor(
