@@ -25,6 +25,7 @@ from node.pipeline import Findings, codes
 from node.results.analysis import Analysis
 from node.results.encode import encode
 from node.results.rejection import encode_rejection
+from node.results.similar_text import SimilarEntries, SimilarEntry
 from node.studies.source import SourceSeries
 
 EVERY = ("seg", "sr", "derived", "presentation state")
@@ -45,6 +46,7 @@ def found_on(source: SourceSeries, **changes: Any) -> Analysis:
     return analysis(findings, **changes)
 
 
+SIMILAR = SimilarEntry(long_axis_mm=8.0, seen_on="2026-01-31", verdict="", later=())
 OTHERWISE: dict[str, dict[str, Any]] = {
     "pipeline": {"pipeline": "other"},
     "algorithm": {"algorithm": replace(ALGORITHM, name="Other")},
@@ -67,6 +69,8 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "images of other frames": {"images": (("1.2.3", 2),)},
     "languages": {"languages": ("de", "fr")},
     "link": {"link": "https://ai.example.org/study/1.2.3"},
+    "similar": {"similar": SimilarEntries(by_label={}, statement=("Precise.", {}))},
+    "similar findings": {"similar": SimilarEntries(by_label={"N1": (SIMILAR,)}, statement=("Precise.", {}))},
     "salt": {"salt": "another"},
 }
 NOT_IN_UIDS = {"findings", "analysed_at", "timings", "replaces", "of_volumes"}

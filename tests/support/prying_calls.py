@@ -46,7 +46,7 @@ def attempts(own: Path, parent: int) -> dict[str, Callable[[], object]]:
         "lease its input": lambda: _lease(own),
         "change the flags of its input": lambda: _flags(own),
         "leave its namespaces": lambda: _in_a_child(lambda: _check(_LIBC.unshare(_NEW_USER))),
-        "start a process in a namespace": _clone,
+        "start a process in a namespace": lambda: _in_a_child(_clone),
     }
 
 
@@ -99,6 +99,9 @@ def _in_a_child(attempt: Callable[[], object]) -> None:
 
 
 def _clone() -> None:
+    """Only where no other thread runs: the new process has this one's lock of the interpreter, and waits for a thread
+    that asked for it but is not in the new process.
+    """
     child = _system_call("clone", _NEW_USER | signal.SIGCHLD, 0, 0, 0, 0)
     if child == 0:
         os._exit(0)

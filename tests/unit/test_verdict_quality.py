@@ -161,7 +161,7 @@ def test_the_verb_prints_text_json_and_csv(engine: sa.Engine, tmp_path: Path):
 
 
 @pytest.mark.thorough
-def test_ten_thousand_verdicts_are_counted_in_a_second(engine: sa.Engine):
+def test_ten_thousand_verdicts_are_counted_in_seconds(engine: sa.Engine):
     at = now(engine)
     names = numbered(0, 50_000)
     facts = [
@@ -173,5 +173,5 @@ def test_ten_thousand_verdicts_are_counted_in_a_second(engine: sa.Engine):
     share(10, 20)  # imports
     began = time.process_time()
     rows = VerdictCounts.read(engine).rows()
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - began < 3.0  # 0.2 on a quiet machine
     assert sum(row.analyses for row in rows) > 49_000
