@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node.actor import surviving
+from node.actor import look_every, surviving
 from node.compat import missing_packages
 from node.config import Config, load
+from node.config.shared_tables import shared_digests
 from node.errors import PlatformError
 from node.ledger.states import NoticeKind
 from node.log import FOLDER, StudyLog, WarningLog, log_uncaught
@@ -101,7 +102,7 @@ def _run_role(new: NewProcess) -> None:
     role, config = new.role, new.config
     shutdown = ShutdownSignals()
     shutdown.install()
-    member = new_member(role)
+    member = replace(new_member(role), configuration=shared_digests(config))
     engine, spool = open_storage(config, member.id)
     for handler in (StudyLog(spool.logs, spool.holds_study), WarningLog(spool.logs)):
         logging.getLogger().addHandler(handler)
@@ -109,6 +110,7 @@ def _run_role(new: NewProcess) -> None:
         _watchdog(),
         _audited(config, engine, role),
         _joined(engine, spool, member) as membership,
+        _fleet_rules(config, engine),
         load_role(role)(RoleContext(config, engine, spool, shutdown, new.listening, membership)),
     ):
         notify("READY=1")
@@ -133,6 +135,23 @@ def _watchdog() -> Iterator[None]:
     threading.Thread(target=beat, name="beat", daemon=True).start()
     yield
     ended.set()
+
+
+@contextmanager
+def _fleet_rules(config: Config, engine: Engine) -> Iterator[None]:
+    """Take over what other machines publish, if there may be others."""
+    if not config.storage.ledger_url:
+        yield
+        return
+    from node.operate.fleet_rules import LOOK_SECONDS, FleetRules
+
+    ended, rules = threading.Event(), FleetRules(engine, Path(os.environ[CONFIG_FILE]), config.storage.folder)
+    arguments = (LOOK_SECONDS, ended, "rules of the fleet", rules.look)
+    looking = threading.Thread(target=look_every, args=arguments, name="fleet rules", daemon=True)
+    looking.start()
+    yield
+    ended.set()
+    looking.join()
 
 
 @contextmanager

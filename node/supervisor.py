@@ -19,6 +19,7 @@ from pathlib import Path
 from node.config import Config, load
 from node.errors import NodeError
 from node.listening import Listening
+from node.operate.rules_file import taken_number
 from node.process.child_process import ChildProcess
 from node.process.port_lock import PortLock
 from node.process.service_manager import notify
@@ -125,6 +126,9 @@ class Supervisor:
         self._listening: Listening | None = None
         self._port_lock: PortLock | None = None
         self._address: tuple[str, int] | None = None
+        self._storage: Path | None = None
+        self._rules_taken = 0
+        """Number of the fleet's rules that were in the configuration when it was read."""
         self._children: list[_Child] = []
         self._replaced: list[_Child] = []
         self._draining: list[_Child] = []
@@ -144,7 +148,7 @@ class Supervisor:
         self._replace_all()
         gc.freeze()  # what is there now stays: a collection would copy the memory that all processes share
         while not self._stopping:
-            if self._reloading:
+            if self._reloading or self._taken() != self._rules_taken:
                 self._reloading = False
                 self._reload_configuration()
             for child in self._children:
@@ -190,12 +194,23 @@ class Supervisor:
 
     def _replace_all(self) -> None:
         """Have new processes of all roles, with the current configuration file; raises before it changes anything."""
-        config = load(self._path)
+        config = self._read()
         if "receiver" in self._roles:
             self._listen(config)
         self._replaced += self._children
         self._children = [_Child(role, config) for role in self._roles for _ in range(_processes(role, config))]
         self._waiting = None
+
+    def _read(self) -> Config:
+        self._rules_taken = self._taken()  # before the file: what is written meanwhile is read next
+        config = load(self._path)
+        if self._storage == config.storage.folder:
+            return config
+        self._storage = config.storage.folder
+        return self._read()
+
+    def _taken(self) -> int:
+        return taken_number(self._storage) if self._storage else 0
 
     def _listen(self, config: Config) -> None:
         address = config.ae.address, config.ae.port

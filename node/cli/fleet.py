@@ -37,7 +37,7 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
     Shows for each its machine, version, pipelines and devices, whether it drains, and how long ago it last beat. A
     receiver that died is *lost* until a receiver of its machine has recorded the images that it left.
     """
-    from node.operate.fleet import abandon_machine, missing_copies
+    from node.operate.fleet import abandon_machine, differing_tables, missing_copies
     from node.operate.fleet import fleet as read
     from node.service import open_storage
 
@@ -59,6 +59,8 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
             echo(gettext("no other machine has {folder}; {remedy}", folder=folder, remedy=remedy))
         return
     members, missing = read(engine), missing_copies(engine)
+    with engine.connect() as connection:
+        tables = differing_tables(connection)
     if as_json:
         print_json(members)
         return
@@ -82,6 +84,9 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
             echo(f"{'':9} " + gettext("{pipelines} on {devices}", pipelines=pipelines, devices=devices))
         if member["files_url"]:
             echo(f"{'':9} " + gettext("serves its files at {url}", url=member["files_url"]))
+    for name, hosts in tables.items():
+        named = " / ".join(", ".join(alike) for alike in hosts)
+        echo(gettext("[{table}] of config.toml is not the same on {hosts}", table=name, hosts=named))
     if missing.files:
         echo(
             ngettext(

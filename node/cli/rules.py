@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json, progress_bar
+from node.cli.options import (
+    config_option,
+    echo,
+    in_language_of_user,
+    json_option,
+    load,
+    local_user,
+    print_json,
+    progress_bar,
+)
+from node.errors import ConfigError
 from node.translation import gettext, ngettext
 from node.translation.cells import cells, padded
 
@@ -39,6 +49,34 @@ class _Span(click.ParamType[float]):
 @click.group()
 def rules() -> None:
     """Test rules on files or on received series."""
+
+
+@rules.command()
+@config_option
+@click.option("--reason", required=True, help="Why; it is kept with this version of the rules.")
+@in_language_of_user
+def publish(*, config_path: Path, reason: str) -> None:
+    """Give this machine's rules to all machines of the fleet.
+
+    Rules and destinations of config.toml go into the ledger; every machine that shares it takes them over within
+    seconds. Files that a destination names are those of each machine and are not part of it.
+    """
+    from node.operate.fleet_rules import FleetRules
+    from node.service import open_storage
+
+    config = load(config_path)
+    if not config.storage.ledger_url:
+        raise ConfigError("[storage] ledger_url is empty: no other machine shares this ledger")
+    engine, _ = open_storage(config)
+    number = FleetRules(engine, config_path, config.storage.folder).publish_file(who=local_user(), why=reason)
+    echo(
+        gettext(
+            "published rules and destinations of {file} as number {number}; `ainode fleet` names the machines that "
+            "have others",
+            file=config_path,
+            number=number,
+        )
+    )
 
 
 @rules.command()

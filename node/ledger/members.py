@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
 
 import sqlalchemy as sa
 
@@ -36,6 +36,8 @@ class Member:
     """Where other members fetch the files of its machine; of file services only."""
     copies_address: str = ""
     """Host and port to which receivers of other machines send second copies; of file services only."""
+    configuration: Mapping[str, str] = field(default_factory=dict)
+    """Digest of each table of ``config.toml`` that a fleet shares, as this process has read it; empty: it read none."""
 
     @property
     def host_name(self) -> str:
@@ -82,6 +84,7 @@ def beats(connection: sa.Connection) -> list[Beat]:
                 devices=tuple(row.devices),
                 files_url=row.files_url,
                 copies_address=row.copies_address,
+                configuration=row.configuration or {},
             ),
             at=row.beat_at,
             state=MemberState(row.state),

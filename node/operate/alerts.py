@@ -26,6 +26,7 @@ from node.operate.account.description import describe_held
 from node.operate.account.rows import COPY_SECONDS, ROWLESS_SECONDS
 from node.operate.drift import BEFORE, drift
 from node.operate.explain import clock
+from node.operate.fleet import differing_tables
 from node.operate.pipeline_obstacles import offered_pipelines, without_worker
 from node.operate.returned_alerts import returned_alerts
 from node.operate.status import by_role, lost_receivers
@@ -99,7 +100,7 @@ def ledger_alerts(config: Config, connection: sa.Connection, at: float) -> dict[
         for name, changed in drifted.items()
         if changed
     }
-    alerts |= _lost(connection) | _copies(connection, at) | _orders(connection, at)
+    alerts |= _lost(connection) | _copies(connection, at) | _orders(connection, at) | _configuration(connection)
     _, last = first_and_last_image(connection)
     if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
         alerts["silence"] = gettext("no image came since {time}", time=clock(last))
@@ -191,6 +192,17 @@ def _discontinued(connection: sa.Connection, since: float) -> dict[str, str]:
         time=clock(series.oldest),
     )
     return {"discontinued": sentence}
+
+
+def _configuration(connection: sa.Connection) -> dict[str, str]:
+    if not (tables := differing_tables(connection)):
+        return {}
+    sentence = gettext(
+        "processes have read different configurations: {tables}. Have the same in config.toml of every machine, and "
+        "reload each",
+        tables="; ".join(f"{name} ({' / '.join(map(', '.join, hosts))})" for name, hosts in tables.items()),
+    )
+    return {"configuration": sentence}
 
 
 def _lost(connection: sa.Connection) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -129,19 +129,32 @@ def fleet(engine: sa.Engine) -> list[dict[str, Any]]:
     ]
 
 
+def differing_tables(connection: sa.Connection) -> dict[str, list[list[str]]]:
+    """Shared tables of ``config.toml`` that not all processes have read alike.
+
+    For each the names of the machines, those in one list that have read the same. A machine of which processes differ
+    is in several.
+    """
+    read: dict[str, dict[str, set[str]]] = {}
+    for one in live_members(connection, (MemberState.ACTIVE,)):  # who ends after a reload has read the old one
+        for table, digest in one.configuration.items():
+            read.setdefault(table, {}).setdefault(digest, set()).add(one.host_name)
+    return {table: sorted(map(sorted, hosts.values())) for table, hosts in read.items() if len(hosts) > 1}
+
+
 def missing_copies(engine: sa.Engine) -> MissingCopies:
     """Return how many files have fewer copies than they should."""
     with engine.connect() as connection:
         return count_missing_copies(connection)
 
 
-def live_members(connection: sa.Connection) -> list[Member]:
+def live_members(
+    connection: sa.Connection, states: Collection[MemberState] = (MemberState.ACTIVE, MemberState.DRAINING)
+) -> list[Member]:
     """Return the processes with a recent heartbeat, without those of this machine that died."""
     here, since = process_space(), ledger_clock(connection) - ALIVE_SECONDS
     return [
         beat.member
         for beat in beats(connection)
-        if beat.at > since
-        and beat.state != MemberState.LOST
-        and (beat.member.host != here or process_exists(beat.member.pid))
+        if beat.at > since and beat.state in states and (beat.member.host != here or process_exists(beat.member.pid))
     ]

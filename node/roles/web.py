@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from node.operate.fleet_rules import FleetRules
 from node.operate.rules_file import FOLDER, RulesFile
 from node.roles import CONFIG_FILE
 from node.roles.context import RoleContext
@@ -21,6 +22,10 @@ def run(context: RoleContext) -> Iterator[None]:
     def reload() -> None:
         os.kill(os.getppid(), signal.SIGHUP)  # the supervisor, which replaces this process as well
 
-    rules_file = RulesFile(path=Path(os.environ[CONFIG_FILE]), folder=context.spool.folder / FOLDER, reload=reload)
+    path, storage = Path(os.environ[CONFIG_FILE]), context.spool.folder
+    if context.config.storage.ledger_url:
+        rules_file = FleetRules(context.engine, path, storage).file
+    else:
+        rules_file = RulesFile(path=path, folder=storage / FOLDER, reload=reload)
     with serving(context.config, context.engine, context.spool, rules_file):
         yield

@@ -211,6 +211,7 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
         "patient_change",
         "pipeline_failure",
         "promotion",
+        "published_rules",
         "quality_stop",
         "reader_object",
         "reader_query",

@@ -77,7 +77,7 @@ class FleetNode:
         return [path for path in (self.folder / root).rglob("*") if path.is_file()]
 
     def ainode(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "node", verb, "--config", str(self.config), *arguments]
+        command = [sys.executable, "-m", "node", *verb.split(), "--config", str(self.config), *arguments]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120.0, env=environment)
 

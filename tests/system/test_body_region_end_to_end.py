@@ -31,7 +31,7 @@ def test_the_region_in_the_pixels_decides_and_broken_pixels_keep_nothing_waiting
             (series,) = node.finished(chest[0].StudyInstanceUID, 1, seconds=300.0)["series"]
             explained = node.ainode("explain", chest[0].StudyInstanceUID).stdout
             uids = [images[0].StudyInstanceUID for images in (noise, broken)]
-            until(lambda: all("ignored" in node.ainode("explain", uid).stdout for uid in uids), 300.0)
+            until(lambda: all("ignored" in str(node.explain(uid)) for uid in uids), 300.0)
             others = [node.ainode("explain", uid).stdout for uid in uids]
             tested = node.ainode("rules", "test", "--config", node.config, tmp_path / "0").stdout
         finally:

@@ -17,6 +17,7 @@ from lesion_studies import SR3D, store, with_lesion
 from pydicom.uid import CTImageStorage, SegmentationStorage
 from receivers import until
 
+from node.config import parse
 from node.ledger.engine import open_ledger
 from node.ledger.tables import job
 
@@ -79,6 +80,22 @@ def test_what_one_machine_receives_another_analyses_and_delivers(
         assert verified.returncode == 0, verified.stdout + verified.stderr
         assert f"{elsewhere} of them on other machines only" in verified.stdout
     assert "files" in a.ainode("fleet").stdout
+
+
+@pytest.mark.timeout(300)
+def test_rules_that_are_published_on_one_machine_are_read_by_all_processes_of_all(machine: Make) -> None:
+    a, b = machine("a"), machine("b")
+    for one in (a, b):
+        one.start("router", "files")
+    a.config.write_text(a.config.read_text().replace('"everything with a grid"', '"all with a grid"'))
+    published = a.ainode("rules publish", "--reason", "a better name")
+    assert "as number 1" in published.stdout, published.stderr
+    until(lambda: "all with a grid" in b.config.read_text())
+    for one in (a, b):
+        until(lambda one=one: one.log().count("configuration reloaded") == 2)
+        until(lambda one=one: one.log().count(" ready, process ") == 4)
+    until(lambda: "not the same" not in a.ainode("fleet").stdout)
+    assert parse(b.config.read_text()).fleet != parse(a.config.read_text()).fleet
 
 
 @pytest.mark.timeout(300)

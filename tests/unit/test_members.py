@@ -16,11 +16,15 @@ from ledgers import open_copy
 
 from node import __version__
 from node.__main__ import main
+from node.config import Config, parse
+from node.config.shared_tables import shared_digests
 from node.errors import NotFoundError
+from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate, ledger_url
 from node.ledger.members import beats, remove_dead
 from node.ledger.migrations import revisions
 from node.membership import Membership, new_member
+from node.operate.alerts import ledger_alerts
 from node.spool.machine import machine_id
 
 
@@ -64,6 +68,47 @@ def test_fleet_lists_machine_role_version_pipelines_devices_beat_and_state(engin
         member.leave()
     with engine.connect() as connection:
         assert beats(connection) == []
+
+
+_RULES = """
+[[rules]]
+name = "chest"
+send = ["pacs"]
+[destinations.pacs]
+host = "pacs.example.org"
+port = 104
+title = "PACS"
+[destinations.pacs.tls]
+enabled = true
+"""
+
+
+def test_machines_that_have_read_different_rules_are_named(engine: sa.Engine, tmp_path: Path):
+    config = tmp_path / "config.toml"
+    config.write_text(f'[storage]\nfolder = "{tmp_path}"\n')
+
+    def reads(host: str, text: str) -> Membership:
+        read = shared_digests(parse(text, "config.toml"))
+        member = Membership(engine, replace(new_member("router"), host=f"{host}/1", configuration=read))
+        member.beat()
+        return member
+
+    def said() -> tuple[str, str]:
+        with engine.connect() as connection:
+            alert = ledger_alerts(Config(), connection, ledger_clock(connection)).get("configuration", "")
+        return alert, CliRunner().invoke(main, ["fleet", "--config", str(config)]).output
+
+    reads("ai1", _RULES + 'ca = "/etc/ai1.pem"\n')
+    reads("ai2", _RULES + 'ca = "/etc/ai2.pem"\n[web]\nport = 8081\n')
+    assert "not the same" not in "".join(said())
+    before = reads("ai3", _RULES.replace("chest", "thorax") + 'ca = "/etc/ai3.pem"\n')
+    alert, listed = said()
+    assert "rules (ai1, ai2 / ai3). " in alert
+    assert "[rules] of config.toml is not the same on ai1, ai2 / ai3\n" in listed
+    before.drain()  # as after a reload
+    reads("ai3", _RULES + 'ca = "/etc/ai3.pem"\n')
+    alert, listed = said()
+    assert (alert, "not the same" in listed) == ("", False)
 
 
 def test_a_receiver_that_died_is_lost_until_its_machine_is_given_up_and_another_member_is_just_gone(

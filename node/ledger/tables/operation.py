@@ -100,6 +100,17 @@ member = sa.Table(  # heartbeat of every process of every machine
     time("beat_at"),  # by the ledger's clock
     sa.Column("files_url", EscapedText, nullable=False, server_default=sa.text("''")),  # of its file service; "": none
     sa.Column("copies_address", EscapedText, nullable=False, server_default=sa.text("''")),  # host:port; "": none
+    json("configuration", null=True),  # digest of each shared table; null: of an older version
+)
+
+published_rules = sa.Table(  # rules and destinations for all machines that share this ledger
+    "published_rules",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    time("at"),
+    text("who"),
+    text("why"),
+    sa.Column("text", sa.Text, nullable=False),  # as in the file, its ends of lines too
 )
 
 holding = sa.Table(  # machines without a shared folder: which of them has files in a folder
