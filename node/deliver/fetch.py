@@ -29,7 +29,7 @@ from node.deliver.find import query
 from node.deliver.query_audit import query_recorder
 from node.deliver.reconcile import ArchivedSeries, configured_destination, is_wanted, series_of_study
 from node.errors import DeliveryError, NotFoundError
-from node.ledger.results import result_series
+from node.ledger.results import unreceived_results
 from node.ledger.series import instance_count
 
 KEYS = {"accession": "AccessionNumber", "patient": "PatientID", "study": "StudyInstanceUID", "dates": "StudyDate"}
@@ -61,15 +61,16 @@ class Archive(Protocol):
     def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
         """Find the series of which the archive has more images than the node, of studies that match ``keys``.
 
-        ``keys``: keyword and value; ``modalities``: empty for those that a rule matches. Results of this node are left
-        out. Raises ``NotFoundError`` when no study matches, ``DeliveryError`` when the archive does not answer.
+        ``keys``: keyword and value; ``modalities``: empty for those that a rule matches. Results of this node count as
+        images that it has. Raises ``NotFoundError`` when no study matches, ``DeliveryError`` when the archive does not
+        answer.
         """
 
     def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
         """Find the series of a study, or one of them, of which the archive has more images than the node.
 
-        Results of this node are left out. Raises ``NotFoundError`` when the archive has no such series,
-        ``DeliveryError`` when it does not answer.
+        Results of this node count as images that it has: viewers store what was made of a result in its series. Raises
+        ``NotFoundError`` when the archive has no such series, ``DeliveryError`` when it does not answer.
         """
 
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
@@ -100,8 +101,10 @@ class ReceivedSeries:
             raise NotFoundError(f"{self._archive} has no study with {named}")
         return [
             one
-            for one in self._lacking(series for study in studies for series in series_of(study))
-            if (one.modality in modalities if modalities else is_wanted(one.modality, self._config.rules))
+            for study in studies
+            for one in series_of(study)
+            if not one.is_complete
+            and (one.modality in modalities if modalities else is_wanted(one.modality, self._config.rules))
         ]
 
     def of_study(self, found: Iterable[ArchivedSeries], study: str, series_uid: str) -> list[ArchivedSeries]:
@@ -110,12 +113,12 @@ class ReceivedSeries:
         if not wanted:
             of = f"series {series_uid} of " if series_uid else ""
             raise NotFoundError(f"{self._archive} has no {of}study {study}")
-        return self._lacking(wanted)
+        return [one for one in wanted if not one.is_complete]
 
     def count(self, study_uid: str, series_uid: str) -> int:
-        """Number of images of a series that are here."""
+        """Number of objects of a series that are here, received or made by this node."""
         with self._engine.connect() as connection:
-            return instance_count(connection, study_uid, series_uid)
+            return instance_count(connection, study_uid, series_uid) + unreceived_results(connection, series_uid)
 
     def awaited(self, series: ArchivedSeries, error: str, incomplete: str) -> FetchedSeries:
         """Return a series once its images are here, or at once after an ``error``; else with what ``incomplete`` says.
@@ -128,11 +131,6 @@ class ReceivedSeries:
             if now.is_complete or time.monotonic() > deadline:
                 return FetchedSeries(series=now, error=error or ("" if now.is_complete else incomplete))
             time.sleep(_POLL_SECONDS)
-
-    def _lacking(self, found: Iterable[ArchivedSeries]) -> list[ArchivedSeries]:
-        with self._engine.connect() as connection:
-            ours = result_series(connection)
-        return [one for one in found if not one.is_complete and one.series_instance_uid not in ours]
 
 
 class Fetcher:

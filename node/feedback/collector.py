@@ -17,7 +17,7 @@ from node.config.feedback import Feedback
 from node.confined import Bounds, ConfinedProcess
 from node.errors import AbsentFileError, InputError
 from node.feedback.confined_reading import read_reader_object
-from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
+from node.feedback.object_reading import AnalysisFiles, ObjectReading, named_person, refused
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import get_job, source_paths
@@ -105,7 +105,7 @@ class Collector:
                 of,
                 reading.verdicts,
                 kind=_KINDS[of.sop_class_uid],
-                reader=reader_hash(connection, reading.reader),
+                reader=reader_hash(connection, named_person(reading.reader)),
                 content_time=reading.content_time,
                 is_whole=reading.is_whole,
             )

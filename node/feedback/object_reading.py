@@ -8,6 +8,9 @@ from pathlib import Path
 from node.ledger.verdict import LesionVerdict
 from node.reasons import Reason
 
+_PLACEHOLDERS = {"", "unknown", "anonymous"}
+"""What programs write where they know no name; dcmjs, and OHIF with it, write ``unknown^unknown``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisFiles:
@@ -41,3 +44,9 @@ class ObjectReading:
 def refused(why: Reason) -> ObjectReading:
     """Return the answer on an object without a verdict."""
     return ObjectReading(refused={name: str(value) for name, value in why.items()})
+
+
+def named_person(name: str) -> str:
+    """Return a Person Name; ``""`` for one that is a placeholder and names nobody."""
+    parts = {part.strip().lower() for part in name.replace("=", "^").split("^")}
+    return "" if parts <= _PLACEHOLDERS else name

@@ -2,7 +2,8 @@
 
 A report (PS3.16 TID 1500) that names ours as its predecessor takes its place: what it no longer has was rejected. One
 that only refers to ours says nothing of lesions that it leaves out. Lesions are told by Tracking UID alone, so that a
-report whose program gave all of them new ones is no verdict.
+report whose program gave all of them new ones is no verdict. Viewers name ours as predecessor as soon as their user
+stores measurements in its series, and take nothing over: such a report is no verdict either.
 """
 
 from __future__ import annotations
@@ -53,14 +54,17 @@ def read_report(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectRe
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
     if why := other_patient(dataset, candidates):
         return why
-    theirs = lesions_in(dataset)
     verdicts: list[LesionVerdict] = []
     reported = {one.job_id: reported_lesions(one) for one in candidates}
     own = {uid for lesions in reported.values() for uid in lesions}
+    measured = measurements_in(dataset)
+    theirs = lesions_in(dataset) | {uid: measured[uid] for uid in own & measured.keys()}
+    known = {uid for one in candidates for path in one.reports for uid in measurements_in(read_header(path))}
+    is_emptied = not theirs and measured.keys() <= known
     is_whole = True
     for one in candidates:
         ours, is_successor = reported[one.job_id], bool(predecessors & set(one.objects))
-        if not ours.keys() & theirs.keys() and not (is_successor and ours and not theirs):
+        if not ours.keys() & theirs.keys() and not (is_successor and ours and is_emptied):
             continue
         is_whole = is_whole and is_successor
         verdicts += [_verdict(one, uid, ours[uid], theirs[uid]) for uid in ours if uid in theirs]
@@ -96,24 +100,30 @@ def read_rejection_note(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> 
     return ObjectReading(verdicts=verdicts, reader=observer_of(dataset), content_time=content_time(dataset))
 
 
-def lesions_in(report: Dataset) -> dict[str, Values]:
-    """Measurements of each lesion of a report, by Tracking UID; a group that outlines nothing is of no lesion."""
+def measurements_in(report: Dataset) -> dict[str, Values]:
+    """Measurements of all groups of a report, by Tracking UID; ``""`` for groups without one."""
     values: dict[str, Values] = {}
-    outlined = set()
     for group in measurement_groups(report):
         items = list(group.get("ContentSequence") or ())
-        uid = next((str(item.UID) for item in items if concept_value(item) == TRACKING_UID), "")
-        values.setdefault(uid, {}).update(
+        values.setdefault(_tracking_uid(items), {}).update(
             (
                 (concept_value(item), str(measured[0].MeasurementUnitsCodeSequence[0].CodeValue)),
-                measured[0].NumericValue,
+                float(measured[0].NumericValue),
             )
             for item in items
             if item.get("ValueType") == "NUM" and (measured := item.get("MeasuredValueSequence"))
         )
-        if uid and any(concept_value(item) in _OUTLINES or item.get("ValueType") == "SCOORD3D" for item in items):
-            outlined.add(uid)
-    return {uid: {key: float(value) for key, value in of.items()} for uid, of in values.items() if uid in outlined}
+    return values
+
+
+def lesions_in(report: Dataset) -> dict[str, Values]:
+    """Measurements of each lesion of a report, by Tracking UID; a group that outlines nothing is of no lesion."""
+    outlined = {
+        _tracking_uid(items)
+        for items in (list(group.get("ContentSequence") or ()) for group in measurement_groups(report))
+        if any(concept_value(item) in _OUTLINES or item.get("ValueType") == "SCOORD3D" for item in items)
+    }
+    return {uid: values for uid, values in measurements_in(report).items() if uid and uid in outlined}
 
 
 def reported_lesions(analysis: AnalysisFiles) -> dict[str, Values]:
@@ -122,6 +132,10 @@ def reported_lesions(analysis: AnalysisFiles) -> dict[str, Values]:
     for path in analysis.reports:
         lesions |= lesions_in(read_header(path))
     return lesions
+
+
+def _tracking_uid(items: Sequence[Dataset]) -> str:
+    return next((str(item.UID) for item in items if concept_value(item) == TRACKING_UID), "")
 
 
 def _verdict(analysis: AnalysisFiles, uid: str, ours: Values, theirs: Values) -> LesionVerdict:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from node.ledger.engine import among
 from node.ledger.jobs import REJECTION
-from node.ledger.tables import job, result
+from node.ledger.tables import instance, job, result
 
 
 class StoredResult(NamedTuple):
@@ -62,6 +62,21 @@ def is_of_result(connection: sa.Connection, series_uid: str) -> bool:
 def result_series(connection: sa.Connection) -> set[str]:
     """Series Instance UIDs of all results."""
     return set(connection.scalars(sa.select(result.c.series_instance_uid).distinct()))
+
+
+def unreceived_results(connection: sa.Connection, series_uid: str) -> int:
+    """How many objects of a series are results that the gate let pass and that nobody has sent to this node."""
+    is_received = sa.exists().where(
+        instance.c.study_instance_uid == job.c.study_instance_uid,
+        instance.c.series_instance_uid == result.c.series_instance_uid,
+        instance.c.sop_instance_uid == result.c.sop_instance_uid,
+    )
+    query = (
+        sa.select(sa.func.count())
+        .select_from(result.join(job, job.c.id == result.c.job_id))
+        .where(result.c.series_instance_uid == series_uid, result.c.quarantine.is_(None), ~is_received)
+    )
+    return int(connection.scalar(query) or 0)
 
 
 def sendable_results(connection: sa.Connection, job_id: str) -> list[StoredResult]:

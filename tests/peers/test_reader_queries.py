@@ -28,12 +28,16 @@ from node.routing.decisions import Decider
 HOUR = 3600.0
 
 
+@pytest.mark.parametrize("is_in_our_series", [False, True], ids=["own series", "our series"])
 @pytest.mark.parametrize("is_web", [False, True], ids=["dimse", "web"])
 def test_segmentations_of_readers_are_fetched_once_read_as_verdicts_and_not_sent_on(
-    site: Site, tmp_path: Path, *, is_web: bool
+    site: Site, tmp_path: Path, *, is_web: bool, is_in_our_series: bool
 ):
+    """Viewers store what they made of a result in a series of their own or in that of the result."""
     first, second = site.masks
     kept = workstation_seg(site.source, {"kept": site.masks[first]})
+    if is_in_our_series:
+        kept.SeriesInstanceUID, kept.InstanceNumber = site.seg.SeriesInstanceUID, 2
     with (
         receiving(site.spool.folder) as node,
         real_peers.orthanc(tmp_path, {"AINODE": node.port, "STORESCU": 1}) as archive,
@@ -46,14 +50,14 @@ def test_segmentations_of_readers_are_fetched_once_read_as_verdicts_and_not_sent
             f"[destinations.pacs]\n{by_web if is_web else by_dimse}\n"
             '[feedback]\nsource = "pacs"\nquery_minutes = 0.001\n'
         )
-        images = [*ct_series(n=2), site.sr]
+        images = [*ct_series(n=2), site.sr, site.seg]
         images[0].StudyInstanceUID = images[1].StudyInstanceUID = site.study
         for number, objects in enumerate((images, [kept])):
             write(objects, tmp_path / f"{number}")
             options = ("-aec", archive.aet, "-R", "+sd", "127.0.0.1", archive.dicom_port, tmp_path / f"{number}")
             real_peers.dcmtk("storescu", *options)
         queries = ReaderQueries(config, site.engine, partial(open_archive, config, site.engine, site.spool))
-        assert queries.step() == 1, "neither images nor our own report"
+        assert queries.step() == 1, "neither images nor our own results"
         assert site.look() == 1
         assert {name: row.verdict for name, row in site.verdicts().items()} == {first: "accepted", second: "rejected"}
         time.sleep(0.1)

@@ -19,6 +19,7 @@ from node.results.predecessor import name_predecessor
 from node.results.report_items import concept_value, measurement_groups
 
 VOLUME = "118565006"
+ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
 
 
 def groups_of(report: Dataset, uid: str) -> list[Dataset]:
@@ -136,6 +137,71 @@ def test_a_report_with_tracking_uids_of_its_own_is_no_verdict(site: Site):
             if concept_value(item) == "112040":
                 item.UID = generate_uid()
     assert site.refusal(report) == ReasonCode.OF_OTHER_FINDINGS
+
+
+def viewer_report(site: Site, *uids: str) -> FileDataset:
+    """A report as OHIF makes it when its user chooses ours as the one to follow: measurements of its own alone.
+
+    An Enhanced SR in the series of ours, by "unknown^unknown"; its groups, of these Tracking UIDs, hold a length whose
+    coordinates are in the measurement; ours is named as the predecessor, without its SOP class.
+    """
+    report = successor(site, verified=False)
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = ENHANCED_SR
+    report.SeriesInstanceUID, report.Manufacturer = site.sr.SeriesInstanceUID, "Unspecified"
+    del (
+        report.PredecessorDocumentsSequence[0]
+        .ReferencedSeriesSequence[0]
+        .ReferencedSOPSequence[0]
+        .ReferencedSOPClassUID
+    )
+    observer = content_item("HAS OBS CONTEXT", "PNAME", "121008", PersonName="unknown^unknown")
+    measurements = next(item for item in report.ContentSequence if concept_value(item) == "126010")
+    measurements.ContentSequence = [length_group(uid) for uid in uids]
+    report.ContentSequence = [observer, measurements]
+    return report
+
+
+def coded(value: str, scheme: str) -> Dataset:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, value
+    return code
+
+
+def content_item(relationship: str, kind: str, concept: str = "", **values: Any) -> Dataset:
+    item = Dataset()
+    item.RelationshipType, item.ValueType = relationship, kind
+    if concept:
+        item.ConceptNameCodeSequence = [coded(concept, "DCM")]
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def length_group(uid: str) -> Dataset:
+    line = content_item("INFERRED FROM", "SCOORD", GraphicType="POLYLINE", GraphicData=[10.0, 10.0, 40.0, 10.0])
+    value = Dataset()
+    value.NumericValue, value.MeasurementUnitsCodeSequence = 28.9, [coded("mm", "UCUM")]
+    length = content_item("CONTAINS", "NUM", "410668003", MeasuredValueSequence=[value], ContentSequence=[line])
+    tracked = content_item("HAS OBS CONTEXT", "UIDREF", "112040", UID=uid)
+    return content_item("CONTAINS", "CONTAINER", "125007", ContentSequence=[tracked, length])
+
+
+def test_measurements_that_a_viewer_stores_as_the_successor_of_ours_reject_nothing(site: Site):
+    assert site.refusal(viewer_report(site, generate_uid())) == ReasonCode.OF_OTHER_FINDINGS
+
+
+def test_a_successor_with_no_measurements_at_all_rejects_every_lesion(site: Site):
+    found = site.collect(viewer_report(site))
+    assert verdicts_of(found) == {"Nodule 1": "rejected", "Nodule 2": "rejected"}
+
+
+def test_a_lesion_without_an_outline_of_its_own_is_kept_by_its_tracking_uid_and_a_line_adds_none(site: Site):
+    found = site.collect(viewer_report(site, site.tracking["Nodule 1"], generate_uid()))
+    assert verdicts_of(found) == {"Nodule 1": "accepted", "Nodule 2": "rejected"}
+
+
+def test_a_placeholder_for_the_name_of_the_reader_has_no_hash(site: Site):
+    assert {row.reader for row in site.collect(viewer_report(site)).values()} == {""}
 
 
 def test_a_report_that_no_person_verified_or_observed_is_no_verdict(site: Site):
