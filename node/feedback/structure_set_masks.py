@@ -22,6 +22,8 @@ _BODY = frozenset({"ORGAN", "AVOIDANCE", "EXTERNAL", "CAVITY", "BOLUS", "SUPPORT
 """RT ROI Interpreted Types (PS3.3 C.8.8.8.1) that are no lesion."""
 _EPSILON = 1e-3
 """Pixels: coordinates are written as decimal text."""
+_ROUNDING_MM = 0.0075
+"""Text with two decimals, as some viewers write it, is up to 0.005 mm off; the rest is for what the images round."""
 
 Points = NDArray[np.float64]
 """``(n, 2)``: column and row, in pixels; (0, 0) is the centre of the first one."""
@@ -88,11 +90,17 @@ def _regions(contours: Sequence[Dataset], source: SourceSeries) -> dict[int, Pix
             image, points = _on_image(np.asarray(contour.ContourData, float).reshape(-1, 3), source)
             by_image[image].append((points, contour.ContourGeometricType == _XOR))
     regions = {}
+    if not by_image:
+        return {}
+    pixel_mm = np.linalg.norm(np.asarray(source.grid.affine, float)[:3, 1:3], axis=0)
+    reach = max(_EPSILON, _ROUNDING_MM / float(pixel_mm.min()))
     for image, parts in by_image.items():
         header = source.datasets[image]
         shape = int(header.Rows), int(header.Columns)
         region = np.zeros(shape, np.bool_)
-        for points, excludes in sorted(parts, key=lambda part: -_area(part[0])):
+        for points, excludes in sorted(
+            ((_on_centres(points, reach), excludes) for points, excludes in parts), key=lambda part: -_area(part[0])
+        ):
             inside, border = _enclosed(points, shape)
             if excludes or not (inside & ~region).any():
                 region = (region ^ inside) | border
@@ -119,6 +127,12 @@ def _on_image(points: NDArray[np.float64], source: SourceSeries) -> tuple[int, P
     return image, indices[:, [2, 1]] - (right, down)
 
 
+def _on_centres(points: Points, reach: float) -> Points:
+    """Points with the coordinates of a pixel's centre where they are within ``reach`` of it, in pixels."""
+    near = np.round(points)
+    return np.where(np.abs(points - near) < reach, near, points)
+
+
 def _area(points: Points) -> float:
     columns, rows = points.T
     return abs(float(columns @ np.roll(rows, 1) - rows @ np.roll(columns, 1))) / 2
@@ -127,8 +141,6 @@ def _area(points: Points) -> float:
 def _enclosed(points: Points, shape: tuple[int, int]) -> tuple[Pixels, Pixels]:
     """Pixels whose centres a polygon encloses (even-odd rule), and those whose centres lie on it."""
     inside, border = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-    near = np.round(points)
-    points = np.where(np.abs(points - near) < _EPSILON, near, points)
     following = np.roll(points, -1, axis=0)
     (x, y), (x_next, y_next) = points.T, following.T
     first, last = max(int(np.ceil(y.min())), 0), min(int(np.floor(y.max())), shape[0] - 1)

@@ -116,8 +116,12 @@ def workstation_rtstruct(
     algorithm: str = "MANUAL",
     interpreted: str = "",
     away_mm: float = 0.0,
+    decimals: int = 4,
 ) -> FileDataset:
-    """An RTSTRUCT; ``contours``: label -> (image, ``[n, 2]`` columns and rows), ``away_mm`` off the image."""
+    """An RTSTRUCT; ``contours``: label -> (image, ``[n, 2]`` columns and rows), ``away_mm`` off the image.
+
+    ``decimals``: of the coordinates in mm.
+    """
     first = dcmread(source.paths[0], stop_before_pixels=True)
     dataset = FileDataset("", {}, file_meta=deepcopy(first.file_meta), preamble=b"\0" * 128)
     for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate"):
@@ -148,7 +152,7 @@ def workstation_rtstruct(
             at = place + np.outer(points[:, 0] * right, cosines[:3]) + np.outer(points[:, 1] * down, cosines[3:])
             item = Dataset()
             item.ContourGeometricType, item.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
-            item.ContourData = [f"{value:.4f}" for value in at.ravel()]
+            item.ContourData = [f"{value:.{decimals}f}" for value in at.ravel()]
             items.append(item)
         of_roi.ContourSequence = items
         rois.append(roi)

@@ -70,6 +70,19 @@ def test_voxels_on_a_contour_are_inside(tmp_path: Path):
     assert np.array_equal(array_of(read.masks[1], expected.shape), expected)
 
 
+@pytest.mark.parametrize("spacing", [0.35, 0.78125, 0.9765625])
+def test_voxels_on_a_contour_are_inside_with_coordinates_in_hundredths_of_a_millimetre(spacing: float, tmp_path: Path):
+    """OHIF draws contours through the centres of the outermost voxels, and writes two decimals."""
+    origin = (-192.199997, -200.003, -100.5)
+    source = source_of(tmp_path, ct_series(4, 64, spacing=(2.5, spacing, spacing), origin=origin))
+    diamond = [(30, 20), (40, 30), (40, 31), (31, 40), (30, 40), (20, 31), (20, 30), (29, 20)]
+    contours = {"A": [(2, np.array(diamond, float))]}
+    fine = roi_masks_on(workstation_rtstruct(source, contours, decimals=6), source)
+    coarse = roi_masks_on(workstation_rtstruct(source, contours, decimals=2), source)
+    assert coarse.masks[1].voxels > 200
+    assert np.array_equal(array_of(coarse.masks[1], (4, 64, 64)), array_of(fine.masks[1], (4, 64, 64)))
+
+
 def test_a_contour_between_the_images_is_not_guessed_at(tmp_path: Path):
     source = source_of(tmp_path, ct_series(4, 24))
     square = np.array([(5, 5), (12, 5), (12, 9), (5, 9)], float)
