@@ -65,6 +65,34 @@ def test_a_changed_a_missing_and_a_new_segment_are_told_apart_by_overlap(site: S
     assert "1 edited, 1 rejected, 1 added" in describe(explain(site.engine, site.study))
 
 
+def as_ohif_exports(dataset: FileDataset) -> FileDataset:
+    """A label map as OHIF 3.13.2 stores it: of nobody, no code but "Tissue", images without their SOP class."""
+    tissue = Dataset()
+    tissue.CodeValue, tissue.CodingSchemeDesignator, tissue.CodeMeaning = "T-D0050", "SRT", "Tissue"
+    dataset.SegmentSequence = [item for item in dataset.SegmentSequence if item.SegmentNumber]
+    for item in dataset.SegmentSequence:
+        item.SegmentedPropertyCategoryCodeSequence = item.SegmentedPropertyTypeCodeSequence = [tissue]
+        item.SegmentAlgorithmType, item.SegmentAlgorithmName = "MANUAL", "OHIF Brush"
+    (orientation,) = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    for groups in dataset.PerFrameFunctionalGroupsSequence:
+        del groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPClassUID
+        groups.PlaneOrientationSequence = [orientation]
+        if "FrameContentSequence" in groups:
+            del groups.FrameContentSequence
+    dataset.Manufacturer = dataset.ManufacturerModelName = "Unspecified"
+    dataset.ContentCreatorName = ""
+    return dataset
+
+
+def test_a_label_map_with_the_traits_of_ohif_is_read_and_names_nobody(site: Site):
+    found = site.collect(as_ohif_exports(edited(site, kind="LABELMAP")))
+    assert {name: (row.verdict, row.reader) for name, row in found.items()} == {
+        "Nodule 1": ("edited", ""),
+        "Nodule 2": ("rejected", ""),
+        "segment 2": ("added", ""),
+    }
+
+
 def test_what_a_reader_left_as_it_was_is_accepted(site: Site):
     found = site.collect(workstation_seg(site.source, site.masks))
     assert {name: row.verdict for name, row in found.items()} == {"Nodule 1": "accepted", "Nodule 2": "accepted"}
