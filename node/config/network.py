@@ -22,7 +22,8 @@ class Caller(Table):
     address: str = ""
     """IP address or network of the caller (``10.1.2.0/24``); empty: any."""
     host: str = ""
-    """Host name or address for Storage Commitment reports; empty: only on the association of the request."""
+    """Host name or address for Storage Commitment reports (empty: only on the association of the request) and events of
+    workitems (empty: the caller cannot subscribe)."""
     port: Port = 104
     """DICOM port on ``host``."""
     certificate: str = ""

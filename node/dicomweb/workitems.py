@@ -26,10 +26,12 @@ from node.ledger import NoticeKind
 from node.ledger.audit_events import give_notice
 from node.ledger.engine import begin_immediate
 from node.ledger.held_objects import HeldObject
-from node.ledger.workitem_progress import WorkitemProgress, progress_of_job, progress_of_request
+from node.ledger.workitem_progress import WorkitemProgress
+from node.ledger.workitem_subscriptions import ask_subscribers_to_cancel
 from node.ledger.workitems import end_workitem
 from node.reasons import ReasonCode, reason
 from node.workitems.job_uid import JobUids
+from node.workitems.known_workitem import known_workitem
 from node.workitems.request import analysis_request, is_uid
 from node.workitems.requested_analysis import check_request, keep_request
 from node.workitems.state import FINAL, StepState, progress_of
@@ -64,8 +66,7 @@ class WorkitemService:
 
     async def request_cancellation(self, request: Request, client: Client) -> Response:
         """Cancel an analysis."""
-        await _step(request)
-        return await run_in_threadpool(self._cancel, request, client)
+        return await run_in_threadpool(self._cancel, request, client, await _step(request))
 
     async def update(self, request: Request, _client: Client) -> Response:
         """Refuse to change a workitem."""
@@ -109,12 +110,14 @@ class WorkitemService:
     def _patient_of(self, image: HeldObject) -> str:
         return text_of(self._reader.chosen([image], ("PatientID",))[0], "PatientID")
 
-    def _cancel(self, request: Request, client: Client) -> Response:
+    def _cancel(self, request: Request, client: Client, step: Values) -> Response:
         uid = request.path_params["workitem"]
         of, state = self._progress(uid)
         if state in FINAL:
             text = _ALREADY.format(state=state) if state == StepState.CANCELED else _INCONSISTENT
             return _refused(request, 409, text, f"It is {state}.")
+        with begin_immediate(self._engine) as connection:
+            ask_subscribers_to_cancel(connection, uid, client.name, text_of(step, "ReasonForCancellation"))
         if of.job is None:
             why = reason(ReasonCode.CANCELLED, operator=client.name)
             with begin_immediate(self._engine) as connection:
@@ -132,10 +135,7 @@ class WorkitemService:
 
     def _progress(self, uid: str) -> tuple[WorkitemProgress, StepState]:
         """Raises ``HTTPException`` when there is no such workitem."""
-        with self._engine.connect() as connection:
-            of = progress_of_request(connection, uid)
-            if of is None and (job_id := self._uids.job_id(uid)):
-                of = progress_of_job(connection, job_id)
+        of = known_workitem(self._engine, self._uids, uid)
         if of is None:
             raise HTTPException(404, "This node has no such workitem.")
         return of, progress_of(of).state

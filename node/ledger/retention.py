@@ -38,6 +38,7 @@ from node.ledger.tables import (
     series,
     series_request,
     workitem,
+    workitem_watch,
     worklist_query,
 )
 
@@ -101,6 +102,7 @@ def purge_study(connection: sa.Connection, study: str) -> PurgedFiles:
         series,
         series_request,
         workitem,
+        workitem_watch,
         claimed_workitem,
         worklist_query,
     ):

@@ -26,8 +26,10 @@ from pynetdicom.sop_class import (
     InstanceAvailabilityNotification,
     ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
+    UnifiedProcedureStepPull,
     UnifiedProcedureStepPush,
     UnifiedProcedureStepQuery,
+    UnifiedProcedureStepWatch,
     Verification,
 )
 
@@ -59,6 +61,8 @@ _SERVICES = {
     STUDY_CONTENT_NOTIFICATION: "content",
     UnifiedProcedureStepPush: "workitems",
     UnifiedProcedureStepQuery: "workitems",
+    UnifiedProcedureStepWatch: "workitems",
+    UnifiedProcedureStepPull: "workitems",
     Verification: "",
 }
 SERVICES = frozenset(_SERVICES)

@@ -12,8 +12,10 @@ from pynetdicom.sop_class import (
     InstanceAvailabilityNotification,
     ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
+    UnifiedProcedureStepPull,
     UnifiedProcedureStepPush,
     UnifiedProcedureStepQuery,
+    UnifiedProcedureStepWatch,
 )
 from sqlalchemy import Engine
 
@@ -104,10 +106,12 @@ class Receiver:
             (N_SET_RQ, ModalityPerformedProcedureStep): procedure_step.set,
             (N_CREATE_RQ, InstanceAvailabilityNotification): partial(notify_availability, engine),
             (N_CREATE_RQ, UnifiedProcedureStepPush): workitems.create,
-            (N_GET_RQ, UnifiedProcedureStepPush): workitems.get,
-            (N_ACTION_RQ, UnifiedProcedureStepPush): workitems.action,
-            (C_FIND_RQ, UnifiedProcedureStepQuery): partial(find_workitems, config, engine, uids),
+            (N_SET_RQ, UnifiedProcedureStepPull): workitems.set,
         }
+        for uid in (UnifiedProcedureStepPush, UnifiedProcedureStepWatch, UnifiedProcedureStepPull):
+            self._services |= {(N_GET_RQ, uid): workitems.get, (N_ACTION_RQ, uid): workitems.action}
+        for uid in (UnifiedProcedureStepQuery, UnifiedProcedureStepWatch, UnifiedProcedureStepPull):
+            self._services[(C_FIND_RQ, uid)] = partial(find_workitems, config, engine, uids)
         self._server: Server | None = None
         self._notified: dict[str, float] = {}
         self._search: threading.Thread | None = None

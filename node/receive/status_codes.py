@@ -45,6 +45,24 @@ ALREADY_COMPLETED = 0xC311
 """As before, of one that is completed."""
 NOT_CANCELED = 0xC313
 """As before: the performer chooses not to cancel."""
+DELETION_LOCK_NOT_GRANTED = 0xB301
+"""Subscription to a Unified Procedure Step without the deletion lock that was asked for (PS3.4 table CC.2.3-3)."""
+UNKNOWN_RECEIVER = 0xC308
+"""Subscription of an AE whose address the node does not know (PS3.4 table CC.2.3-3)."""
+INAPPROPRIATE_ACTION = 0xC314
+"""Suspension of a subscription to a single Unified Procedure Step (PS3.4 table CC.2.3-3)."""
+NO_LONGER_UPDATABLE = 0xC300
+"""Change of a Unified Procedure Step that has ended (PS3.4 tables CC.2.1-2 and CC.2.6-2)."""
+WRONG_TRANSACTION = 0xC301
+"""Change of one in progress: the Transaction UID is not that of its performer."""
+ALREADY_IN_PROGRESS = 0xC302
+"""Claim of one in progress."""
+CANNOT_BECOME_SCHEDULED = 0xC303
+"""Change to SCHEDULED."""
+NOT_IN_PROGRESS = 0xC310
+"""Change of one that is SCHEDULED."""
+IS_COMPLETED = 0xB306
+"""Change to COMPLETED of one that is COMPLETED."""
 OUT_OF_RESOURCES = 0xA700
 """Disk or ledger cannot store the instance now; the sender should try again."""
 DOES_NOT_MATCH_SOP_CLASS = 0xA900

@@ -1,4 +1,4 @@
-"""UPS Query SOP Class as SCP (PS3.4 CC.2.8): C-FIND among the workitems of the latest studies."""
+"""UPS Query, Watch and Pull SOP Classes as SCP (PS3.4 CC.2.8): C-FIND among the workitems of the latest studies."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.status_codes import DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, SUCCESS
 from node.workitems.attributes import attributes_of
 from node.workitems.job_uid import JobUids
-from node.workitems.matching import keys_with_values, matches, returned
+from node.workitems.matching import OF_IMAGES, keys_with_values, matches, returned
 
-_OF_IMAGES = ("Patient", "Issuer", "Accession", "Other")
-"""Beginnings of keywords whose values are in the images only, which a receiver does not read."""
 _MOST_STUDIES, _AT_ONCE = 5000, 50
 _MOST = 1000
 """Matches of one request."""
@@ -27,7 +25,7 @@ def find_workitems(config: Config, engine: Engine, uids: JobUids, request: Norma
     A key with a value that cannot be compared is refused: with a condition left out, others would be found.
     """
     identifier = request.dataset
-    if named := next((key for key in keys_with_values(identifier) if key.startswith(_OF_IMAGES)), ""):
+    if named := next((key for key in keys_with_values(identifier) if key.startswith(OF_IMAGES)), ""):
         return NormalizedAnswer(status=DOES_NOT_MATCH_SOP_CLASS, comment=f"{named} is not searched over DIMSE"[:64])
     found: list[Dataset] = []
     with engine.connect() as connection:

@@ -1,6 +1,7 @@
-"""Unified Procedure Step, UPS Push SOP Class as SCP (PS3.4 CC): requests for analyses over DIMSE.
+"""Unified Procedure Step as SCP (PS3.4 CC): requests for analyses over DIMSE, and what others ask of workitems.
 
-The request is durable before N-CREATE is answered; the router makes its job, and cancels what is asked to be canceled.
+The SOP Class of a request is UPS Push, whatever its presentation context is (PS3.4 CC.3.1). A request is durable before
+N-CREATE is answered; the router makes its job, and cancels what is asked to be canceled.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 
 from pydicom.dataset import Dataset
+from pynetdicom.sop_class import UnifiedProcedureStepPull
 from sqlalchemy import Engine
 
 from node.config import Config
@@ -21,10 +23,9 @@ from node.ledger.workitem_progress import (
     WorkitemProgress,
     input_images,
     outputs_of,
-    progress_of_job,
-    progress_of_request,
     started_at,
 )
+from node.ledger.workitem_subscriptions import ask_subscribers_to_cancel
 from node.ledger.workitems import ask_for_cancellation
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.status_codes import (
@@ -38,10 +39,13 @@ from node.receive.status_codes import (
     NOT_CANCELED,
     SUCCESS,
 )
+from node.receive.workitem_performing import refused_change, refused_update
+from node.receive.workitem_subscription import SUBSCRIBE, SUSPEND, UNSUBSCRIBE, WorkitemSubscription
 from node.spool import Spool, is_uid
 from node.studies.patient_id import patient_id_of
 from node.workitems.attributes import WorkitemDetails, attributes_of
 from node.workitems.job_uid import JobUids
+from node.workitems.known_workitem import known_workitem
 from node.workitems.request import analysis_request
 from node.workitems.requested_analysis import check_request, keep_request
 from node.workitems.state import StepState, progress_of
@@ -50,19 +54,21 @@ LOGGER = logging.getLogger(__name__)
 
 _BOUNDS = Bounds(memory_mib=1024, cpu_seconds=15, wall_seconds=30.0)
 """Of the reading of one header."""
-_REQUEST_CANCEL = 2
-"""Action Type ID (PS3.4 table CC.2-1)."""
+_CHANGE_STATE, _REQUEST_CANCEL = 1, 2
+"""Action Type IDs (PS3.4 table CC.2-1); the others are about subscriptions."""
+_ABSENT = NormalizedAnswer(status=NO_SUCH_WORKITEM, comment="no such workitem")
 _OF_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 
 
 class WorkitemScp:
-    """Answers N-CREATE, N-GET and N-ACTION requests."""
+    """Answers N-CREATE, N-GET, N-SET and N-ACTION requests."""
 
     def __init__(self, config: Config, engine: Engine, spool: Spool, uids: JobUids) -> None:
         self._config = config
         self._spool = spool
         self._engine = engine
         self._uids = uids
+        self._subscription = WorkitemSubscription(config, engine, uids)
 
     def create(self, request: NormalizedRequest) -> NormalizedAnswer:
         """Take a request for an analysis (N-CREATE, PS3.4 CC.2.5)."""
@@ -88,7 +94,7 @@ class WorkitemScp:
         """Return a workitem (N-GET, PS3.4 CC.2.7); attributes of the patient are empty."""
         of = self._progress(request.sop_instance_uid)
         if of is None:
-            return NormalizedAnswer(status=NO_SUCH_WORKITEM, comment="no such workitem")
+            return _ABSENT
         with self._engine.connect() as connection:
             details = WorkitemDetails(
                 images=input_images(connection, of.study_instance_uid, of.series_instance_uid),
@@ -100,13 +106,29 @@ class WorkitemScp:
             setattr(step, keyword, None)
         return NormalizedAnswer(status=SUCCESS, dataset=_only(step, request.attributes))
 
+    def set(self, request: NormalizedRequest) -> NormalizedAnswer:
+        """Refuse to change a workitem (N-SET, PS3.4 CC.2.6)."""
+        of = self._progress(request.sop_instance_uid)
+        return _ABSENT if of is None else refused_update(progress_of(of).state)
+
     def action(self, request: NormalizedRequest) -> NormalizedAnswer:
+        """Take what the Action Type ID says, of those that the SOP Class of the presentation context has."""
+        is_pull = request.context_class_uid == UnifiedProcedureStepPull
+        match request.type_id:
+            case type_id if type_id == _CHANGE_STATE and is_pull:
+                of = self._progress(request.sop_instance_uid)
+                return _ABSENT if of is None else refused_change(progress_of(of).state, request)
+            case type_id if type_id == _REQUEST_CANCEL and not is_pull:
+                return self._cancel(request)
+            case type_id if type_id in (SUBSCRIBE, UNSUBSCRIBE, SUSPEND) and not is_pull:
+                return self._subscription.action(request)
+        return NormalizedAnswer(status=NO_SUCH_ACTION, comment="no action of this SOP Class")
+
+    def _cancel(self, request: NormalizedRequest) -> NormalizedAnswer:
         """Take a request for cancellation of a workitem that the same device has created (PS3.4 CC.2.2)."""
-        if request.type_id != _REQUEST_CANCEL:
-            return NormalizedAnswer(status=NO_SUCH_ACTION, comment="the node performs its workitems itself")
         of = self._progress(request.sop_instance_uid)
         if of is None:
-            return NormalizedAnswer(status=NO_SUCH_WORKITEM, comment="no such workitem")
+            return _ABSENT
         state = progress_of(of).state
         if state == StepState.CANCELED:
             return NormalizedAnswer(status=ALREADY_CANCELED, comment="workitem is CANCELED already")
@@ -119,6 +141,8 @@ class WorkitemScp:
         detail = f"asked to cancel workitem {request.sop_instance_uid} of study {of.study_instance_uid}"
         with begin_immediate(self._engine) as connection:
             ask_for_cancellation(connection, request.sop_instance_uid, request.calling_ae)
+            why = str(request.dataset.get("ReasonForCancellation") or "")
+            ask_subscribers_to_cancel(connection, request.sop_instance_uid, request.calling_ae, why)
             who = {"who": request.calling_ae, "address": request.address}
             add_notice(connection, NoticeKind.ACT, **who, detail=detail)
         return NormalizedAnswer(status=SUCCESS)
@@ -128,12 +152,7 @@ class WorkitemScp:
         return process.call(f"instance {image.sop_instance_uid}", patient_id_of, self._spool.readable(image.path))
 
     def _progress(self, uid: str) -> WorkitemProgress | None:
-        with self._engine.connect() as connection:
-            of = progress_of_request(connection, uid)
-        if of is None and (job_id := self._uids.job_id(uid)):
-            with self._engine.connect() as connection:
-                of = progress_of_job(connection, job_id)
-        return of
+        return known_workitem(self._engine, self._uids, uid)
 
 
 def _requester(request: NormalizedRequest) -> str:

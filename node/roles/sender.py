@@ -10,6 +10,7 @@ from node.actor import running
 from node.deliver import Deliverer, Reports, Watch
 from node.deliver.deliverer import RETRIES
 from node.deliver.reader_queries import ReaderQueries
+from node.deliver.workitem_events import WorkitemEvents
 from node.dicomweb.archive import open_archive
 from node.inference.replacement_notes import ReplacementNotes
 from node.jobs.stage import Stage
@@ -51,6 +52,7 @@ def run(context: RoleContext) -> Iterator[None]:
             WorklistQueries(config, engine).run,
             UpsPerformer(config, engine).run,
             UpsInputs(config, engine, archives).run,
+            WorkitemEvents(config, engine).run,
         ]
         with running(loops, context.shutdown.requested):
             yield

@@ -7,6 +7,8 @@ from fnmatch import fnmatchcase
 
 from pydicom import DataElement, Dataset
 
+OF_IMAGES = ("Patient", "Issuer", "Accession", "Other")
+"""Beginnings of keywords whose values are in the images only, which a receiver does not read."""
 _RANGES = ("DA", "DT", "TM")
 _NO_KEYS = frozenset(("SpecificCharacterSet", "TimezoneOffsetFromUTC"))
 

@@ -217,6 +217,8 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
         "reader_query",
         "series_request",
         "workitem",
+        "workitem_subscriber",
+        "workitem_watch",
         "worklist_query",
         "session",
         "verdict",

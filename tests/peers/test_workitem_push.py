@@ -69,7 +69,7 @@ def test_an_analysis_is_requested_watched_and_canceled_by_dimse(scene: WorkitemS
     series = scene.take()
     with push(scene, syntax=syntax) as peer:
         accepted = {context.abstract_syntax for context in peer.accepted_contexts}
-        assert accepted == {UnifiedProcedureStepPush, UnifiedProcedureStepQuery}
+        assert accepted == {UnifiedProcedureStepPush, UnifiedProcedureStepPull, UnifiedProcedureStepQuery}
         status, _ = peer.send_n_create(wanted(scene.study, series), UnifiedProcedureStepPush, UID)
         assert status.Status == 0x0000
         again, _ = peer.send_n_create(wanted(scene.study, series), UnifiedProcedureStepPush, UID)

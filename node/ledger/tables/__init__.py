@@ -39,7 +39,7 @@ from node.ledger.tables.received import (
 )
 from node.ledger.tables.records import decision_record
 from node.ledger.tables.series_decision import LATEST_DECISION
-from node.ledger.tables.workitems import claimed_workitem, workitem
+from node.ledger.tables.workitems import claimed_workitem, workitem, workitem_subscriber, workitem_watch
 
 __all__ = [
     "LATEST_DECISION",
@@ -94,5 +94,7 @@ __all__ = [
     "stopped",
     "verdict",
     "workitem",
+    "workitem_subscriber",
+    "workitem_watch",
     "worklist_query",
 ]

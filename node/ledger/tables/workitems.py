@@ -1,15 +1,17 @@
-"""Analyses that others have requested as workitems of a Unified Procedure Step."""
+"""Workitems of a Unified Procedure Step: what others have requested, what others offer, and who is told of changes."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.ledger.tables.columns import json, metadata, reason, text, time
+from node.ledger.tables.columns import EscapedJson, json, metadata, number, reason, text, time
 
 _PENDING = sa.text("state = 'pending'")
 _TO_CANCEL = sa.text("cancel_by IS NOT NULL")
 
 _OPEN = sa.text("state NOT IN ('ended', 'lost')")
+_FOLLOWED = sa.text("subscribed AND reported_state NOT IN ('COMPLETED', 'CANCELED')")
+_TO_TELL = sa.text("cancel IS NOT NULL")
 
 workitem = sa.Table(  # goes with the study
     "workitem",
@@ -52,4 +54,40 @@ claimed_workitem = sa.Table(  # of another system, performed by this node; goes 
     time("updated_at"),
     sa.Index("claimed_workitem_study", "study_instance_uid"),
     sa.Index("claimed_workitem_due", "due_at", sqlite_where=_OPEN, postgresql_where=_OPEN),
+)
+
+workitem_subscriber = sa.Table(  # an AE that is told of workitems (PS3.4 CC.2.3)
+    "workitem_subscriber",
+    metadata,
+    text("title", key=True),  # Receiving AE (0074,1234)
+    time("every_since", null=True),  # since when it is subscribed to all workitems; null: it is not
+    time("matching_since", null=True),  # the same, to those that match its keys
+    sa.Column(
+        "keys", EscapedJson(none_as_null=True), nullable=True
+    ),  # the matching keys, as DICOM JSON; null: none were given yet
+    time("looked_at"),  # when the ledger was last searched for workitems that are new to it
+    sa.Column("failures", sa.Integer, nullable=False),  # in a row
+    time("due_at"),  # of the next attempt
+    text("error"),  # of the last attempt; "": there is none
+)
+
+workitem_watch = sa.Table(  # what a subscriber knows of a workitem; goes with the study
+    "workitem_watch",
+    metadata,
+    text("title", key=True),
+    text("uid", key=True),  # SOP Instance UID of the workitem
+    text("study_instance_uid"),
+    text("job_id"),  # of a workitem of the rules; "": it was requested, workitem has its job
+    sa.Column("subscribed", sa.Boolean, nullable=False),  # false: unsubscribed, or its keys do not match
+    text("reported_state"),  # Procedure Step State that the subscriber knows; "": none
+    text("reported_progress"),  # the progress that it knows
+    number("seen"),  # sum of the times of the last changes of workitem, job and deliveries when it was looked at
+    sa.Column("cancel", EscapedJson(none_as_null=True), nullable=True),  # a request for it that is not told yet
+    sa.Column("failures", sa.Integer, nullable=False),  # reports that it refused, in a row
+    time("due_at"),  # not before, after a refusal
+    sa.Index("workitem_watch_study", "study_instance_uid"),
+    sa.Index("workitem_watch_job", "job_id"),
+    sa.Index("workitem_watch_uid", "uid"),
+    sa.Index("workitem_watch_followed", "title", "due_at", sqlite_where=_FOLLOWED, postgresql_where=_FOLLOWED),
+    sa.Index("workitem_watch_cancel", "title", sqlite_where=_TO_TELL, postgresql_where=_TO_TELL),
 )

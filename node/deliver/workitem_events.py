@@ -1,0 +1,204 @@
+"""UPS Event SOP Class as SCP (PS3.4 CC.2.4): tells subscribers of workitems, on associations that this node opens.
+
+The ledger has what each subscriber knows; what differs from how far the workitems are is sent. The row follows the
+answer, so a process that is killed in between sends a report again, and none is left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydicom import Dataset
+from pynetdicom import build_context, build_role
+from pynetdicom.association import Association
+from pynetdicom.sop_class import UnifiedProcedureStepEvent, UnifiedProcedureStepPush
+from sqlalchemy import Engine
+
+from node.actor import look_every, surviving
+from node.config import Config, DestinationTls
+from node.deliver.association import Peer, Timeouts, associate
+from node.errors import DeliveryError
+from node.ledger.clock import clock_of
+from node.ledger.engine import begin_immediate
+from node.ledger.leadership import Leadership
+from node.ledger.workitem_subscriptions import (
+    Subscriber,
+    WorkitemKey,
+    add_watch,
+    due_subscribers,
+    put_off_subscriber,
+    reset_subscriber,
+    set_looked_at,
+)
+from node.ledger.workitem_watches import Watch, changed_watches, new_workitems, put_off_watch, record_reported
+from node.retry_delay import retry_delay
+from node.workitems.attributes import attributes_of
+from node.workitems.event_reports import EventReport, Known, event_reports, known_after
+from node.workitems.job_uid import JobUids
+from node.workitems.known_workitem import known_workitem
+from node.workitems.matching import matches
+from node.workitems.subscribers import subscriber_address
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+FIRST_RETRY_SECONDS = 5.0
+LAST_RETRY_SECONDS = 3600.0
+_AT_ONCE = 200
+"""Workitems of one subscriber in one look; the others are told of in the next one."""
+
+
+class _RefusedError(Exception):
+    """A subscriber has refused a report on one workitem; reports on others may be accepted."""
+
+
+class WorkitemEvents:
+    """Work of the role *sender*; of several processes one does it."""
+
+    def __init__(self, config: Config, engine: Engine, timeouts: Timeouts | None = None) -> None:
+        self._config = config
+        self._engine = engine
+        self._timeouts = timeouts or Timeouts()
+        self._uids = JobUids(engine)
+        self._leadership = Leadership(engine, "UPS events")
+
+    def run(self, stop: threading.Event) -> None:
+        """Look until ``stop`` is set."""
+        try:
+            look_every(LOOK_SECONDS, stop, "UPS events", lambda: self.step(clock_of(self._engine)))
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Leave the work to another process."""
+        self._leadership.release()
+
+    def step(self, at: float) -> int:
+        """Tell the subscribers that are due at ``at`` of everything that they do not know; return how many reports."""
+        if not self._leadership.is_ours():
+            return 0
+        with self._engine.connect() as connection:
+            due = due_subscribers(connection, at)
+        sent = 0
+        for of in due:
+            with surviving(f"UPS events for {of.title}"):
+                sent += self._report_to(of, at)
+        return sent
+
+    def _report_to(self, of: Subscriber, at: float) -> int:
+        self._find_new(of, at)
+        with self._engine.connect() as connection:
+            changed = changed_watches(connection, of.title, at, _AT_ONCE)
+        pending = []
+        for watch in changed:
+            reports, known = self._reports(watch)
+            if reports:
+                pending.append((watch, reports, known))
+            else:
+                self._record_reported(of, watch, known)
+        if not pending:
+            return 0
+        try:
+            sent = self._send(of, pending, at)
+        except DeliveryError as error:
+            delay = retry_delay(of.failures + 1, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
+            logger.warning("UPS events: %s; trying again in %g s", error, delay)
+            with begin_immediate(self._engine) as connection:
+                put_off_subscriber(connection, of.title, str(error), at + delay)
+            return 0
+        if of.failures:
+            with begin_immediate(self._engine) as connection:
+                reset_subscriber(connection, of.title)
+        return sent
+
+    def _find_new(self, of: Subscriber, at: float) -> None:
+        """Subscribe one that is subscribed to all workitems, or to those that match, to those that are new to it."""
+        with self._engine.connect() as connection:
+            unknown = new_workitems(connection, of, _AT_ONCE)
+        found = [
+            (
+                WorkitemKey(uid=uid, study_instance_uid=one.study_instance_uid, job_id=one.job_id),
+                self._is_wanted(of, uid),
+            )
+            for one in unknown
+            for uid in [one.uid or self._uids.uid(one.job_id)]
+        ]
+        with begin_immediate(self._engine) as connection:
+            for one, is_wanted in found:
+                add_watch(connection, of.title, one, is_subscribed=is_wanted)
+            if len(unknown) < _AT_ONCE and (of.every_since, of.matching_since) != (None, None):
+                set_looked_at(connection, of.title, at)
+
+    def _is_wanted(self, of: Subscriber, uid: str) -> bool:
+        if of.every_since is not None:
+            return True
+        workitem = known_workitem(self._engine, self._uids, uid)
+        if workitem is None or of.keys is None:
+            return False
+        return matches(Dataset.from_json(dict(of.keys)), attributes_of(uid, workitem, self._config))
+
+    def _reports(self, watch: Watch) -> tuple[list[EventReport], Known]:
+        """What a subscriber has to be told of a workitem, and what it knows then."""
+        known = Known(state=watch.reported_state, progress=watch.reported_progress)
+        of = known_workitem(self._engine, self._uids, watch.uid)
+        if of is None:  # its study is being purged
+            return [], known
+        return event_reports(of, known, self._config, watch.uid, watch.cancel), known_after(of)
+
+    def _send(self, of: Subscriber, pending: list[tuple[Watch, list[EventReport], Known]], at: float) -> int:
+        """Send reports on one association; raises ``DeliveryError`` when the subscriber does not answer."""
+        sent = 0
+        with self._association(of.title) as (peer, association):
+            for watch, reports, known in pending:
+                try:
+                    for report in reports:
+                        self._report(peer, association, watch.uid, report)
+                        sent += 1
+                except _RefusedError as error:
+                    delay = retry_delay(watch.failures + 1, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
+                    logger.warning("UPS events: %s; trying again in %g s", error, delay)
+                    with begin_immediate(self._engine) as connection:
+                        put_off_watch(connection, of.title, watch.uid, at + delay)
+                else:
+                    self._record_reported(of, watch, known)
+        return sent
+
+    @contextmanager
+    def _association(self, title: str) -> Iterator[tuple[Peer, Association]]:
+        caller = subscriber_address(self._config.ae, title)
+        if caller is None:
+            raise DeliveryError(
+                f"{title} is subscribed, but its address is not known or it may not use workitems any more; add host "
+                f'and port to {{ title = "{title}" }} in [ae] callers'
+            )
+        tls = DestinationTls.towards_callers(self._config.ae.tls)
+        peer = Peer(name=title, title=title, host=caller.host, port=caller.port, tls=tls)
+        contexts = [build_context(UnifiedProcedureStepEvent)]
+        roles = [build_role(UnifiedProcedureStepEvent, scp_role=True)]
+        with associate(peer, self._config.ae.title, contexts, self._timeouts, roles=roles) as association:
+            yield peer, association
+
+    def _report(self, peer: Peer, association: Association, uid: str, report: EventReport) -> None:
+        """Send one report. Its SOP Class is that of every workitem, not that of the context (PS3.4 CC.3.1)."""
+        try:
+            answer, _ = association.send_n_event_report(
+                report.information,
+                report.event_type,
+                UnifiedProcedureStepPush,
+                uid,
+                meta_uid=UnifiedProcedureStepEvent,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise DeliveryError(f"{peer}: a report could not be sent ({error})") from error
+        status = answer.get("Status")
+        if status is None:
+            raise DeliveryError(f"{peer}: no response to a report")
+        if status != 0x0000:
+            raise _RefusedError(f"{peer}: status 0x{status:04X} to a report on workitem {uid}")
+
+    def _record_reported(self, of: Subscriber, watch: Watch, known: Known) -> None:
+        with begin_immediate(self._engine) as connection:
+            record_reported(connection, of.title, watch, known.state, known.progress)
