@@ -33,8 +33,9 @@ def fetch(
 ) -> None:  # fmt: skip
     """Fetch studies from an archive, to be analysed like any others.
 
-    The archive is a DESTINATION that answers C-FIND and C-MOVE and knows this node as a store destination, or one with
-    a url that answers QIDO-RS and WADO-RS. Series that are completely here are not fetched again.
+    The archive is a DESTINATION that answers C-FIND and C-MOVE and knows this node as a store destination, one with
+    retrieve = get that answers C-GET, or one with a url that answers QIDO-RS and WADO-RS. Series that are completely
+    here are not fetched again.
 
     Exits with status 6 if anything is missing afterwards.
     """

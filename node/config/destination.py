@@ -116,6 +116,9 @@ class Destination(Table):
     """Repeat the request when no report arrives within this time."""
     find: bool = False
     """Confirm by querying the instances (C-FIND, QIDO-RS); with ``commitment``: only when no report arrives."""
+    retrieve: Literal["move", "get"] = "move"
+    """How ``ainode fetch`` gets images from a Storage SCP: it sends them to the receiver (C-MOVE), or back on the
+    association of the request (C-GET)."""
     outcomes: tuple[Annotated[Outcome, Field(strict=False)], ...] = tuple(Outcome)
     """Outcomes whose objects are sent to this destination."""
     objects: tuple[ObjectKind, ...] = DEFAULT_OBJECTS
@@ -175,6 +178,8 @@ class Destination(Table):
             raise ValueError("tls.enabled is for host (C-STORE) and hl7; for url write https://")
         if (self.commitment and not self.host) or (self.find and not (self.host or self.url or self.fhir)):
             raise ValueError("commitment needs host; find needs host, url or fhir; remove it")
+        if self.retrieve == "get" and not self.host:
+            raise ValueError('retrieve = "get" (C-GET) needs host; remove it')
         return self
 
     @model_validator(mode="after")

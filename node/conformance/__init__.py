@@ -17,12 +17,14 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
+    UnifiedProcedureStepEvent,
     Verification,
 )
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__
 from node.config import Config, ObjectKind
 from node.deliver.association import Timeouts
+from node.deliver.get_contexts import MOST_STORAGE_CONTEXTS
 from node.deliver.transcode import UNCOMPRESSED
 from node.orders.worklist import MOST_ENTRIES
 from node.receive import status_codes
@@ -114,6 +116,8 @@ def statement(config: Config) -> str:
         default=(ImplicitVRLittleEndian, ExplicitVRLittleEndian),
         asked=_ASKED,
         report=Comprehensive3DSRStorage,
+        ups_event=UnifiedProcedureStepEvent,
+        most_storage_contexts=MOST_STORAGE_CONTEXTS,
         timeouts=Timeouts(),
         kinds=get_args(ObjectKind),
         classes=SOP_CLASSES,

@@ -1,6 +1,6 @@
 """Fetches series from an archive: C-FIND, then C-MOVE to this node's receiver, which takes them as from any sender.
 
-``node.dicomweb.archive`` does so by DICOMweb.
+``node.upload.get_archive`` does so by C-GET, ``node.dicomweb.archive`` by DICOMweb.
 
 What is here already is not fetched, so a list that was interrupted is simply given again.
 """
@@ -34,7 +34,7 @@ from node.ledger.series import instance_count
 
 KEYS = {"accession": "AccessionNumber", "patient": "PatientID", "study": "StudyInstanceUID", "dates": "StudyDate"}
 """What studies can be named by, and the attribute that is matched."""
-_MOVE_SECONDS = 3600.0
+MOVE_SECONDS = 3600.0
 """Longest silence of an archive while it sends a series; some report only at the end."""
 _ROW_SECONDS = 30.0
 """How long the rows of images that were acknowledged may take."""
@@ -56,7 +56,7 @@ class FetchedSeries:
 
 
 class Archive(Protocol):
-    """A connection to an archive, by DIMSE (here) or DICOMweb (``node.dicomweb.archive``)."""
+    """A connection to an archive, by whichever way."""
 
     def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
         """Find the series of which the archive has more images than the node, of studies that match ``keys``.
@@ -166,7 +166,7 @@ class Fetcher:
         wanted, title = Dataset(), self._config.ae.title.strip()
         wanted.QueryRetrieveLevel = "SERIES"
         wanted.StudyInstanceUID, wanted.SeriesInstanceUID = series.study_instance_uid, series.series_instance_uid
-        self._association.dimse_timeout = self._association.network_timeout = _MOVE_SECONDS
+        self._association.dimse_timeout = self._association.network_timeout = MOVE_SECONDS
         status = Dataset()
         try:
             for status, _ in self._association.send_c_move(wanted, title, StudyRootQueryRetrieveInformationModelMove):

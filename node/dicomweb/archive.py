@@ -18,12 +18,13 @@ from node.deliver.fetch import MOST_STUDIES, Archive, FetchedSeries, ReceivedSer
 from node.deliver.query_audit import query_recorder
 from node.deliver.reconcile import ArchivedSeries, configured_destination
 from node.deliver.stow import http_fault, matching_studies, plain_bytes, series_of_study, service
-from node.dicomweb.received_part import ReceivedPart
 from node.dicomweb.related_parts import Beginning, Content, Ending, RelatedParts
 from node.errors import ConfigError, DeliveryError, InputError, UnreachableError
 from node.receive.dataset_limits import DatasetLimits
 from node.spool import Spool
 from node.upload import FileKind, upload_files
+from node.upload.get_archive import get_archive
+from node.upload.received_part import ReceivedPart
 
 _ANY_SYNTAX = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 """As stored; without the parameter a service decompresses what it sends (PS3.18 8.7.3.5)."""
@@ -146,9 +147,13 @@ def web_archive(config: Config, engine: Engine, spool: Spool, name: str) -> Iter
 
 
 def open_archive(config: Config, engine: Engine, spool: Spool, name: str) -> AbstractContextManager[Archive]:
-    """Open a connection to ``[destinations.name]`` by DICOMweb where it has a ``url``, else by C-FIND and C-MOVE.
+    """Open a connection to ``[destinations.name]``, by DICOMweb where it has a ``url``, else as its ``retrieve`` says.
 
     Raises ``NotFoundError`` when it is not configured, ``DeliveryError`` when it refuses.
     """
-    by_web = bool(configured_destination(config, name).url)
-    return web_archive(config, engine, spool, name) if by_web else fetcher(config, engine, name)
+    destination = configured_destination(config, name)
+    if destination.url:
+        return web_archive(config, engine, spool, name)
+    if destination.host and destination.retrieve == "get":
+        return get_archive(config, engine, spool, name)
+    return fetcher(config, engine, name)

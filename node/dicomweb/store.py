@@ -17,13 +17,13 @@ from starlette.responses import Response
 from node.config import Config
 from node.dicomweb.addresses import Addresses
 from node.dicomweb.authorization import Client
-from node.dicomweb.received_part import ReceivedPart
 from node.dicomweb.related_parts import Beginning, Content, Ending, RelatedParts
 from node.dicomweb.store_response import OTHER_STUDY, StoreResponse
 from node.errors import InputError, RejectedError, UnreachableError
 from node.receive.dataset_limits import DatasetLimits
 from node.spool import Spool
 from node.upload import FileKind, FileResult, MediumFile, upload_files
+from node.upload.received_part import ReceivedPart
 
 logger = logging.getLogger(__name__)
 

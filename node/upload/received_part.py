@@ -1,4 +1,4 @@
-"""One instance of a request of STOW-RS, as a file until the receiver has it."""
+"""An object that another system has given over, as a file until the receiver of this node has it."""
 
 from __future__ import annotations
 

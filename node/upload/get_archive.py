@@ -1,0 +1,191 @@
+"""Fetches series from an archive by C-GET (PS3.4 C.4.3), for archives that cannot connect to this node.
+
+Each object goes to the receiver of this node before its C-STORE is answered, as what is uploaded does, and the archive
+gets the receiver's status: success means that the object is durable. It counts as sent by this node.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from pydicom import Dataset
+from pynetdicom import build_context, build_role, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
+from sqlalchemy import Engine
+
+from node.config import Config, Destination
+from node.deliver.association import Peer, Timeouts, associate, close_connection
+from node.deliver.fetch import MOVE_SECONDS, FetchedSeries, Fetcher
+from node.deliver.find import find_association, query
+from node.deliver.get_contexts import get_contexts
+from node.deliver.query_audit import query_recorder
+from node.deliver.reconcile import ArchivedSeries, configured_destination
+from node.deliver.store import send_file
+from node.errors import ConfigError, DeliveryError
+from node.ledger.pending_deliveries import is_stored
+from node.receive.dataset_limits import DatasetLimits
+from node.receive.policy import TRANSFER_SYNTAXES, Policy, is_storage
+from node.receive.status_codes import DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES
+from node.spool import Spool
+from node.upload.received_part import ReceivedPart
+
+logger = logging.getLogger(__name__)
+
+_MOST_OBJECTS = 20_000
+"""Of one series."""
+_PENDING, _SUCCESS, _SOME_FAILED = (0xFF00, 0xFF01), 0x0000, 0xB000
+"""Status of C-GET (PS3.4 C.4.3.1.4)."""
+
+
+class _ObjectUpload:
+    """Gives the objects of one C-GET to the receiver of this node."""
+
+    def __init__(self, config: Config, spool: Spool, series: ArchivedSeries) -> None:
+        self._config = config
+        self._spool = spool
+        self._series = (series.study_instance_uid, series.series_instance_uid)
+        self._limits = DatasetLimits.of(config.storage)
+        self._contexts: list[PresentationContext] = []
+        self._opened = ExitStack()
+        self._ours: Association | None = None
+        self._objects = 0
+        self.refusals: list[str] = []
+        """Why objects were not stored; one sentence for each."""
+
+    def prepare(self, accepted: list[PresentationContext]) -> None:
+        """``accepted``: what the archive may send, each with its one transfer syntax."""
+        self._contexts = [build_context(str(one.abstract_syntax), one.transfer_syntax[0]) for one in accepted]
+
+    def close(self) -> None:
+        """Release the association with the receiver."""
+        self._opened.close()
+
+    def store(self, event: evt.Event) -> int:
+        """Store an object; return the status of its C-STORE request."""
+        self._objects += 1
+        if self._objects > _MOST_OBJECTS:
+            return self._end(event, f"the archive sends more than {_MOST_OBJECTS} objects")
+        part = ReceivedPart(self._spool.drafts.new(), self._objects)
+        try:
+            part.append([event.encoded_dataset()])
+            part.close()
+            return self._given(part)
+        except OSError as error:
+            return self._end(event, f"the disk refuses an object: {error.strerror}")
+        except DeliveryError as error:
+            return self._end(event, str(error))
+        finally:
+            part.discard()
+
+    def _given(self, part: ReceivedPart) -> int:
+        identity = part.identity(self._limits)
+        if identity is None or (identity.study_instance_uid, identity.series_instance_uid) != self._series:
+            self.refusals.append("the archive sent what is no object of the series")
+            return DOES_NOT_MATCH_SOP_CLASS
+        with part.on_disk() as path:
+            answer = send_file(self._receiver(), path, Timeouts(), identity.sop_instance_uid)
+        if not is_stored(answer.status):
+            self.refusals.append(f"{identity.sop_instance_uid}: {answer.comment}")
+        return OUT_OF_RESOURCES if answer.status is None else answer.status
+
+    def _receiver(self) -> Association:
+        """The association with the receiver, which ends it when the archive pauses for long."""
+        if self._ours is None or not self._ours.is_established:
+            self._opened.close()
+            ours = Destination.of_node(self._config.ae)
+            peer = Peer.of("this node", ours)
+            opening = associate(peer, self._config.ae.title, self._contexts, Timeouts())
+            self._ours = self._opened.enter_context(opening)
+        return self._ours
+
+    def _end(self, event: evt.Event, why: str) -> int:
+        """Refuse an object and all that follow."""
+        self.refusals.append(why)
+        close_connection(event.assoc)
+        return OUT_OF_RESOURCES
+
+
+class GetArchive(Fetcher):
+    """An open association for queries to an archive that is asked by C-GET; see ``node.deliver.fetch.Archive``."""
+
+    def __init__(self, config: Config, engine: Engine, spool: Spool, peer: Peer, association: Association) -> None:
+        super().__init__(config, engine, peer, association)
+        self._spool = spool
+        self._on_query = query_recorder(engine, configured_destination(config, peer.name))
+
+    def fetch(self, series: ArchivedSeries) -> FetchedSeries:
+        """Have the archive send a series on an association of this node, and wait for its images."""
+        upload = _ObjectUpload(self._config, self._spool, series)
+        try:
+            error = self._get(series, upload)
+        finally:
+            upload.close()
+        fewer = f"{self._peer} sent fewer objects than it says to have, or the receiver has no row of them yet"
+        return self._received.awaited(series, error, fewer)
+
+    def _get(self, series: ArchivedSeries, upload: _ObjectUpload) -> str:
+        """Return why not every image was sent and stored."""
+        storage = get_contexts(self._classes(series), TRANSFER_SYNTAXES)
+        roles = [build_role(uid, scp_role=True) for uid in dict.fromkeys(one.abstract_syntax for one in storage) if uid]
+        contexts = [build_context(StudyRootQueryRetrieveInformationModelGet), *storage]
+        title = self._config.ae.title
+        opening = associate(
+            self._peer, title, contexts, Timeouts(), on_store=upload.store, on_query=self._on_query, roles=roles
+        )
+        with opening as association:
+            accepted = [one for one in association.accepted_contexts if is_storage(str(one.abstract_syntax))]
+            if not (accepted := [one for one in accepted if one.as_scp]):
+                raise DeliveryError(
+                    f"{self._peer}: accepts no Storage SOP Class of the series in the role of an SCU (C-GET); "
+                    'ask its administrator to allow C-GET, or set retrieve = "move"'
+                )
+            upload.prepare(accepted)
+            return self._ended(self._answer(association, series, upload), upload)
+
+    def _answer(self, association: Association, series: ArchivedSeries, upload: _ObjectUpload) -> Dataset:
+        """Return the last response."""
+        wanted, status = Dataset(), Dataset()
+        wanted.QueryRetrieveLevel = "SERIES"
+        wanted.StudyInstanceUID, wanted.SeriesInstanceUID = series.study_instance_uid, series.series_instance_uid
+        association.dimse_timeout = association.network_timeout = MOVE_SECONDS
+        try:
+            for status, _ in association.send_c_get(wanted, StudyRootQueryRetrieveInformationModelGet):
+                if status.get("Status") not in _PENDING:
+                    break
+        except (RuntimeError, ValueError) as error:
+            raise DeliveryError(f"{self._peer}: C-GET is not possible ({error}); ask its administrator") from error
+        if status.get("Status") in (None, *_PENDING):
+            why = upload.refusals[-1] if upload.refusals else "the connection was lost, or its log says more"
+            raise DeliveryError(f"{self._peer}: C-GET did not end: {why}")
+        return status
+
+    def _ended(self, status: Dataset, upload: _ObjectUpload) -> str:
+        failed = int(status.get("NumberOfFailedSuboperations") or 0)
+        if warned := int(status.get("NumberOfWarningSuboperations") or 0):
+            logger.warning("%s: C-GET ended with warnings about %d images", self._peer, warned)
+        if status.Status in (_SUCCESS, _SOME_FAILED) and not failed and not upload.refusals:
+            return ""
+        why = "; ".join(upload.refusals[:3]) or "check its log, and whether it converts what it does not send as it is"
+        return f"{self._peer}: C-GET ended with status 0x{status.Status:04X}, {failed} images were not stored: {why}"
+
+    def _classes(self, series: ArchivedSeries) -> set[str]:
+        """SOP Classes of a series; none when the archive does not return them."""
+        keys = {"StudyInstanceUID": series.study_instance_uid, "SeriesInstanceUID": series.series_instance_uid}
+        matches = query(self._association, self._peer, "IMAGE", **keys, SOPInstanceUID="", SOPClassUID="")
+        return {uid for one in matches if is_storage(uid := str(one.get("SOPClassUID") or "")) and uid}
+
+
+@contextmanager
+def get_archive(config: Config, engine: Engine, spool: Spool, name: str) -> Iterator[GetArchive]:
+    """Open an association to ``[destinations.name]`` for queries before C-GET. Raises ``DeliveryError``."""
+    destination = configured_destination(config, name)
+    ours = Destination.of_node(config.ae)
+    if Policy.of(config.ae).is_proxy(ours.host):
+        raise ConfigError(f"[ae] proxies contains {ours.host}: only a proxy may connect from this machine to the node")
+    peer, on_query = Peer.of(name, destination), query_recorder(engine, destination)
+    with find_association(peer, config.ae.title, Timeouts(), on_query) as association:
+        yield GetArchive(config, engine, spool, peer, association)

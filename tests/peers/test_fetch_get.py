@@ -1,0 +1,193 @@
+"""`ainode fetch` by C-GET: real archives that cannot connect to the node send on its own association."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import real_peers
+from click.testing import CliRunner, Result
+from dicom_files import ct_series, write
+from pydicom import FileDataset
+from pydicom.uid import CTImageStorage
+from receivers import Node, receiving, until
+
+from node.__main__ import main
+from node.deliver.get_contexts import MOST_STORAGE_CONTEXTS, get_contexts
+from node.errors import DeliveryError
+from node.ledger.tables import conflict, instance
+from node.receive.policy import STANDARD_STORAGE, TRANSFER_SYNTAXES
+
+
+class Fetching:
+    """A node that asks an archive at a port by C-GET."""
+
+    def __init__(self, folder: Path, node: Node, title: str, port: int) -> None:
+        self.node = node
+        self._config = folder / "config.toml"
+        self._config.write_text(f"""
+[ae]
+address = "127.0.0.1"
+port = {node.port}
+[storage]
+folder = "{node.config.storage.folder}"
+min_free_gib = 0.0
+[pipelines.bright]
+[destinations.archive]
+title = "{title}"
+host = "127.0.0.1"
+port = {port}
+retrieve = "get"
+[[rules]]
+name = "ct"
+pipelines = ["bright"]
+match = {{ Modality = "CT" }}
+""")
+
+    def fetch(self, *arguments: str) -> Result:
+        return CliRunner().invoke(main, ["fetch", "--config", str(self._config), "archive", *arguments])
+
+    def here(self) -> set[str]:
+        return {row.sop_instance_uid for row in self.node.rows(instance)}
+
+
+@contextmanager
+def dcmqrscp(folder: Path) -> Iterator[int]:
+    """dcmtk's archive, on a port."""
+    port, store = real_peers.free_port(), folder / "QRSCP"
+    store.mkdir(parents=True)
+    settings = folder / "dcmqrscp.cfg"
+    settings.write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
+        f"HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\nQRSCP {store} RW (200, 1024mb) ANY\nAETable END\n"
+    )
+    process = subprocess.Popen(["dcmqrscp", "-c", str(settings)])
+    try:
+        until(lambda: reached(port))
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def reached(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+        return True
+    return False
+
+
+class Line:
+    """A line to a port that breaks after so many bytes from there, as often as it has limits."""
+
+    def __init__(self, port: int, limits: list[int]) -> None:
+        self._port, self._limits = port, limits
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.breaks = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._port))
+                threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
+                threading.Thread(target=self._carry_back, args=(far, near), daemon=True).start()
+
+    @staticmethod
+    def _carry(near: socket.socket, far: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := near.recv(65536):
+                far.sendall(piece)
+            far.shutdown(socket.SHUT_WR)
+
+    def _carry_back(self, far: socket.socket, near: socket.socket) -> None:
+        count = 0
+        with near, far, suppress(OSError):
+            while piece := far.recv(4096):
+                count += len(piece)
+                if self._limits and count > self._limits[0]:
+                    self._limits.pop(0)
+                    self.breaks += 1
+                    near.shutdown(socket.SHUT_RDWR)
+                    far.shutdown(socket.SHUT_RDWR)
+                    return
+                near.sendall(piece)
+            near.shutdown(socket.SHUT_WR)
+
+
+def archived(images: list[FileDataset], folder: Path, title: str, port: int) -> set[str]:
+    for image in images:
+        image.AccessionNumber = "A1"
+    real_peers.dcmtk("storescu", "-aec", title, "+sd", "127.0.0.1", port, *{p.parent for p in write(images, folder)})
+    return {str(image.SOPInstanceUID) for image in images}
+
+
+def test_orthanc_sends_a_series_that_it_could_not_send_by_c_move(tmp_path: Path) -> None:
+    with receiving(tmp_path / "node") as node, real_peers.orthanc(tmp_path, {"STORESCU": 1, "AINODE": 1}) as archive:
+        uids = archived(ct_series(n=4), tmp_path / "scanner", "ORTHANC", archive.dicom_port)
+        fetching = Fetching(tmp_path, node, "ORTHANC", archive.dicom_port)
+        fetched = fetching.fetch("--accession", "A1")
+        assert fetched.exit_code == 0, fetched.output
+        assert "4 of 4 images" in fetched.output
+        assert fetching.here() == uids
+        assert "0 series fetched" in fetching.fetch("--accession", "A1").output
+        assert list(node.spool.folder.glob("temporary/*/*")) == []
+
+
+def test_dcmtk_sends_a_series_too(tmp_path: Path) -> None:
+    with receiving(tmp_path / "node") as node, dcmqrscp(tmp_path / "qr") as port:
+        uids = archived(ct_series(n=3), tmp_path / "scanner", "QRSCP", port)
+        fetching = Fetching(tmp_path, node, "QRSCP", port)
+        fetched = fetching.fetch("--accession", "A1")
+        assert fetched.exit_code == 0, fetched.output
+        assert fetching.here() == uids
+
+
+def test_a_line_that_breaks_amid_a_series_loses_and_doubles_no_image(tmp_path: Path) -> None:
+    with receiving(tmp_path / "node") as node, real_peers.orthanc(tmp_path, {"STORESCU": 1, "AINODE": 1}) as archive:
+        uids = archived(ct_series(n=12, size=128), tmp_path / "scanner", "ORTHANC", archive.dicom_port)
+        line = Line(archive.dicom_port, [100_000, 250_000])
+        fetching = Fetching(tmp_path, node, "ORTHANC", line.port)
+        held = [len(fetching.here())]
+        for _ in range(2):
+            broken = fetching.fetch("--accession", "A1")
+            assert broken.exit_code == DeliveryError.exit_code, broken.output
+            assert "C-GET did not end" in broken.output
+            held.append(len(fetching.here()))
+        assert held[0] < held[1] < held[2] < 12
+        last = fetching.fetch("--accession", "A1")
+        assert (last.exit_code, line.breaks) == (0, 2), last.output
+        assert fetching.here() == uids
+        assert node.rows(conflict) == []
+        line.close()
+
+
+def test_what_the_receiver_refuses_is_accounted_for(tmp_path: Path) -> None:
+    with (
+        receiving(tmp_path / "node", storage="min_free_gib = 0.0\nmax_instance_gib = 0.00001") as node,
+        real_peers.orthanc(tmp_path, {"STORESCU": 1, "AINODE": 1}) as archive,
+    ):
+        archived(ct_series(n=2, size=128), tmp_path / "scanner", "ORTHANC", archive.dicom_port)
+        fetching = Fetching(tmp_path, node, "ORTHANC", archive.dicom_port)
+        failed = fetching.fetch("--accession", "A1")
+        assert failed.exit_code == DeliveryError.exit_code
+        assert "2 images were not stored" in failed.output
+        assert fetching.here() == set()
+
+
+@pytest.mark.parametrize("classes", [{CTImageStorage}, set(), set(STANDARD_STORAGE)], ids=["one", "unknown", "all"])
+def test_no_more_contexts_are_proposed_than_an_association_has(classes: set[str]) -> None:
+    contexts = get_contexts(classes, TRANSFER_SYNTAXES)
+    assert 0 < len(contexts) <= MOST_STORAGE_CONTEXTS
+    if len(classes) == 1:
+        assert {one.transfer_syntax[0] for one in contexts} == {*TRANSFER_SYNTAXES}
