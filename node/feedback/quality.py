@@ -6,8 +6,9 @@ little too narrow where studies have many.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
@@ -68,22 +69,22 @@ class Quality:
 
 
 def quality(
-    analyses: Mapping[AnalysisGroup, int], verdicts: Iterable[CountedVerdict], months: Sequence[str]
+    analyses: Mapping[AnalysisGroup, int],
+    verdicts: Mapping[AnalysisGroup, Sequence[CountedVerdict]],
+    months: Sequence[str],
 ) -> list[Quality]:
     """One row for each group with an analysis, the latest month first; ``months``: names of the spans."""
-    of: dict[AnalysisGroup, list[CountedVerdict]] = {group: [] for group in analyses}
-    for one in verdicts:
-        if one.group in of:
-            of[one.group].append(one)
-    rows = [_quality(group, analyses[group], given, months[group.span]) for group, given in of.items()]
+    rows = [_quality(group, of, verdicts.get(group, ()), months[group.span]) for group, of in analyses.items()]
     rows.sort(key=lambda row: (row.version, row.scanner))
     rows.sort(key=lambda row: row.month, reverse=True)
     return sorted(rows, key=lambda row: row.pipeline)
 
 
 def merged(
-    analyses: Mapping[AnalysisGroup, int], verdicts: Iterable[CountedVerdict], by: Sequence[str]
-) -> tuple[dict[AnalysisGroup, int], list[CountedVerdict]]:
+    analyses: Mapping[AnalysisGroup, int],
+    verdicts: Mapping[AnalysisGroup, Sequence[CountedVerdict]],
+    by: Sequence[str],
+) -> tuple[dict[AnalysisGroup, int], dict[AnalysisGroup, list[CountedVerdict]]]:
     """Put groups together that differ only in what ``by`` does not name: "version", "scanner", "month"."""
 
     def group(of: AnalysisGroup) -> AnalysisGroup:
@@ -97,11 +98,14 @@ def merged(
     sums: dict[AnalysisGroup, int] = {}
     for one, number in analyses.items():
         sums[group(one)] = sums.get(group(one), 0) + number
-    return sums, [replace(one, group=group(one.group)) for one in verdicts]
+    together: dict[AnalysisGroup, list[CountedVerdict]] = {}
+    for one, given in verdicts.items():
+        together.setdefault(group(one), []).extend(given)
+    return sums, together
 
 
 def _quality(group: AnalysisGroup, analyses: int, given: Sequence[CountedVerdict], month: str) -> Quality:
-    number = {name: sum(one.verdict == name for one in given) for name in Verdict}
+    number = Counter(one.verdict for one in given)
     judged = len({one.job_id for one in given})
     confirmed = number[Verdict.ACCEPTED] + number[Verdict.EDITED]
     complete = (Verdict.ADDED, Verdict.NOTHING_MISSED)

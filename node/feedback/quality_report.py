@@ -27,7 +27,7 @@ class VerdictCounts:
     """What the ledger has of the latest months (UTC)."""
 
     analyses: Mapping[AnalysisGroup, int]
-    verdicts: Sequence[CountedVerdict]
+    verdicts: Mapping[AnalysisGroup, Sequence[CountedVerdict]]
     months: Sequence[str]
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,8 @@ class AnalysisGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class CountedVerdict:
-    """A verdict that counts, with the group of its analysis."""
+    """A verdict that counts."""
 
-    group: AnalysisGroup
     job_id: str
     kind: SourceKind
     verdict: Verdict
@@ -43,18 +42,22 @@ def analyses_by_group(
     connection: sa.Connection, starts: Sequence[float], outcomes: Sequence[str]
 ) -> dict[AnalysisGroup, int]:
     """How many analyses ended with one of ``outcomes``; ``starts``: of each span, ascending, the last has no end."""
-    columns: list[sa.ColumnElement[Any]] = [job_fact.c.pipeline, *_VERSION_AND_SCANNER, _span(starts)]
-    # A subquery: PostgreSQL takes an expression with parameters in GROUP BY for another one than in SELECT.
-    counted = sa.select(*columns).where(*_sent(starts[0]), job_fact.c.outcome.in_(outcomes)).subquery()
-    rows: Iterable[Any] = connection.execute(sa.select(*counted.c, sa.func.count()).group_by(*counted.c))
-    return {
-        AnalysisGroup(pipeline=pipeline, version=version, scanner=scanner, span=int(span)): int(number)
-        for pipeline, version, scanner, span, number in rows
-    }
+    groups: tuple[sa.ColumnElement[Any], ...] = (job_fact.c.pipeline, job_fact.c.version, job_fact.c.scanner)
+    # A query for each span: SQLite sorts what it groups, and many short sorts take less than a long one.
+    spans = [
+        sa.select(sa.literal_column(str(index), sa.Integer).label("span"), *groups, sa.func.count().label("number"))
+        .where(*_sent(start), *(job_fact.c.at < end for end in ends), job_fact.c.outcome.in_(outcomes))
+        .group_by(*groups)
+        for index, (start, ends) in enumerate(zip(starts, [*([end] for end in starts[1:]), []], strict=True))
+    ]
+    counted = Counter[AnalysisGroup]()
+    for span, pipeline, version, scanner, number in connection.execute(sa.union_all(*spans)):
+        counted[AnalysisGroup(pipeline=pipeline, version=version or "", scanner=scanner, span=span)] += number
+    return counted
 
 
-def counted_verdicts(connection: sa.Connection, starts: Sequence[float]) -> list[CountedVerdict]:
-    """Verdicts that count on analyses of these spans."""
+def counted_verdicts(connection: sa.Connection, starts: Sequence[float]) -> dict[AnalysisGroup, list[CountedVerdict]]:
+    """Verdicts that count on analyses of these spans, by the group of the analysis."""
     query = (
         sa.select(
             job_fact.c.pipeline,
@@ -65,9 +68,11 @@ def counted_verdicts(connection: sa.Connection, starts: Sequence[float]) -> list
         .join(job_fact, job_fact.c.job_id == verdict.c.job_id)
         .where(verdict.c.superseded_at.is_(None), *_sent(starts[0]))
     )
-    return [
-        CountedVerdict(
-            group=AnalysisGroup(pipeline=pipeline, version=version, scanner=scanner, span=int(span)),
+    given: dict[AnalysisGroup, list[CountedVerdict]] = {}
+    rows = connection.execute(query)
+    for pipeline, version, scanner, span, job_id, kind, said, dice, volume, reader_volume in rows:
+        group = AnalysisGroup(pipeline=pipeline, version=version, scanner=scanner, span=int(span))
+        one = CountedVerdict(
             job_id=job_id,
             kind=SourceKind(kind),
             verdict=Verdict(said),
@@ -75,10 +80,8 @@ def counted_verdicts(connection: sa.Connection, starts: Sequence[float]) -> list
             volume_mm3=volume,
             reader_volume_mm3=reader_volume,
         )
-        for pipeline, version, scanner, span, job_id, kind, said, dice, volume, reader_volume in connection.execute(
-            query
-        )
-    ]
+        given.setdefault(group, []).append(one)
+    return given
 
 
 @dataclass(frozen=True, kw_only=True)

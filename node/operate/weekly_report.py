@@ -73,8 +73,8 @@ def _turnaround(config: Config, connection: sa.Connection, since: float) -> Iter
 
 def _verdicts(config: Config, connection: sa.Connection, since: float) -> Iterator[str]:
     given: dict[str, Counter[str]] = {}
-    for one in counted_verdicts(connection, [since]):
-        given.setdefault(one.group.pipeline, Counter())[one.verdict] += 1
+    for group, verdicts in counted_verdicts(connection, [since]).items():
+        given.setdefault(group.pipeline, Counter()).update(one.verdict for one in verdicts)
     for pipeline, numbers in sorted(given.items()):
         each = ", ".join(f"{number} {verdict}" for verdict, number in sorted(numbers.items()))
         yield f"{config.title(pipeline)}: {each}"

@@ -1,7 +1,8 @@
 """How fast the dashboard is with many studies in the ledger.
 
 ``python tests/support/many_studies.py --studies 10000 [--postgresql]`` fills a new ledger with synthetic studies of two
-series each, and one that was analysed, serves the dashboard on it and prints the seconds of each page.
+series each, and one that was analysed, serves the dashboard on it and prints the seconds of each page. ``--findings
+1000000 --only quality`` adds analyses of a year with verdicts of readers, and measures that page.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import psutil
 import sqlalchemy as sa
 from dashboards import PASSWORD, analysed, token
 from dicom_files import ct_series
+from many_verdicts import fill_verdicts
 from real_peers import free_port
 
 from node.config import Config
@@ -117,6 +119,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=10_000)
     parser.add_argument("--postgresql", action="store_true")
+    parser.add_argument("--findings", type=int, default=0, help="of analyses of a year, for the page of quality")
+    parser.add_argument("--verdicts", type=int, default=10_000, help="of readers, with --findings")
+    parser.add_argument("--only", default="", help="measure this page alone")
     parser.add_argument("--rounds", type=int, default=7)
     chosen = parser.parse_args()
     with ExitStack() as stack:
@@ -133,12 +138,16 @@ def main() -> None:
         uid, job_id = analysed(folder, url)
         spool, engine = Spool(folder), open_ledger(url)
         fill(engine, spool, chosen.studies)
+        if chosen.findings:
+            print(f"{fill_verdicts(engine, chosen.findings, chosen.verdicts)} analyses", flush=True)  # noqa: T201
         rules_file = RulesFile(path=folder / "config.toml", folder=folder / FOLDER, reload=lambda: None)
         stack.enter_context(serving(config, engine, spool, rules_file))
         browser = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{config.web.port}", timeout=120.0))
         data = {"csrf": token(browser, "/login"), "name": "otto", "password": PASSWORD}
         assert browser.post("/login", data=data).status_code == 303
         for name, path in pages(chosen.studies, uid, job_id).items():
+            if chosen.only not in {"", name}:
+                continue
             seconds, computing, serving_it = [], [], []
             for _ in range(chosen.rounds + 1):
                 begin = time.perf_counter(), time.process_time(), server_seconds(url)
@@ -183,6 +192,7 @@ def pages(studies: int, analysed_uid: str, job_id: str) -> dict[str, str]:
         "account, today": "/account",
         "account, everything": "/account?day=everything",
         "metrics": "/metrics",
+        "quality": "/quality",
     }
 
 
