@@ -52,6 +52,8 @@ class Beat:
     member: Member
     at: float
     state: MemberState = MemberState.ACTIVE
+    began_at: float | None = None
+    """When it became a member; ``None``: it is of an older version."""
 
 
 def renew_beat(connection: sa.Connection, of: Member, at: float, state: MemberState = MemberState.ACTIVE) -> None:
@@ -65,7 +67,7 @@ def renew_beat(connection: sa.Connection, of: Member, at: float, state: MemberSt
         "copies_address": of.copies_address,
     }
     if not connection.execute(sa.update(member).where(member.c.id == of.id).values(**beat)).rowcount:
-        insert_new(connection, member, [{**asdict(of), **beat}])
+        insert_new(connection, member, [{**asdict(of), **beat, "began_at": at}])
 
 
 def beats(connection: sa.Connection) -> list[Beat]:
@@ -88,6 +90,7 @@ def beats(connection: sa.Connection) -> list[Beat]:
             ),
             at=row.beat_at,
             state=MemberState(row.state),
+            began_at=row.began_at,
         )
         for row in connection.execute(sa.select(member).order_by(member.c.role, member.c.id))
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from node.ledger.clock import ledger_clock
 from node.ledger.drained_machines import MachineKey, drain_machines, drained_machines, undo_drain
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import get_job, update_job
-from node.ledger.members import Member, beats, lost_members, remove_lost
+from node.ledger.members import Beat, Member, beats, lost_members, remove_lost
 from node.ledger.missing_copies import (
     MissingCopies,
     count_missing_copies,
@@ -29,6 +29,8 @@ from node.process.presence import host_name, process_exists, process_space
 
 ALIVE_SECONDS = 30.0
 """A member that was silent for longer is not counted."""
+SETTLED_SECONDS = 60.0
+"""After which a process has what its machine is to have: the others reload meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,12 +135,15 @@ def differing_tables(connection: sa.Connection) -> dict[str, list[list[str]]]:
     """Shared tables of ``config.toml`` that not all processes have read alike.
 
     For each the names of the machines, those in one list that have read the same. A machine of which processes differ
-    is in several.
+    is in several. Processes that have just begun do not count: after a change the machines reload one by one.
     """
     read: dict[str, dict[str, set[str]]] = {}
-    for one in live_members(connection, (MemberState.ACTIVE,)):  # who ends after a reload has read the old one
-        for table, digest in one.configuration.items():
-            read.setdefault(table, {}).setdefault(digest, set()).add(one.host_name)
+    at = ledger_clock(connection)
+    for beat in _live(connection):
+        if beat.state != MemberState.ACTIVE or at - (beat.began_at or at) < SETTLED_SECONDS:
+            continue
+        for table, digest in beat.member.configuration.items():
+            read.setdefault(table, {}).setdefault(digest, set()).add(beat.member.host_name)
     return {table: sorted(map(sorted, hosts.values())) for table, hosts in read.items() if len(hosts) > 1}
 
 
@@ -148,13 +153,17 @@ def missing_copies(engine: sa.Engine) -> MissingCopies:
         return count_missing_copies(connection)
 
 
-def live_members(
-    connection: sa.Connection, states: Collection[MemberState] = (MemberState.ACTIVE, MemberState.DRAINING)
-) -> list[Member]:
+def live_members(connection: sa.Connection) -> list[Member]:
     """Return the processes with a recent heartbeat, without those of this machine that died."""
+    return [beat.member for beat in _live(connection)]
+
+
+def _live(connection: sa.Connection) -> list[Beat]:
     here, since = process_space(), ledger_clock(connection) - ALIVE_SECONDS
     return [
-        beat.member
+        beat
         for beat in beats(connection)
-        if beat.at > since and beat.state in states and (beat.member.host != here or process_exists(beat.member.pid))
+        if beat.at > since
+        and beat.state != MemberState.LOST
+        and (beat.member.host != here or process_exists(beat.member.pid))
     ]

@@ -94,7 +94,6 @@ def test_rules_that_are_published_on_one_machine_are_read_by_all_processes_of_al
     for one in (a, b):
         until(lambda one=one: one.log().count("configuration reloaded") == 2)
         until(lambda one=one: one.log().count(" ready, process ") == 4)
-    until(lambda: "not the same" not in a.ainode("fleet").stdout)
     assert parse(b.config.read_text()).fleet != parse(a.config.read_text()).fleet
 
 

@@ -83,7 +83,9 @@ enabled = true
 """
 
 
-def test_machines_that_have_read_different_rules_are_named(engine: sa.Engine, tmp_path: Path):
+def test_machines_that_have_read_different_rules_for_a_minute_are_named(
+    engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     config = tmp_path / "config.toml"
     config.write_text(f'[storage]\nfolder = "{tmp_path}"\n')
 
@@ -98,10 +100,14 @@ def test_machines_that_have_read_different_rules_are_named(engine: sa.Engine, tm
             alert = ledger_alerts(Config(), connection, ledger_clock(connection)).get("configuration", "")
         return alert, CliRunner().invoke(main, ["fleet", "--config", str(config)]).output
 
+    monkeypatch.setattr("node.operate.fleet.SETTLED_SECONDS", 0.0)
     reads("ai1", _RULES + 'ca = "/etc/ai1.pem"\n')
     reads("ai2", _RULES + 'ca = "/etc/ai2.pem"\n[web]\nport = 8081\n')
     assert "not the same" not in "".join(said())
+    monkeypatch.setattr("node.operate.fleet.SETTLED_SECONDS", 60.0)
     before = reads("ai3", _RULES.replace("chest", "thorax") + 'ca = "/etc/ai3.pem"\n')
+    assert "not the same" not in "".join(said())
+    monkeypatch.setattr("node.operate.fleet.SETTLED_SECONDS", 0.0)
     alert, listed = said()
     assert "rules (ai1, ai2 / ai3). " in alert
     assert "[rules] of config.toml is not the same on ai1, ai2 / ai3\n" in listed

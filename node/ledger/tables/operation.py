@@ -100,6 +100,7 @@ member = sa.Table(  # heartbeat of every process of every machine
     time("beat_at"),  # by the ledger's clock
     sa.Column("files_url", EscapedText, nullable=False, server_default=sa.text("''")),  # of its file service; "": none
     sa.Column("copies_address", EscapedText, nullable=False, server_default=sa.text("''")),  # host:port; "": none
+    time("began_at", null=True),
     json("configuration", null=True),  # digest of each shared table; null: of an older version
 )
 

@@ -11,6 +11,7 @@ down_revision = "0026"
 
 def upgrade() -> None:
     """Apply the change; what a process of an older version has read is not known."""
+    op.add_column("member", sa.Column("began_at", sa.Double(), nullable=True))
     op.add_column("member", sa.Column("configuration", sa.JSON(), nullable=True))
     op.create_table(
         "published_rules",
