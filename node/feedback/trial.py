@@ -22,6 +22,10 @@ _ALIKE = 0.5
 """A pair of lesions with a smaller Dice is a disagreement."""
 
 
+_DIGITS = 8
+"""Of the digest of weights."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComparedPair:
     """A pair of analyses, how their masks compare, and what readers say of the one that was sent."""
@@ -39,6 +43,7 @@ class Side:
 
     pipeline: str
     versions: tuple[str, ...]
+    """With the beginning of the digest of the weights, which tells apart what has the same version."""
     failed: int
     run_seconds: tuple[float, float] | None
     """Median and 90th percentile."""
@@ -129,13 +134,18 @@ def _side(pipeline: str, analyses: Sequence[TrialAnalysis], alone: int) -> Side:
     seconds = [one.run_seconds for one in analyses if one.run_seconds is not None]
     return Side(
         pipeline=pipeline,
-        versions=tuple(sorted({one.version for one in analyses if one.version})),
+        versions=tuple(sorted({name for one in analyses if (name := _version(one))})),
         failed=sum(one.outcome == Outcome.FAILED for one in analyses),
         run_seconds=(float(np.median(seconds)), float(np.percentile(seconds, 90))) if seconds else None,
         host_mib=max((one.host_mib for one in analyses if one.host_mib is not None), default=None),
         device_mib=max((one.device_mib for one in analyses if one.device_mib is not None), default=None),
         lesions_alone=alone,
     )
+
+
+def _version(of: TrialAnalysis) -> str:
+    weights = f"weights {of.weights[:_DIGITS]}" if of.weights else ""
+    return ", ".join(filter(None, (of.version, weights)))
 
 
 def _hits(pairs: Sequence[ComparedPair]) -> Hits | None:

@@ -21,6 +21,8 @@ class TrialAnalysis:
     outcome: str
     in_shadow: bool
     version: str | None
+    weights: str | None
+    """SHA-256."""
     run_seconds: float | None
     host_mib: float | None
     device_mib: float | None
@@ -80,7 +82,7 @@ def trial_pairs(connection: sa.Connection, champion: str, candidate: str, most: 
 
 def _analyses(connection: sa.Connection, jobs: Collection[str]) -> dict[str, tuple[str, str | None, TrialAnalysis]]:
     """Study, scanner and analysis by job."""
-    facts = ("version", "run_seconds", "host_mib", "device_mib", "scanner")
+    facts = ("version", "weights", "run_seconds", "host_mib", "device_mib", "scanner")
     query = (
         sa.select(*job.c["id", "study_instance_uid", "outcome", "shadow"], *(job_fact.c[name] for name in facts))
         .outerjoin(job_fact, job_fact.c.job_id == job.c.id)
@@ -95,6 +97,7 @@ def _analyses(connection: sa.Connection, jobs: Collection[str]) -> dict[str, tup
                 outcome=row.outcome,
                 in_shadow=row.shadow is not None,
                 version=row.version,
+                weights=row.weights,
                 run_seconds=row.run_seconds,
                 host_mib=row.host_mib,
                 device_mib=row.device_mib,

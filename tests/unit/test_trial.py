@@ -58,6 +58,7 @@ def analysis(job: str, *, in_shadow: bool, outcome: str = "findings", seconds: f
         outcome=outcome,
         in_shadow=in_shadow,
         version="1",
+        weights="0123456789abcdef" if in_shadow else None,
         run_seconds=seconds,
         host_mib=900.0,
         device_mib=None,
@@ -115,6 +116,11 @@ def many(number: int) -> Trial:
         for n in range(number)
     ]
     return trial_of("nodule", "nodule-2", pairs)
+
+
+def test_weights_tell_apart_what_has_the_same_version():
+    text = as_text(trial_of("a", "b", [compared(None)]))
+    assert "1 series, analysed by a 1 (champion) and b 1, weights 01234567 (candidate)" in text
 
 
 def test_agreement_is_shown_from_twenty_pairs_on():
