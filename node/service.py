@@ -18,6 +18,7 @@ from node.config.shared_tables import shared_digests
 from node.errors import PlatformError
 from node.ledger.states import NoticeKind
 from node.log import FOLDER, StudyLog, WarningLog, log_uncaught
+from node.operate.rules_file import FOLDER as VERSIONS
 from node.process.children import name_process
 from node.process.control_group import prepare_delegated_group
 from node.process.limits import close_to_others
@@ -143,10 +144,12 @@ def _fleet_rules(config: Config, engine: Engine) -> Iterator[None]:
     if not config.storage.ledger_url:
         yield
         return
-    from node.operate.fleet_rules import LOOK_SECONDS, FleetRules
+    from node.operate.fleet_rules import LOOK_SECONDS, FleetRules, RulesWatch
 
-    ended, rules = threading.Event(), FleetRules(engine, Path(os.environ[CONFIG_FILE]), config.storage.folder)
-    arguments = (LOOK_SECONDS, ended, "rules of the fleet", rules.look)
+    folder = config.storage.folder / VERSIONS
+    rules = FleetRules(path=Path(os.environ[CONFIG_FILE]), folder=folder, reload=lambda: None, engine=engine)
+    ended, watch = threading.Event(), RulesWatch(rules, config)
+    arguments = (LOOK_SECONDS, ended, "rules of the fleet", watch.look)
     looking = threading.Thread(target=look_every, args=arguments, name="fleet rules", daemon=True)
     looking.start()
     yield

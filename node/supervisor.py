@@ -19,7 +19,6 @@ from pathlib import Path
 from node.config import Config, load
 from node.errors import NodeError
 from node.listening import Listening
-from node.operate.rules_file import taken_number
 from node.process.child_process import ChildProcess
 from node.process.port_lock import PortLock
 from node.process.service_manager import notify
@@ -66,6 +65,8 @@ class _Child:
     restart_at: float = 0.0
     failures: int = 0
     """In a row: since it was ready."""
+    rules: str = ""
+    """Number of the fleet's rules that the process has found in the file, and which it has not."""
     deadline: float = 0.0
     """When a process that was asked to end gets the next, stronger signal."""
 
@@ -92,6 +93,7 @@ class _Child:
             self.beat = time.monotonic()
             if "READY=1" in lines:
                 self.ready, self.failures = True, 0
+            self.rules = next((line for line in lines if line.startswith("RULES=")), self.rules)
 
     def status(self) -> int | None:
         """Return the exit status, ``None`` while it runs; kill a process that hangs."""
@@ -126,9 +128,8 @@ class Supervisor:
         self._listening: Listening | None = None
         self._port_lock: PortLock | None = None
         self._address: tuple[str, int] | None = None
-        self._storage: Path | None = None
-        self._rules_taken = 0
-        """Number of the fleet's rules that were in the configuration when it was read."""
+        self._rules = ""
+        """For which of the fleet's rules the configuration was read again."""
         self._children: list[_Child] = []
         self._replaced: list[_Child] = []
         self._draining: list[_Child] = []
@@ -148,7 +149,7 @@ class Supervisor:
         self._replace_all()
         gc.freeze()  # what is there now stays: a collection would copy the memory that all processes share
         while not self._stopping:
-            if self._reloading or self._taken() != self._rules_taken:
+            if self._reloading:
                 self._reloading = False
                 self._reload_configuration()
             for child in self._children:
@@ -194,23 +195,12 @@ class Supervisor:
 
     def _replace_all(self) -> None:
         """Have new processes of all roles, with the current configuration file; raises before it changes anything."""
-        config = self._read()
+        config = load(self._path)
         if "receiver" in self._roles:
             self._listen(config)
         self._replaced += self._children
         self._children = [_Child(role, config) for role in self._roles for _ in range(_processes(role, config))]
         self._waiting = None
-
-    def _read(self) -> Config:
-        self._rules_taken = self._taken()  # before the file: what is written meanwhile is read next
-        config = load(self._path)
-        if self._storage == config.storage.folder:
-            return config
-        self._storage = config.storage.folder
-        return self._read()
-
-    def _taken(self) -> int:
-        return taken_number(self._storage) if self._storage else 0
 
     def _listen(self, config: Config) -> None:
         address = config.ae.address, config.ae.port
@@ -237,6 +227,8 @@ class Supervisor:
     def _supervise(self, child: _Child) -> None:
         """Note what a process has reported, and whether it has ended."""
         child.read_notifications()
+        if child.rules not in ("", self._rules):
+            self._rules, self._reloading = child.rules, True
         if child.process is not None and (code := child.status()) is not None:
             child.failures += 1
             delay = retry_delay(child.failures, FIRST_RESTART_SECONDS, LAST_RESTART_SECONDS)

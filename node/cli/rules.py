@@ -54,21 +54,25 @@ def rules() -> None:
 @rules.command()
 @config_option
 @click.option("--reason", required=True, help="Why; it is kept with this version of the rules.")
+@click.option("--replace", type=int, default=0, metavar="NUMBER", help="Published rules that the file need not have.")
 @in_language_of_user
-def publish(*, config_path: Path, reason: str) -> None:
+def publish(*, config_path: Path, reason: str, replace: int) -> None:
     """Give this machine's rules to all machines of the fleet.
 
     Rules and destinations of config.toml go into the ledger; every machine that shares it takes them over within
     seconds. Files that a destination names are those of each machine and are not part of it.
     """
     from node.operate.fleet_rules import FleetRules
+    from node.operate.rules_file import FOLDER
     from node.service import open_storage
 
     config = load(config_path)
     if not config.storage.ledger_url:
         raise ConfigError("[storage] ledger_url is empty: no other machine shares this ledger")
     engine, _ = open_storage(config)
-    number = FleetRules(engine, config_path, config.storage.folder).publish_file(who=local_user(), why=reason)
+    folder = config.storage.folder / FOLDER
+    rules_file = FleetRules(path=config_path, folder=folder, reload=lambda: None, engine=engine)
+    number = rules_file.publish(who=local_user(), why=reason, replace=replace)
     echo(
         gettext(
             "published rules and destinations of {file} as number {number}; `ainode fleet` names the machines that "

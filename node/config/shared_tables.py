@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from node.config.config import Config
 from node.config.rules_text import FILE_KEYS
@@ -18,24 +22,29 @@ _CHARACTERS = 12
 
 
 def shared_digests(config: Config) -> dict[str, str]:
-    """Beginning of a SHA-256 of each shared table, defaults included; names of files, which are a machine's own, not.
-
-    A table that is empty, such as ``destinations`` without any, has one as well.
-    """
-    tables = config.model_dump(mode="json")
-    return {name: _digest(tables[name]) for name in SHARED}
+    """Beginning of a SHA-256 of each shared table: of what is not the default and names no file of the machine."""
+    return {name: _digest(getattr(config, name)) for name in SHARED}
 
 
-def _digest(value: Any) -> str:
-    text = json.dumps(_without_files(value), sort_keys=True)
+def _digest(value: object) -> str:
+    text = json.dumps(to_jsonable_python(_shared(value)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_CHARACTERS]
 
 
-def _without_files(value: Any) -> Any:
+def _shared(value: object) -> Any:
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        values = {key: getattr(value, key) for key in fields} | (value.model_extra or {})
+        return {
+            key: _shared(one)
+            for key, one in values.items()
+            if not _is_file(key, one)
+            and (key not in fields or one != fields[key].get_default(call_default_factory=True))
+        }
     if isinstance(value, dict):
-        return {key: _without_files(one) for key, one in value.items() if not _is_file(key)}
-    return [_without_files(one) for one in value] if isinstance(value, list) else value
+        return {key: _shared(one) for key, one in value.items()}
+    return [_shared(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-def _is_file(key: str) -> bool:
-    return key in FILE_KEYS or key == "file" or key.endswith("_file")
+def _is_file(key: str, value: object) -> bool:
+    return isinstance(value, Path) or key in FILE_KEYS or key == "file" or key.endswith("_file")

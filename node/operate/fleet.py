@@ -135,14 +135,17 @@ def differing_tables(connection: sa.Connection) -> dict[str, list[list[str]]]:
     """Shared tables of ``config.toml`` that not all processes have read alike.
 
     For each the names of the machines, those in one list that have read the same. A machine of which processes differ
-    is in several. Processes that have just begun do not count: after a change the machines reload one by one.
+    is in several. Of each role the newest process of a machine counts, and not before a minute: after a change the
+    machines reload one by one, and old processes stay until new ones have loaded their models.
     """
+    newest: dict[tuple[str, str], Beat] = {}
+    for beat in sorted(_live(connection), key=lambda one: one.began_at or 0.0):
+        if beat.state == MemberState.ACTIVE:
+            newest[beat.member.host, beat.member.role] = beat
     read: dict[str, dict[str, set[str]]] = {}
-    at = ledger_clock(connection)
-    for beat in _live(connection):
-        if beat.state != MemberState.ACTIVE or at - (beat.began_at or at) < SETTLED_SECONDS:
-            continue
-        for table, digest in beat.member.configuration.items():
+    settled = ledger_clock(connection) - SETTLED_SECONDS
+    for beat in newest.values():
+        for table, digest in beat.member.configuration.items() if (beat.began_at or 0.0) <= settled else ():
             read.setdefault(table, {}).setdefault(digest, set()).add(beat.member.host_name)
     return {table: sorted(map(sorted, hosts.values())) for table, hosts in read.items() if len(hosts) > 1}
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from node.config.loader import read
@@ -18,7 +17,6 @@ from node.spool.files import sync_folder
 
 FOLDER = "rules-versions"
 """Of the versions, in the storage folder."""
-_TAKEN = "taken"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +40,7 @@ class RulesFile:
     path: Path
     folder: Path
     reload: Callable[[], None]
-    publish: Callable[[str, str, str], None] = lambda _text, _who, _why: None
-    """Called with the rules, by whom and why, before they are written; not when this raises ``ConfigError``."""
+    _writing: threading.Lock = field(default_factory=threading.Lock)
 
     def whole(self) -> str:
         """Return the file. Raises ``ConfigError`` when it cannot be read."""
@@ -67,81 +64,37 @@ class RulesFile:
         and belong to no version. Raises ``ConfigError`` when they are others by now,
         or not valid, and ``PlatformError`` when the file cannot be written.
         """
-        with self._only_writer():
+        with self._writing:
             text = self.whole()
             before = rules_text(text)
             if before != instead_of:
                 raise ConfigError("the file was changed meanwhile; open the editor again, and compare")
             longer = f"{text.rstrip()}\n\n{tables}" if tables else text
             changed, _ = changed_config(longer, part, str(self.path))
-            self.publish(rules_text(changed), who, why)
-            new = self._write(before, changed, who, why)
+            if not self.is_writable:
+                raise PlatformError(f"{self.path} was not changed: the node may not write it")
+            versions = self.versions()
+            number = versions[0].number if versions else 0
+            try:
+                if not versions or versions[0].text != before:
+                    number += 1
+                    self._keep(RulesVersion(number=number, at=self.path.stat().st_mtime, who="", why="", text=before))
+                new = RulesVersion(number=number + 1, at=time.time(), who=who, why=why, text=rules_text(changed))
+                self._keep(new)
+                _replace(self.path.resolve(), changed)
+            except OSError as error:
+                raise PlatformError(f"{self.path} was not changed: {error.strerror}") from error
         self.reload()
         return new
 
-    def take_over(self, part: str, *, who: str, why: str) -> None:
-        """Write rules and destinations to the file, whatever they were; nothing if it has them. Raises as ``apply``."""
-        with self._only_writer():
-            text = self.whole()
-            before = rules_text(text)
-            if part != before:
-                changed, _ = changed_config(text, part, str(self.path))
-                self._write(before, changed, who, why)
-
-    def _write(self, before: str, changed: str, who: str, why: str) -> RulesVersion:
-        """Keep the version before, if it was not, and the new one, and replace the file."""
-        versions = self.versions()
-        number = versions[0].number if versions else 0
-        try:
-            if not versions or versions[0].text != before:
-                number += 1
-                self._keep(RulesVersion(number=number, at=self.path.stat().st_mtime, who="", why="", text=before))
-            new = RulesVersion(number=number + 1, at=time.time(), who=who, why=why, text=rules_text(changed))
-            self._keep(new)
-            _replace(self.path.resolve(), changed)
-        except OSError as error:
-            raise PlatformError(f"{self.path} was not changed: {error.strerror}") from error
-        return new
-
-    @contextmanager
-    def _only_writer(self) -> Iterator[None]:
-        """Of all processes of this machine."""
-        self.folder.mkdir(mode=0o750, exist_ok=True)
-        with (self.folder / "lock").open("ab") as file:
-            give_to_owner(self.folder, self.folder / "lock")
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
     def _keep(self, version: RulesVersion) -> None:
+        self.folder.mkdir(mode=0o750, exist_ok=True)
         path = self.folder / f"{version.number:06d}.json"
         path.write_text(json.dumps(asdict(version)), encoding="utf-8")
-        give_to_owner(path)
-
-
-def taken_number(storage: Path) -> int:
-    """Number of the rules that this machine has taken over, or has published itself, last; 0: none."""
-    try:
-        return int((storage / FOLDER / _TAKEN).read_text(encoding="ascii"))
-    except (FileNotFoundError, ValueError):
-        return 0
-
-
-def mark_taken(storage: Path, number: int) -> None:
-    """Note the number of rules that are in the file; the supervisors of this machine read it again."""
-    path = storage / FOLDER / _TAKEN
-    path.parent.mkdir(mode=0o750, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(str(number), encoding="ascii")
-    give_to_owner(path.parent, part)
-    part.replace(path)
-
-
-def give_to_owner(*paths: Path) -> None:
-    """Give files of a command of root to the owner of the storage folder: the dashboard has to read them as well."""
-    if os.geteuid() == 0:
-        for path in paths:
-            owner = path.parent.stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
+        if os.geteuid() == 0:  # a command of root; the dashboard has to read it as well
+            owner = self.folder.parent.stat()
+            for one in (self.folder, path):
+                os.chown(one, owner.st_uid, owner.st_gid)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -22,10 +22,10 @@ def run(context: RoleContext) -> Iterator[None]:
     def reload() -> None:
         os.kill(os.getppid(), signal.SIGHUP)  # the supervisor, which replaces this process as well
 
-    path, storage = Path(os.environ[CONFIG_FILE]), context.spool.folder
+    path, folder = Path(os.environ[CONFIG_FILE]), context.spool.folder / FOLDER
     if context.config.storage.ledger_url:
-        rules_file = FleetRules(context.engine, path, storage).file
+        rules_file: RulesFile = FleetRules(path=path, folder=folder, reload=lambda: None, engine=context.engine)
     else:
-        rules_file = RulesFile(path=path, folder=storage / FOLDER, reload=reload)
+        rules_file = RulesFile(path=path, folder=folder, reload=reload)
     with serving(context.config, context.engine, context.spool, rules_file):
         yield

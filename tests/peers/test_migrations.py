@@ -212,6 +212,7 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
         "pipeline_failure",
         "promotion",
         "published_rules",
+        "taken_rules",
         "quality_stop",
         "reader_object",
         "reader_query",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -111,10 +112,28 @@ def test_machines_that_have_read_different_rules_for_a_minute_are_named(
     alert, listed = said()
     assert "rules (ai1, ai2 / ai3). " in alert
     assert "[rules] of config.toml is not the same on ai1, ai2 / ai3\n" in listed
-    before.drain()  # as after a reload
-    reads("ai3", _RULES + 'ca = "/etc/ai3.pem"\n')
+    time.sleep(0.01)
+    reads("ai3", _RULES + 'ca = "/etc/ai3.pem"\n')  # a reload; the old process works until the new one is ready
     alert, listed = said()
     assert (alert, "not the same" in listed) == ("", False)
+    before.leave()
+
+
+@pytest.mark.parametrize(
+    ("table", "differs"),
+    [
+        ('[pipelines.own]\nfactory = "a.b:create"\nweights = "/elsewhere"\n', False),
+        ('[pipelines.own]\nfactory = "a.b:create"\noptions = { key = "2" }\n', True),
+        ("[jobs]\nmax_attempts = 3\n", False),  # the default
+        ("[jobs]\nmax_attempts = 4\n", True),
+        ('[destinations.folder]\nhost = "h"\nport = 104\ntitle = "T"\n', True),  # a name like that of a key
+        ("[web]\nport = 9\n", False),
+    ],
+)
+def test_shared_tables_differ_in_what_decides_about_studies(table: str, *, differs: bool):
+    own = '[pipelines.own]\nfactory = "a.b:create"\n'
+    text = table if table.startswith(own[:15]) else own + table
+    assert (shared_digests(parse(own, "a")) != shared_digests(parse(text, "b"))) is differs
 
 
 def test_a_receiver_that_died_is_lost_until_its_machine_is_given_up_and_another_member_is_just_gone(

@@ -22,6 +22,7 @@ from node.ledger.tables.operation import (
     secret,
     session,
     stopped,
+    taken_rules,
 )
 from node.ledger.tables.orders import imaging_order, order_message, patient_change, series_request, worklist_query
 from node.ledger.tables.received import (
@@ -92,6 +93,7 @@ __all__ = [
     "series_request",
     "session",
     "stopped",
+    "taken_rules",
     "verdict",
     "workitem",
     "workitem_subscriber",

@@ -114,6 +114,14 @@ published_rules = sa.Table(  # rules and destinations for all machines that shar
     sa.Column("text", sa.Text, nullable=False),  # as in the file, its ends of lines too
 )
 
+taken_rules = sa.Table(  # of them, what each configuration file has
+    "taken_rules",
+    metadata,
+    text("file", key=True),  # name of the host and path
+    sa.Column("number", sa.Integer, nullable=False),
+    time("at"),
+)
+
 holding = sa.Table(  # machines without a shared folder: which of them has files in a folder
     "holding",
     metadata,

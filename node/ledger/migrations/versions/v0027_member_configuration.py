@@ -19,3 +19,9 @@ def upgrade() -> None:
         sa.Column("at", sa.Double(), nullable=False),
         *(sa.Column(name, sa.Text(), nullable=False) for name in ("who", "why", "text")),
     )
+    op.create_table(
+        "taken_rules",
+        sa.Column("file", sa.Text(), primary_key=True),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+    )
