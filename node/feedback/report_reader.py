@@ -3,12 +3,15 @@
 A report (PS3.16 TID 1500) that names ours as its predecessor takes its place: what it no longer has was rejected. One
 that only refers to ours says nothing of lesions that it leaves out. Lesions are told by Tracking UID alone, so that a
 report whose program gave all of them new ones is no verdict. Viewers name ours as predecessor as soon as their user
-stores measurements in its series, and take nothing over: such a report is no verdict either.
+stores measurements in its series, and take nothing over: such a report is no verdict either. A group with the Tracking
+UID of a lesion is about it where it has an outline or a measurement that we reported of it; else it only mentions the
+lesion, which is then neither kept nor rejected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 
 from pydicom import Dataset
@@ -18,12 +21,12 @@ from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
 from node.feedback.references import content_time, evidence_instances, one_per_pipeline, predecessor_instances
 from node.ledger.verdict import LesionVerdict, MatchedBy, Verdict
 from node.reasons import ReasonCode, reason
-from node.results.report_items import concept_value, measurement_groups
+from node.results.report_items import MEASUREMENT_GROUP, concept_value, measurement_groups
 from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS
 from node.studies.header import read_header
 from node.studies.identity import PRIOR, contradictions
 
-IMAGING_MEASUREMENT_REPORT = "126000"
+IMAGING_MEASUREMENT_REPORT, _IMAGING_MEASUREMENTS = "126000", "126010"
 TRACKING_UID, _PERSON_NAME, _VOLUME = "112040", "121008", ("118565006", "G-D705")
 """Code values of DCM, SCT and SRT (PS3.16 TID 1003, 1410, 1411)."""
 _OUTLINES = ("111030", "121191", "121214")
@@ -56,12 +59,12 @@ def read_report(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectRe
         return why
     verdicts: list[LesionVerdict] = []
     reported = {one.job_id: reported_lesions(one) for one in candidates}
-    own = {uid for lesions in reported.values() for uid in lesions}
-    measured = measurements_in(dataset)
-    theirs = lesions_in(dataset) | {uid: measured[uid] for uid in own & measured.keys()}
-    known = {uid for one in candidates for path in one.reports for uid in measurements_in(read_header(path))}
-    is_emptied = not theirs and measured.keys() <= known
-    is_whole = True
+    own = {uid: values for lesions in reported.values() for uid, values in lesions.items()}
+    measured, outlined = measurements_in(dataset), _outlined(dataset)
+    theirs = {uid: of for uid, of in measured.items() if uid in outlined or of.keys() & own.get(uid, {}).keys()}
+    mentioned = own.keys() & measured.keys() - theirs.keys()
+    is_emptied = not theirs and not mentioned and _is_emptied(dataset, candidates)
+    is_whole = not mentioned
     for one in candidates:
         ours, is_successor = reported[one.job_id], bool(predecessors & set(one.objects))
         if not ours.keys() & theirs.keys() and not (is_successor and ours and is_emptied):
@@ -69,13 +72,13 @@ def read_report(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectRe
         is_whole = is_whole and is_successor
         verdicts += [_verdict(one, uid, ours[uid], theirs[uid]) for uid in ours if uid in theirs]
         if is_successor:
-            verdicts += [_rejected(one, uid, ours[uid]) for uid in ours.keys() - theirs.keys()]
+            verdicts += [_rejected(one, uid, ours[uid]) for uid in ours.keys() - theirs.keys() - mentioned]
         if len(candidates) == 1:
             verdicts += [
                 LesionVerdict(
                     job_id=one.job_id, lesion=uid, verdict=Verdict.ADDED, reader_volume_mm3=volume_of(theirs[uid])
                 )
-                for uid in theirs.keys() - own
+                for uid in theirs.keys() - own.keys()
             ]
     if not verdicts:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
@@ -105,25 +108,57 @@ def measurements_in(report: Dataset) -> dict[str, Values]:
     values: dict[str, Values] = {}
     for group in measurement_groups(report):
         items = list(group.get("ContentSequence") or ())
-        values.setdefault(_tracking_uid(items), {}).update(
-            (
-                (concept_value(item), str(measured[0].MeasurementUnitsCodeSequence[0].CodeValue)),
-                float(measured[0].NumericValue),
-            )
-            for item in items
-            if item.get("ValueType") == "NUM" and (measured := item.get("MeasuredValueSequence"))
-        )
+        values.setdefault(_tracking_uid(items), {}).update(filter(None, map(_measurement, items)))
     return values
+
+
+def _measurement(item: Dataset) -> tuple[tuple[str, str], float] | None:
+    """Return key and value of a measurement; ``None``: the item is none, or one that cannot be read."""
+    if item.get("ValueType") != "NUM":
+        return None
+    try:
+        measured = item.MeasuredValueSequence[0]
+        unit, value = str(measured.MeasurementUnitsCodeSequence[0].CodeValue), float(measured.NumericValue)
+    except (AttributeError, IndexError, TypeError, ValueError):  # absent, empty or several
+        return None
+    return ((concept_value(item), unit), value) if isfinite(value) else None
 
 
 def lesions_in(report: Dataset) -> dict[str, Values]:
     """Measurements of each lesion of a report, by Tracking UID; a group that outlines nothing is of no lesion."""
-    outlined = {
-        _tracking_uid(items)
-        for items in (list(group.get("ContentSequence") or ()) for group in measurement_groups(report))
-        if any(concept_value(item) in _OUTLINES or item.get("ValueType") == "SCOORD3D" for item in items)
+    outlined = _outlined(report)
+    return {uid: values for uid, values in measurements_in(report).items() if uid in outlined}
+
+
+def _outlined(report: Dataset) -> set[str]:
+    """Tracking UIDs of the groups that outline something."""
+    groups = (list(group.get("ContentSequence") or ()) for group in measurement_groups(report))
+    return {
+        uid
+        for items in groups
+        if (uid := _tracking_uid(items))
+        and any(concept_value(item) in _OUTLINES or item.get("ValueType") == "SCOORD3D" for item in items)
     }
-    return {uid: values for uid, values in measurements_in(report).items() if uid and uid in outlined}
+
+
+def _is_emptied(report: Dataset, analyses: Sequence[AnalysisFiles]) -> bool:
+    """Whether a report has the container of measurements, and nothing to say that ours do not say."""
+    if not any(concept_value(item) == _IMAGING_MEASUREMENTS for item in report.get("ContentSequence") or ()):
+        return False
+    ours = [read_header(path) for one in analyses for path in one.reports]
+    groups = {uid for one in ours for uid in measurements_in(one)} - {""}
+    statements = {statement for one in ours for statement in _statements(one)}
+    return measurements_in(report).keys() <= groups and statements.issuperset(_statements(report))
+
+
+def _statements(item: Dataset) -> Iterator[str]:
+    """Yield what is stated outside the groups, as text; the circumstances of the report are none."""
+    for child in item.get("ContentSequence") or ():
+        if child.get("ValueType") == "CONTAINER":
+            if concept_value(child) != MEASUREMENT_GROUP:
+                yield from _statements(child)
+        elif child.get("RelationshipType") == "CONTAINS" and child.get("ValueType") != "IMAGE":
+            yield str(child)
 
 
 def reported_lesions(analysis: AnalysisFiles) -> dict[str, Values]:
@@ -135,7 +170,7 @@ def reported_lesions(analysis: AnalysisFiles) -> dict[str, Values]:
 
 
 def _tracking_uid(items: Sequence[Dataset]) -> str:
-    return next((str(item.UID) for item in items if concept_value(item) == TRACKING_UID), "")
+    return next((str(item.get("UID") or "") for item in items if concept_value(item) == TRACKING_UID), "")
 
 
 def _verdict(analysis: AnalysisFiles, uid: str, ours: Values, theirs: Values) -> LesionVerdict:

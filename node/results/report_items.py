@@ -12,8 +12,8 @@ MEASUREMENT_GROUP = "125007"
 
 def measurement_groups(item: Dataset) -> Iterator[Dataset]:
     """Yield the measurement groups below an item, in the order of the report."""
-    for child in item.get("ContentSequence", ()):
-        if child.ValueType == "CONTAINER" and concept_value(child) == MEASUREMENT_GROUP:
+    for child in item.get("ContentSequence") or ():
+        if child.get("ValueType") == "CONTAINER" and concept_value(child) == MEASUREMENT_GROUP:
             yield child
         else:
             yield from measurement_groups(child)

@@ -195,9 +195,103 @@ def test_a_successor_with_no_measurements_at_all_rejects_every_lesion(site: Site
     assert verdicts_of(found) == {"Nodule 1": "rejected", "Nodule 2": "rejected"}
 
 
-def test_a_lesion_without_an_outline_of_its_own_is_kept_by_its_tracking_uid_and_a_line_adds_none(site: Site):
-    found = site.collect(viewer_report(site, site.tracking["Nodule 1"], generate_uid()))
-    assert verdicts_of(found) == {"Nodule 1": "accepted", "Nodule 2": "rejected"}
+def test_a_line_under_our_tracking_uid_is_no_verdict(site: Site):
+    """Nothing in the group is of the lesion as we reported it."""
+    report = viewer_report(site, site.tracking["Nodule 1"], generate_uid())
+    assert site.refusal(report) == ReasonCode.OF_OTHER_FINDINGS
+
+
+def test_a_group_that_only_mentions_a_lesion_neither_keeps_nor_rejects_it(site: Site):
+    report = successor(site)
+    for group in groups_of(report, site.tracking["Nodule 1"]):
+        group.ContentSequence = [item for item in group.ContentSequence if concept_value(item) == "112040"]
+    assert verdicts_of(site.collect(report)) == {"Nodule 2": "accepted"}
+
+
+def test_a_report_that_refers_to_ours_and_only_mentions_a_lesion_is_no_verdict(site: Site):
+    report = successor(site, named=False)
+    name_predecessor(report, site.sr)
+    report.PertinentOtherEvidenceSequence = report.PredecessorDocumentsSequence
+    del report.PredecessorDocumentsSequence
+    for group in measurement_groups(report):
+        remark = content_item("CONTAINS", "TEXT", "121106", TextValue="false positive")
+        group.ContentSequence = [*(item for item in group.ContentSequence if concept_value(item) == "112040"), remark]
+    assert site.refusal(report) == ReasonCode.OF_OTHER_FINDINGS
+
+
+def test_a_measurement_of_ours_without_an_outline_is_of_the_lesion(site: Site):
+    report = successor(site)
+    for group in groups_of(report, site.tracking["Nodule 1"]):
+        kept = ("112040", VOLUME)
+        group.ContentSequence = [item for item in group.ContentSequence if concept_value(item) in kept]
+    assert verdicts_of(site.collect(report)) == {"Nodule 1": "accepted", "Nodule 2": "accepted"}
+
+
+def test_a_successor_with_nothing_but_a_comment_rejects_nothing(site: Site):
+    report = viewer_report(site)
+    comment = content_item("CONTAINS", "TEXT", "121106", TextValue="agree")
+    report.ContentSequence = [report.ContentSequence[0], comment]
+    assert site.refusal(report) == ReasonCode.OF_OTHER_FINDINGS
+
+
+@pytest.mark.parametrize("concept", ["126010", "125007"], ids=["below the measurements", "in a group without a UID"])
+def test_a_successor_with_a_length_of_its_own_rejects_nothing(site: Site, concept: str):
+    report = viewer_report(site, generate_uid())
+    (measurements,) = (item for item in report.ContentSequence if concept_value(item) == "126010")
+    (group,) = measurements.ContentSequence
+    lengths = [item for item in group.ContentSequence if item.ValueType == "NUM"]
+    (measurements if concept == "126010" else group).ContentSequence = lengths
+    assert site.refusal(report) == ReasonCode.OF_OTHER_FINDINGS
+
+
+def without_number(value: Dataset) -> None:
+    del value.NumericValue
+
+
+def without_unit(value: Dataset) -> None:
+    del value.MeasurementUnitsCodeSequence
+
+
+def empty(value: Dataset) -> None:
+    value.NumericValue = None
+
+
+def several(value: Dataset) -> None:
+    value.NumericValue = [1, 2]
+
+
+UNREADABLE = pytest.mark.parametrize("spoil", [without_number, without_unit, empty, several])
+
+
+@UNREADABLE
+def test_a_length_that_cannot_be_read_takes_nothing_from_the_verdicts_on_lesions(site: Site, spoil: Any):
+    report = successor(site)
+    edit(site, report)
+    group = length_group(generate_uid())
+    (length,) = (item for item in group.ContentSequence if item.ValueType == "NUM")
+    spoil(length.MeasuredValueSequence[0])
+    (measurements,) = (item for item in report.ContentSequence if concept_value(item) == "126010")
+    measurements.ContentSequence.append(group)
+    assert verdicts_of(site.collect(report)) == {"Nodule 1": "edited", "Nodule 2": "rejected", "1.2.3.4": "added"}
+
+
+@UNREADABLE
+def test_a_value_of_a_lesion_that_cannot_be_read_counts_as_not_stated(site: Site, spoil: Any):
+    report = successor(site)
+    for group in groups_of(report, site.tracking["Nodule 1"]):
+        for item in group.ContentSequence:
+            if concept_value(item) == VOLUME:
+                spoil(item.MeasuredValueSequence[0])
+    found = site.collect(report)
+    assert verdicts_of(found) == {"Nodule 1": "accepted", "Nodule 2": "accepted"}
+    assert found["Nodule 1"].reader_volume_mm3 is None
+
+
+def test_a_content_item_without_its_value_type_takes_nothing_from_the_rest(site: Site):
+    report = successor(site)
+    report.ContentSequence.append(content_item("CONTAINS", "TEXT", "121106", TextValue="agree"))
+    del report.ContentSequence[-1].ValueType
+    assert verdicts_of(site.collect(report)) == {"Nodule 1": "accepted", "Nodule 2": "accepted"}
 
 
 def test_a_placeholder_for_the_name_of_the_reader_has_no_hash(site: Site):
