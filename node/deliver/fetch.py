@@ -74,7 +74,7 @@ class Archive(Protocol):
         """
 
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
-        """Bring a series to this node, and wait for its images."""
+        """Bring a series to this node, and wait for its images; what prevents it is the error of the result."""
 
 
 SeriesOf = Callable[[str], Iterable[ArchivedSeries]]
@@ -156,7 +156,11 @@ class Fetcher:
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
         """Have the archive send a series to this node, and wait for its images."""
         sent = f"{self._peer} says that it has sent everything; `ainode status` and the log show what was refused"
-        return self._received.awaited(series, self._move(series), sent)
+        try:
+            error = self._move(series)
+        except DeliveryError as failure:
+            error = str(failure)
+        return self._received.awaited(series, error, sent)
 
     def _series(self, study: str) -> Iterator[ArchivedSeries]:
         return series_of_study(self._association, self._peer, study, partial(self._received.count, study))

@@ -66,7 +66,7 @@ class WebArchive:
         ]
 
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
-        """Retrieve a series and give it to the receiver. Raises ``DeliveryError`` when either does not answer."""
+        """Retrieve a series and give it to the receiver."""
         parts: list[ReceivedPart] = []
         try:
             try:
@@ -74,6 +74,8 @@ class WebArchive:
             except OSError as full:
                 raise DeliveryError(f"the disk refuses series of {self._name}: {full.strerror}") from full
             error = self._give(series, parts)
+        except DeliveryError as failure:
+            error = str(failure)
         finally:
             for part in parts:
                 part.discard()

@@ -1,18 +1,26 @@
 """Fetches series from an archive by C-GET (PS3.4 C.4.3), for archives that cannot connect to this node.
 
 Each object goes to the receiver of this node before its C-STORE is answered, as what is uploaded does, and the archive
-gets the receiver's status: success means that the object is durable. It counts as sent by this node.
+gets the receiver's status: success means that the object is durable. It counts as sent by this node. Until an object is
+whole it is in memory, up to the largest that the receiver takes.
+
+Each query has an association of its own: one that waits while a series comes would be ended as idle.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from pydicom import Dataset
+from pydicom.uid import UID
 from pynetdicom import build_context, build_role, evt
 from pynetdicom.association import Association
+from pynetdicom.dsutils import encode_file_meta
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
 from sqlalchemy import Engine
@@ -37,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 _MOST_OBJECTS = 20_000
 """Of one series."""
+_LONGEST_SECONDS = 4 * MOVE_SECONDS
+"""Of one series."""
 _PENDING, _SUCCESS, _SOME_FAILED = (0xFF00, 0xFF01), 0x0000, 0xB000
 """Status of C-GET (PS3.4 C.4.3.1.4)."""
 
@@ -53,6 +63,11 @@ class _ObjectUpload:
         self._opened = ExitStack()
         self._ours: Association | None = None
         self._objects = 0
+        self._largest = config.storage.max_instance_gib * 2**30
+        self._in_memory = 0
+        self._counting = threading.Lock()
+        self._deadline = time.monotonic() + _LONGEST_SECONDS
+        self._is_ended = False
         self.refusals: list[str] = []
         """Why objects were not stored; one sentence for each."""
 
@@ -64,30 +79,55 @@ class _ObjectUpload:
         """Release the association with the receiver."""
         self._opened.close()
 
+    def watch(self, event: evt.Event) -> None:
+        """Close a connection on which too much comes, or without end; called for each PDU, where it is received.
+
+        Whole objects that wait count with the one that comes.
+        """
+        if isinstance(event.pdu, P_DATA_TF):
+            values = [item.presentation_data_value or b"\1" for item in event.pdu.presentation_data_value_items]
+            with self._counting:  # not of commands (PS3.8 E.2)
+                self._in_memory += sum(len(value) - 1 for value in values if not value[0] & 1)
+            if self._in_memory > self._largest:
+                self._end(event, f"an object is larger than {self._largest / 2**30:g} GiB (max_instance_gib)")
+        if time.monotonic() > self._deadline:
+            self._end(event, f"it takes more than {_LONGEST_SECONDS:g} s")
+
     def store(self, event: evt.Event) -> int:
         """Store an object; return the status of its C-STORE request."""
         self._objects += 1
         if self._objects > _MOST_OBJECTS:
             return self._end(event, f"the archive sends more than {_MOST_OBJECTS} objects")
+        dataset = event.encoded_dataset(include_meta=False)
         part = ReceivedPart(self._spool.drafts.new(), self._objects)
         try:
-            part.append([event.encoded_dataset()])
+            part.append([bytes(128), b"DICM", encode_file_meta(event.file_meta), dataset])
             part.close()
-            return self._given(part)
+            return self._given(part, str(event.context.abstract_syntax))
         except OSError as error:
             return self._end(event, f"the disk refuses an object: {error.strerror}")
         except DeliveryError as error:
             return self._end(event, str(error))
         finally:
             part.discard()
+            with self._counting:
+                self._in_memory -= len(dataset)
 
-    def _given(self, part: ReceivedPart) -> int:
+    def _given(self, part: ReceivedPart, sop_class: str) -> int:
         identity = part.identity(self._limits)
         if identity is None or (identity.study_instance_uid, identity.series_instance_uid) != self._series:
             self.refusals.append("the archive sent what is no object of the series")
             return DOES_NOT_MATCH_SOP_CLASS
-        with part.on_disk() as path:
-            answer = send_file(self._receiver(), path, Timeouts(), identity.sop_instance_uid)
+        if identity.sop_class_uid != sop_class:
+            name, announced = UID(identity.sop_class_uid).name, UID(sop_class).name
+            self.refusals.append(f"{identity.sop_instance_uid}: sent as {announced}, its data set says {name}")
+            return DOES_NOT_MATCH_SOP_CLASS
+        try:
+            with part.on_disk() as path:
+                answer = send_file(self._receiver(), path, Timeouts(), identity.sop_instance_uid)
+        except ValueError as error:
+            self.refusals.append(f"{identity.sop_instance_uid}: the receiver of this node does not take it: {error}")
+            return DOES_NOT_MATCH_SOP_CLASS
         if not is_stored(answer.status):
             self.refusals.append(f"{identity.sop_instance_uid}: {answer.comment}")
         return OUT_OF_RESOURCES if answer.status is None else answer.status
@@ -104,24 +144,42 @@ class _ObjectUpload:
 
     def _end(self, event: evt.Event, why: str) -> int:
         """Refuse an object and all that follow."""
-        self.refusals.append(why)
+        if not self._is_ended:
+            self._is_ended = True
+            self.refusals.append(why)
         close_connection(event.assoc)
         return OUT_OF_RESOURCES
 
 
 class GetArchive(Fetcher):
-    """An open association for queries to an archive that is asked by C-GET; see ``node.deliver.fetch.Archive``."""
+    """An archive that is asked by C-GET; see ``node.deliver.fetch.Archive``."""
 
     def __init__(self, config: Config, engine: Engine, spool: Spool, peer: Peer, association: Association) -> None:
+        """``association``: that of the first query."""
         super().__init__(config, engine, peer, association)
         self._spool = spool
         self._on_query = query_recorder(engine, configured_destination(config, peer.name))
+
+    def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
+        with self._asking():
+            return super().incomplete(keys, modalities)
+
+    def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
+        with self._asking():
+            return super().incomplete_series(study, series_uid)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        with find_association(self._peer, self._config.ae.title, Timeouts(), self._on_query) as self._association:
+            yield
 
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
         """Have the archive send a series on an association of this node, and wait for its images."""
         upload = _ObjectUpload(self._config, self._spool, series)
         try:
             error = self._get(series, upload)
+        except DeliveryError as failure:
+            error = str(failure)
         finally:
             upload.close()
         fewer = f"{self._peer} sent fewer objects than it says to have, or the receiver has no row of them yet"
@@ -129,7 +187,8 @@ class GetArchive(Fetcher):
 
     def _get(self, series: ArchivedSeries, upload: _ObjectUpload) -> str:
         """Return why not every image was sent and stored."""
-        storage = get_contexts(self._classes(series), TRANSFER_SYNTAXES)
+        with self._asking():
+            storage = get_contexts(self._classes(series), TRANSFER_SYNTAXES)
         roles = [build_role(uid, scp_role=True) for uid in dict.fromkeys(one.abstract_syntax for one in storage) if uid]
         contexts = [build_context(StudyRootQueryRetrieveInformationModelGet), *storage]
         title = self._config.ae.title
@@ -139,10 +198,8 @@ class GetArchive(Fetcher):
         with opening as association:
             accepted = [one for one in association.accepted_contexts if is_storage(str(one.abstract_syntax))]
             if not (accepted := [one for one in accepted if one.as_scp]):
-                raise DeliveryError(
-                    f"{self._peer}: accepts no Storage SOP Class of the series in the role of an SCU (C-GET); "
-                    'ask its administrator to allow C-GET, or set retrieve = "move"'
-                )
+                raise DeliveryError(_nothing_accepted(self._peer, association, storage))
+            association.bind(evt.EVT_PDU_RECV, upload.watch)
             upload.prepare(accepted)
             return self._ended(self._answer(association, series, upload), upload)
 
@@ -179,13 +236,26 @@ class GetArchive(Fetcher):
         return {uid for one in matches if is_storage(uid := str(one.get("SOPClassUID") or "")) and uid}
 
 
+def _nothing_accepted(peer: Peer, association: Association, storage: Collection[PresentationContext]) -> str:
+    """Return why an archive can send nothing on an association, and the remedy."""
+    accepted = {str(one.abstract_syntax) for one in association.accepted_contexts}
+    if StudyRootQueryRetrieveInformationModelGet not in accepted:
+        return f'{peer}: accepts no C-GET; ask its administrator to allow it, or set retrieve = "move"'
+    names = ", ".join(sorted({UID(str(one.abstract_syntax)).name for one in storage}))
+    return (
+        f"{peer}: accepts C-GET, but to send none of the SOP Classes proposed for the series ({names}); ask its "
+        'administrator to allow that (the role of an SCU), or set retrieve = "move"'
+    )
+
+
 @contextmanager
 def get_archive(config: Config, engine: Engine, spool: Spool, name: str) -> Iterator[GetArchive]:
-    """Open an association to ``[destinations.name]`` for queries before C-GET. Raises ``DeliveryError``."""
+    """Open ``[destinations.name]`` for C-GET. Raises ``DeliveryError`` when it accepts no queries."""
     destination = configured_destination(config, name)
     ours = Destination.of_node(config.ae)
     if Policy.of(config.ae).is_proxy(ours.host):
         raise ConfigError(f"[ae] proxies contains {ours.host}: only a proxy may connect from this machine to the node")
     peer, on_query = Peer.of(name, destination), query_recorder(engine, destination)
     with find_association(peer, config.ae.title, Timeouts(), on_query) as association:
-        yield GetArchive(config, engine, spool, peer, association)
+        opened = GetArchive(config, engine, spool, peer, association)
+    yield opened

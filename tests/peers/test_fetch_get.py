@@ -11,49 +11,16 @@ from pathlib import Path
 
 import pytest
 import real_peers
-from click.testing import CliRunner, Result
 from dicom_files import ct_series, write
+from fetching import Fetching
 from pydicom import FileDataset
 from pydicom.uid import CTImageStorage
-from receivers import Node, receiving, until
+from receivers import receiving, until
 
-from node.__main__ import main
 from node.deliver.get_contexts import MOST_STORAGE_CONTEXTS, get_contexts
 from node.errors import DeliveryError
-from node.ledger.tables import conflict, instance
+from node.ledger.tables import conflict
 from node.receive.policy import STANDARD_STORAGE, TRANSFER_SYNTAXES
-
-
-class Fetching:
-    """A node that asks an archive at a port by C-GET."""
-
-    def __init__(self, folder: Path, node: Node, title: str, port: int) -> None:
-        self.node = node
-        self._config = folder / "config.toml"
-        self._config.write_text(f"""
-[ae]
-address = "127.0.0.1"
-port = {node.port}
-[storage]
-folder = "{node.config.storage.folder}"
-min_free_gib = 0.0
-[pipelines.bright]
-[destinations.archive]
-title = "{title}"
-host = "127.0.0.1"
-port = {port}
-retrieve = "get"
-[[rules]]
-name = "ct"
-pipelines = ["bright"]
-match = {{ Modality = "CT" }}
-""")
-
-    def fetch(self, *arguments: str) -> Result:
-        return CliRunner().invoke(main, ["fetch", "--config", str(self._config), "archive", *arguments])
-
-    def here(self) -> set[str]:
-        return {row.sop_instance_uid for row in self.node.rows(instance)}
 
 
 @contextmanager
