@@ -149,6 +149,8 @@ def _fleet_rules(config: Config, engine: Engine) -> Iterator[None]:
     folder = config.storage.folder / VERSIONS
     rules = FleetRules(path=Path(os.environ[CONFIG_FILE]), folder=folder, reload=lambda: None, engine=engine)
     ended, watch = threading.Event(), RulesWatch(rules, config)
+    with surviving("rules of the fleet"):
+        watch.look()  # before it is ready: it counts from now on among those that take over what is published
     arguments = (LOOK_SECONDS, ended, "rules of the fleet", watch.look)
     looking = threading.Thread(target=look_every, args=arguments, name="fleet rules", daemon=True)
     looking.start()
