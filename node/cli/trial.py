@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -21,27 +22,38 @@ def trial() -> None:
 @click.option(
     "--latest", default=200, show_default=True, type=click.IntRange(1, 100_000), help="Series to compare, at most."
 )
+@click.option(
+    "--pdf",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a PDF with pictures of the disagreements to this file as well.",
+)
 @click.argument("champion")
 @click.argument("candidate")
-def report(*, config_path: Path, as_json: bool, latest: int, champion: str, candidate: str) -> None:
+def report(*, config_path: Path, as_json: bool, latest: int, pdf: Path | None, champion: str, candidate: str) -> None:
     """Compare CHAMPION and CANDIDATE on the same series.
 
     Pairs lesions by overlap. Shows hits with McNemar's test where readers have judged, agreement (Dice, volumes),
     failures, run time, memory, and the studies on which they disagree.
     """
     from node.errors import ConfigError
-    from node.feedback.trial_report import as_text, read_trial
+    from node.feedback.trial_reading import MOST_PICTURES, read_trial
+    from node.feedback.trial_report import as_text
     from node.service import open_storage
 
     config = load(config_path)
     for name in (champion, candidate):
         if name not in config.pipelines:
             raise ConfigError(f"there is no pipeline {name!r}; [pipelines.NAME] defines {', '.join(config.pipelines)}")
-    found = read_trial(*open_storage(config), champion, candidate, latest)
+    pictures = 0 if pdf is None else MOST_PICTURES
+    found = read_trial(*open_storage(config), champion, candidate, latest, pictures=pictures)
+    if pdf is not None:
+        from node.feedback.trial_pdf import trial_pdf
+
+        pdf.write_bytes(trial_pdf(found, at=datetime.now(UTC).astimezone(), link=config.web.study_link))
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(found.trial))
     else:
-        echo(as_text(found))
+        echo(as_text(found.trial))
 
 
 _reason_option = click.option("--reason", required=True, help="Why; it is kept in the audit trail.")

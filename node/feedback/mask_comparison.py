@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from node.errors import InputError
 from node.studies.pydicom_errors import UNREADABLE
+
+if TYPE_CHECKING:  # decoders are imported in the confined process only
+    from node.studies.segment_masks import SegmentedObject
+    from node.studies.source import SourceSeries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,42 +40,39 @@ class PairedLesion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SingleLesion:
+    """A lesion that one analysis reports alone."""
+
+    lesion: str
+    """Tracking UID."""
+    mm3: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskComparison:
     """What two analyses of one series have in common."""
 
     both: tuple[PairedLesion, ...] = ()
-    champion_only: tuple[str, ...] = ()
-    """Tracking UIDs."""
-    candidate_only: tuple[str, ...] = ()
+    champion_only: tuple[SingleLesion, ...] = ()
+    candidate_only: tuple[SingleLesion, ...] = ()
     added: tuple[tuple[bool, bool], ...] = ()
     """Whether champion and candidate report each lesion that readers added."""
+    as_added: tuple[str, ...] = ()
+    """Tracking UIDs of lesions that overlap one that readers added."""
 
 
 def compare_masks(files: TrialFiles) -> MaskComparison:
     """Compare the segments of both. Raises ``InputError`` when a file cannot be read."""
-    from node.feedback.segmentation_reader import LEAST_DICE, paired_segments
-    from node.feedback.structure_set_masks import reader_masks_on
-    from node.studies.segment_masks import SegmentedObject, read_object, voxel_mm3
+    from node.feedback.segmentation_reader import paired_segments
+    from node.studies.segment_masks import voxel_mm3
     from node.studies.source import SourceSeries
-
-    def masks(path: Path | None) -> SegmentedObject:
-        if path is None:
-            return SegmentedObject(dataset=source.datasets[0], segments={}, masks={})
-        return reader_masks_on(read_object(path), source)
-
-    def reports(of: SegmentedObject, path: Path, lesion: str) -> bool:
-        theirs = masks(path)
-        names = {
-            str(item.get("TrackingUID") or f"segment {number}"): number for number, item in theirs.segments.items()
-        }
-        wanted = theirs.masks[names[lesion]]
-        return any(mask.dice(wanted) >= LEAST_DICE for mask in of.masks.values())
 
     try:
         source = SourceSeries.read(files.images)
-        one, other = masks(files.champion), masks(files.candidate)
+        one, other = segments_on(files.champion, source), segments_on(files.candidate, source)
         pairs, voxel = paired_segments(one, other), voxel_mm3(source)
         taken = {number for number, _ in pairs.values()}
+        added = [tuple(_overlapping(of, source, *lesion) for of in (one, other)) for lesion in files.added]
         return MaskComparison(
             both=tuple(
                 PairedLesion(
@@ -81,9 +84,40 @@ def compare_masks(files: TrialFiles) -> MaskComparison:
                 )
                 for number, (to, _) in pairs.items()
             ),
-            champion_only=tuple(str(item.TrackingUID) for n, item in one.segments.items() if n not in pairs),
-            candidate_only=tuple(str(item.TrackingUID) for n, item in other.segments.items() if n not in taken),
-            added=tuple((reports(one, *lesion), reports(other, *lesion)) for lesion in files.added),
+            champion_only=_lone(one, pairs, voxel),
+            candidate_only=_lone(other, taken, voxel),
+            added=tuple((bool(ours), bool(theirs)) for ours, theirs in added),
+            as_added=tuple(uid for ours, theirs in added for uid in (*ours, *theirs)),
         )
     except UNREADABLE as error:
         raise InputError(f"segmentations of a trial cannot be understood ({type(error).__name__}: {error})") from error
+
+
+def segments_on(path: Path | None, source: SourceSeries) -> SegmentedObject:
+    """Put the segments of a file on the images of ``source``; ``None``: there are none. Raises ``InputError``."""
+    from node.feedback.structure_set_masks import reader_masks_on
+    from node.studies.segment_masks import SegmentedObject, read_object
+
+    if path is None:
+        return SegmentedObject(dataset=source.datasets[0], segments={}, masks={})
+    return reader_masks_on(read_object(path), source)
+
+
+def _lone(of: SegmentedObject, paired: Container[int], voxel_mm3: float) -> tuple[SingleLesion, ...]:
+    return tuple(
+        SingleLesion(lesion=str(item.TrackingUID), mm3=of.masks[number].voxels * voxel_mm3)
+        for number, item in of.segments.items()
+        if number not in paired
+    )
+
+
+def _overlapping(of: SegmentedObject, source: SourceSeries, path: Path, lesion: str) -> list[str]:
+    """Tracking UIDs of the lesions that are the same as one of a reader's object."""
+    from node.feedback.segmentation_reader import LEAST_DICE
+
+    theirs = segments_on(path, source)
+    names = {str(item.get("TrackingUID") or f"segment {number}"): number for number, item in theirs.segments.items()}
+    wanted = theirs.masks[names[lesion]]
+    return [
+        str(of.segments[number].TrackingUID) for number, mask in of.masks.items() if mask.dice(wanted) >= LEAST_DICE
+    ]

@@ -18,10 +18,8 @@ from node.ledger.trials import TrialAnalysis, TrialPair
 from node.ledger.verdict import Verdict
 from node.outcome import Outcome
 
-_ALIKE = 0.5
+ALIKE = 0.5
 """A pair of lesions with a smaller Dice is a disagreement."""
-
-
 _DIGITS = 8
 """Of the digest of weights."""
 
@@ -35,6 +33,8 @@ class ComparedPair:
     """``None``: an analysis has no masks that can be compared."""
     verdicts: Mapping[str, str]
     """Verdict by Tracking UID of a lesion of the analysis that was sent."""
+    has_images: bool = True
+    """Whether the images of the series are still stored: retention may have purged them before their study."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,8 @@ class Side:
     pipeline: str
     versions: tuple[str, ...]
     """With the beginning of the digest of the weights, which tells apart what has the same version."""
+    weights: tuple[str, ...]
+    """SHA-256."""
     failed: int
     run_seconds: tuple[float, float] | None
     """Median and 90th percentile."""
@@ -84,8 +86,14 @@ class Trial:
     """The report of a trial."""
 
     analyses: int
+    since: float | None
+    """POSIX time of the first job; ``None``: there is none."""
+    until: float | None
+    """Of the last."""
     without_masks: int
     """Pairs whose masks could not be compared."""
+    without_images: int
+    """Of these, pairs whose images retention has purged."""
     champion: Side
     candidate: Side
     paired: int
@@ -104,9 +112,13 @@ def trial_of(champion: str, candidate: str, pairs: Sequence[ComparedPair]) -> Tr
     """Sum up a trial; ``pairs`` of the pipelines with these names."""
     both = [lesion for one in pairs if one.masks is not None for lesion in one.masks.both]
     volume_difference, limits = volume_agreement([(lesion.candidate_mm3, lesion.champion_mm3) for lesion in both])
+    times = [one.pair.candidate.created_at for one in pairs]
     return Trial(
         analyses=len(pairs),
+        since=min(times, default=None),
+        until=max(times, default=None),
         without_masks=sum(one.masks is None for one in pairs),
+        without_images=sum(one.masks is None and not one.has_images for one in pairs),
         champion=_side(
             champion,
             [one.pair.champion for one in pairs],
@@ -135,6 +147,7 @@ def _side(pipeline: str, analyses: Sequence[TrialAnalysis], alone: int) -> Side:
     return Side(
         pipeline=pipeline,
         versions=tuple(sorted({name for one in analyses if (name := _version(one))})),
+        weights=tuple(sorted({one.weights for one in analyses if one.weights})),
         failed=sum(one.outcome == Outcome.FAILED for one in analyses),
         run_seconds=(float(np.median(seconds)), float(np.percentile(seconds, 90))) if seconds else None,
         host_mib=max((one.host_mib for one in analyses if one.host_mib is not None), default=None),
@@ -192,11 +205,11 @@ def _disagreement(one: ComparedPair) -> str:
     first, second = one.pair.champion.outcome, one.pair.candidate.outcome
     parts = [f"{first} against {second}"] if first != second else []
     if one.masks is not None:
-        apart = sum(lesion.dice < _ALIKE for lesion in one.masks.both)
+        apart = sum(lesion.dice < ALIKE for lesion in one.masks.both)
         for number, what in (
             (len(one.masks.champion_only), "of the champion alone"),
             (len(one.masks.candidate_only), "of the candidate alone"),
-            (apart, f"with a Dice below {_ALIKE:g}"),
+            (apart, f"with a Dice below {ALIKE:g}"),
         ):
             parts += [f"{number} lesion{'s' if number > 1 else ''} {what}"] if number else []
     return ", ".join(parts)

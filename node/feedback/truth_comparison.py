@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # decoders are imported in the confined process only
 
 _CERTAINTY = "111012"
 """Certainty of Finding (DCM), per cent."""
+_TRUTH, _REPORTED = (80, 220, 100), (255, 90, 60)
+"""Colours of the outlines in pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,11 +217,12 @@ def _pictures(
     pairs: Mapping[int, int],
     most: int,
 ) -> tuple[FailurePicture, ...]:
-    from node.feedback.failure_picture import draw_failure
+    from node.feedback.slice_picture import draw_slice, largest_image
 
+    outlined = ((_TRUTH, [*lesions.values()]), (_REPORTED, [*reported.values()]))
     failures = [("missed", mask) for number, mask in lesions.items() if number not in pairs]
     failures += [("reported falsely", mask) for number, mask in reported.items() if number not in pairs.values()]
     return tuple(
-        FailurePicture(caption=what, jpeg=draw_failure(source, mask, [*lesions.values()], [*reported.values()]))
+        FailurePicture(caption=what, jpeg=draw_slice(source, mask, largest_image(mask), outlined))
         for what, mask in failures[:most]
     )

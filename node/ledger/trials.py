@@ -18,6 +18,8 @@ class TrialAnalysis:
     """One of the two analyses of a series; numbers are ``None`` when it ended without one."""
 
     job_id: str
+    created_at: float
+    """POSIX time of its job."""
     outcome: str
     in_shadow: bool
     version: str | None
@@ -84,7 +86,9 @@ def _analyses(connection: sa.Connection, jobs: Collection[str]) -> dict[str, tup
     """Study, scanner and analysis by job."""
     facts = ("version", "weights", "run_seconds", "host_mib", "device_mib", "scanner")
     query = (
-        sa.select(*job.c["id", "study_instance_uid", "outcome", "shadow"], *(job_fact.c[name] for name in facts))
+        sa.select(
+            *job.c["id", "study_instance_uid", "created_at", "outcome", "shadow"], *(job_fact.c[name] for name in facts)
+        )
         .outerjoin(job_fact, job_fact.c.job_id == job.c.id)
         .where(job.c.id.in_(jobs))
     )
@@ -94,6 +98,7 @@ def _analyses(connection: sa.Connection, jobs: Collection[str]) -> dict[str, tup
             row.scanner,
             TrialAnalysis(
                 job_id=row.id,
+                created_at=row.created_at,
                 outcome=row.outcome,
                 in_shadow=row.shadow is not None,
                 version=row.version,

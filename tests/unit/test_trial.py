@@ -8,8 +8,9 @@ import pytest
 from dicom_files import ct_series, write
 from reader_edits import cube, workstation_seg
 
-from node.feedback.mask_comparison import MaskComparison, PairedLesion, TrialFiles, compare_masks
+from node.feedback.mask_comparison import MaskComparison, PairedLesion, SingleLesion, TrialFiles, compare_masks
 from node.feedback.trial import ComparedPair, Trial, mcnemar, trial_of
+from node.feedback.trial_disagreements import by_scanner, disagreements_of
 from node.feedback.trial_report import as_text
 from node.ledger.trials import TrialAnalysis, TrialPair
 from node.studies.source import SourceSeries
@@ -46,7 +47,9 @@ def test_lesions_of_two_analyses_are_paired_by_overlap_and_readers_lesions_looke
     assert (both.champion, both.candidate) == (tracked["A"], tracked["A moved"])
     assert both.dice == pytest.approx(0.9)
     assert both.champion_mm3 == both.candidate_mm3 > 0
-    assert (found.champion_only, found.candidate_only) == ((tracked["B"],), ())
+    assert [one.lesion for one in found.champion_only] == [tracked["B"]]
+    assert found.champion_only[0].mm3 == pytest.approx(both.champion_mm3 * 2 / 3)
+    assert (found.candidate_only, found.as_added) == ((), (tracked["B"],))
     assert found.added == ((True, False), (False, False))
     nothing = compare_masks(TrialFiles(images=tuple(paths), champion=None, candidate=reader))
     assert (nothing.both, len(nothing.candidate_only)) == ((), 2)
@@ -55,6 +58,7 @@ def test_lesions_of_two_analyses_are_paired_by_overlap_and_readers_lesions_looke
 def analysis(job: str, *, in_shadow: bool, outcome: str = "findings", seconds: float = 10.0) -> TrialAnalysis:
     return TrialAnalysis(
         job_id=job,
+        created_at=1000.0,
         outcome=outcome,
         in_shadow=in_shadow,
         version="1",
@@ -86,11 +90,15 @@ def lesion(number: int, dice: float = 0.9, candidate_mm3: float = 110.0) -> Pair
     )
 
 
+def alone(*names: str) -> tuple[SingleLesion, ...]:
+    return tuple(SingleLesion(lesion=name, mm3=50.0) for name in names)
+
+
 def test_hits_are_the_lesions_that_readers_confirmed_or_added():
     masks = MaskComparison(
         both=(lesion(1), lesion(2)),
-        champion_only=("c3", "c4"),
-        candidate_only=("n5",),
+        champion_only=alone("c3", "c4"),
+        candidate_only=alone("n5"),
         added=((False, True), (False, False)),
     )
     verdicts = {"c1": "accepted", "c2": "rejected", "c3": "edited", "c4": "rejected", "slice 3": "added"}
@@ -141,7 +149,7 @@ def test_disagreements_are_listed_with_what_differs():
     pairs = [
         compared(MaskComparison(both=(lesion(1),))),
         compared(None, outcome="failed"),
-        compared(MaskComparison(both=(lesion(1, dice=0.2),), candidate_only=("a", "b"))),
+        compared(MaskComparison(both=(lesion(1, dice=0.2),), candidate_only=alone("a", "b"))),
     ]
     trial = trial_of("nodule", "nodule-2", pairs)
     assert [one.what for one in trial.disagreements] == [
@@ -154,3 +162,26 @@ def test_disagreements_are_listed_with_what_differs():
     assert "/study/1.2  A One: findings against failed" in text
     assert "say not who is right" in text
     assert "shadow" in as_text(trial_of("nodule", "nodule-2", []))
+
+
+def test_disagreements_on_lesions_come_by_size_with_the_verdict_on_what_was_sent():
+    masks = MaskComparison(
+        both=(lesion(1), lesion(2, dice=0.2)),
+        champion_only=alone("c3"),
+        candidate_only=alone("n4", "n5"),
+        as_added=("n5",),
+    )
+    pairs = [compared(masks, {"c2": "edited", "c3": "rejected"}), compared(None)]
+    found = disagreements_of(pairs)
+    assert [(one.lesion.champion, one.lesion.candidate, one.verdict) for one in found] == [
+        ("c2", "n2", "edited"),
+        ("c3", "", "rejected"),
+        ("", "n4", ""),
+        ("", "n5", "added"),
+    ]
+    assert [one.differing_mm3 for one in found] == pytest.approx([0.8 * 210, 50, 50, 50])
+    promoted = disagreements_of([compared(masks, {"n2": "accepted", "n4": "accepted"}, promoted=True)])
+    assert [one.verdict for one in promoted] == ["accepted", "", "accepted", "added"]
+    [counts] = by_scanner(pairs)
+    assert (counts.scanner, counts.series, counts.both, counts.apart) == ("A One", 2, 2, 1)
+    assert (counts.champion_only, counts.candidate_only) == (1, 2)
