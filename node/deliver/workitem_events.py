@@ -1,17 +1,19 @@
 """UPS Event SOP Class as SCP (PS3.4 CC.2.4): tells subscribers of workitems, on associations that this node opens.
 
 The ledger has what each subscriber knows; what differs from how far the workitems are is sent. The row follows the
-answer, so a process that is killed in between sends a report again, and none is left out.
+answer, so a process that is killed in between sends a report again, and none is left out. Each subscriber is served in
+a thread of its own: one that hangs or is slow holds up no other.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
-from pydicom import Dataset
 from pynetdicom import build_context, build_role
 from pynetdicom.association import Association
 from pynetdicom.sop_class import UnifiedProcedureStepEvent, UnifiedProcedureStepPush
@@ -33,26 +35,60 @@ from node.ledger.workitem_subscriptions import (
     reset_subscriber,
     set_looked_at,
 )
-from node.ledger.workitem_watches import Watch, changed_watches, new_workitems, put_off_watch, record_reported
+from node.ledger.workitem_watches import (
+    Watch,
+    begun_again,
+    changed_watches,
+    follow_again,
+    new_workitems,
+    put_off_watch,
+    record_reported,
+)
 from node.retry_delay import retry_delay
-from node.workitems.attributes import attributes_of
-from node.workitems.event_reports import EventReport, Known, event_reports, known_after
+from node.workitems.event_reports import STATE, EventReport, Known, event_reports, known_after
 from node.workitems.job_uid import JobUids
 from node.workitems.known_workitem import known_workitem
-from node.workitems.matching import matches
-from node.workitems.subscribers import subscriber_address
+from node.workitems.subscribers import subscriber_address, wants
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 3600.0
+BUDGET_SECONDS = 10.0
+"""How long one look may tell one subscriber of workitems; the next one goes on with what is current then."""
 _AT_ONCE = 200
 """Workitems of one subscriber in one look; the others are told of in the next one."""
+_LOOKED_AT_SECONDS = 30.0
+"""How old the time of the last look may be in the ledger when nothing was found; each look goes back as far."""
+_THREADS = 16
+"""Subscribers at once; those that answered the last time are served first."""
+_NO_SUCH_EVENT_TYPE = 0x0113
+_TIMEOUTS = Timeouts(connect_seconds=5.0, answer_seconds=10.0, stall_seconds=10.0)
 
 
 class _RefusedError(Exception):
     """A subscriber has refused a report on one workitem; reports on others may be accepted."""
+
+
+class _Look:
+    """One look of a sender at one subscriber, by the clock of the ledger."""
+
+    def __init__(self, at: float) -> None:
+        self._at = at
+        self._begun = time.monotonic()
+
+    @property
+    def now(self) -> float:
+        return self._at + self._seconds
+
+    @property
+    def is_over(self) -> bool:
+        return self._seconds >= BUDGET_SECONDS
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._begun
 
 
 class WorkitemEvents:
@@ -61,37 +97,51 @@ class WorkitemEvents:
     def __init__(self, config: Config, engine: Engine, timeouts: Timeouts | None = None) -> None:
         self._config = config
         self._engine = engine
-        self._timeouts = timeouts or Timeouts()
+        self._timeouts = timeouts or _TIMEOUTS
         self._uids = JobUids(engine)
         self._leadership = Leadership(engine, "UPS events")
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="UPS events")
+        self._served: dict[str, Future[int]] = {}
+        """The last look at each subscriber, by its title."""
+        self._ending = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
         """Look until ``stop`` is set."""
         try:
-            look_every(LOOK_SECONDS, stop, "UPS events", lambda: self.step(clock_of(self._engine)))
+            look_every(LOOK_SECONDS, stop, "UPS events", lambda: self._begin(clock_of(self._engine)))
         finally:
             self.end()
 
     def end(self) -> None:
-        """Leave the work to another process."""
+        """Leave the work to another process, when the subscribers have answered what they were sent."""
+        self._ending.set()
+        self._threads.shutdown(cancel_futures=True)
         self._leadership.release()
 
     def step(self, at: float) -> int:
         """Tell the subscribers that are due at ``at`` of everything that they do not know; return how many reports."""
+        return sum(look.result() for look in self._begin(at))
+
+    def _begin(self, at: float) -> list[Future[int]]:
+        """Begin a look at each subscriber that is due, but at those that the last one has not ended for."""
         if not self._leadership.is_ours():
-            return 0
+            return []
         with self._engine.connect() as connection:
             due = due_subscribers(connection, at)
-        sent = 0
-        for of in due:
-            with surviving(f"UPS events for {of.title}"):
-                sent += self._report_to(of, at)
-        return sent
+        self._served = {title: look for title, look in self._served.items() if not look.done()}
+        begun = {of.title: self._threads.submit(self._serve, of, at) for of in due if of.title not in self._served}
+        self._served |= begun
+        return list(begun.values())
 
-    def _report_to(self, of: Subscriber, at: float) -> int:
-        self._find_new(of, at)
+    def _serve(self, of: Subscriber, at: float) -> int:
+        with surviving(f"UPS events for {of.title}"):
+            return self._report_to(of, _Look(at))
+        return 0
+
+    def _report_to(self, of: Subscriber, look: _Look) -> int:
+        self._find(of, look.now)
         with self._engine.connect() as connection:
-            changed = changed_watches(connection, of.title, at, _AT_ONCE)
+            changed = changed_watches(connection, of.title, look.now, _AT_ONCE)
         pending = []
         for watch in changed:
             reports, known = self._reports(watch)
@@ -102,22 +152,26 @@ class WorkitemEvents:
         if not pending:
             return 0
         try:
-            sent = self._send(of, pending, at)
+            sent = self._send(of, pending, look)
         except DeliveryError as error:
             delay = retry_delay(of.failures + 1, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
             logger.warning("UPS events: %s; trying again in %g s", error, delay)
             with begin_immediate(self._engine) as connection:
-                put_off_subscriber(connection, of.title, str(error), at + delay)
+                put_off_subscriber(connection, of, str(error), look.now + delay)
             return 0
         if of.failures:
             with begin_immediate(self._engine) as connection:
                 reset_subscriber(connection, of.title)
         return sent
 
-    def _find_new(self, of: Subscriber, at: float) -> None:
-        """Subscribe one that is subscribed to all workitems, or to those that match, to those that are new to it."""
+    def _find(self, of: Subscriber, at: float) -> None:
+        """Find what is new to a subscriber of all workitems, or of those that match, and what was begun again.
+
+        It is kept before anything is sent, so that the time of this look counts although the subscriber is away.
+        """
         with self._engine.connect() as connection:
             unknown = new_workitems(connection, of, _AT_ONCE)
+            again = begun_again(connection, of, at, _AT_ONCE)
         found = [
             (
                 WorkitemKey(uid=uid, study_instance_uid=one.study_instance_uid, job_id=one.job_id),
@@ -126,19 +180,22 @@ class WorkitemEvents:
             for one in unknown
             for uid in [one.uid or self._uids.uid(one.job_id)]
         ]
+        is_whole = len(unknown) < _AT_ONCE and len(again) < _AT_ONCE
+        is_old = abs(at - of.looked_at) > _LOOKED_AT_SECONDS
+        if not (found or again or (is_whole and is_old)):
+            return
         with begin_immediate(self._engine) as connection:
             for one, is_wanted in found:
                 add_watch(connection, of.title, one, is_subscribed=is_wanted)
-            if len(unknown) < _AT_ONCE and (of.every_since, of.matching_since) != (None, None):
+            follow_again(connection, of.title, again)
+            if is_whole:
                 set_looked_at(connection, of.title, at)
 
     def _is_wanted(self, of: Subscriber, uid: str) -> bool:
         if of.every_since is not None:
             return True
         workitem = known_workitem(self._engine, self._uids, uid)
-        if workitem is None or of.keys is None:
-            return False
-        return matches(Dataset.from_json(dict(of.keys)), attributes_of(uid, workitem, self._config))
+        return workitem is not None and wants(uid, workitem, self._config)(of)
 
     def _reports(self, watch: Watch) -> tuple[list[EventReport], Known]:
         """What a subscriber has to be told of a workitem, and what it knows then."""
@@ -148,20 +205,27 @@ class WorkitemEvents:
             return [], known
         return event_reports(of, known, self._config, watch.uid, watch.cancel), known_after(of)
 
-    def _send(self, of: Subscriber, pending: list[tuple[Watch, list[EventReport], Known]], at: float) -> int:
-        """Send reports on one association; raises ``DeliveryError`` when the subscriber does not answer."""
+    def _send(self, of: Subscriber, pending: list[tuple[Watch, list[EventReport], Known]], look: _Look) -> int:
+        """Send reports on one association; raises ``DeliveryError`` when the subscriber does not answer.
+
+        When the time is over, the other workitems are left to the next look; the first one has its reports always.
+        """
         sent = 0
         with self._association(of.title) as (peer, association):
             for watch, reports, known in pending:
+                if sent and look.is_over:
+                    break
                 try:
                     for report in reports:
+                        if self._ending.is_set():
+                            return sent
                         self._report(peer, association, watch.uid, report)
                         sent += 1
                 except _RefusedError as error:
                     delay = retry_delay(watch.failures + 1, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
                     logger.warning("UPS events: %s; trying again in %g s", error, delay)
                     with begin_immediate(self._engine) as connection:
-                        put_off_watch(connection, of.title, watch.uid, at + delay)
+                        put_off_watch(connection, of.title, watch.uid, look.now + delay)
                 else:
                     self._record_reported(of, watch, known)
         return sent
@@ -196,7 +260,9 @@ class WorkitemEvents:
         status = answer.get("Status")
         if status is None:
             raise DeliveryError(f"{peer}: no response to a report")
-        if status != 0x0000:
+        if status == _NO_SUCH_EVENT_TYPE and report.event_type != STATE:
+            logger.info("UPS events: %s does not know event type %d", peer, report.event_type)
+        elif status != 0x0000:
             raise _RefusedError(f"{peer}: status 0x{status:04X} to a report on workitem {uid}")
 
     def _record_reported(self, of: Subscriber, watch: Watch, known: Known) -> None:

@@ -31,11 +31,12 @@ from node.ledger.workitem_subscriptions import ask_subscribers_to_cancel
 from node.ledger.workitems import end_workitem
 from node.reasons import ReasonCode, reason
 from node.workitems.job_uid import JobUids
-from node.workitems.known_workitem import known_workitem
-from node.workitems.request import analysis_request, is_uid
+from node.workitems.known_workitem import known_workitem, workitem_key
+from node.workitems.request import analysis_request, is_uid, is_well_known
 from node.workitems.requested_analysis import check_request, keep_request
 from node.workitems.state import FINAL, StepState, progress_of
 from node.workitems.step_json import LARGEST, Values, read_step, text_of
+from node.workitems.subscribers import wants
 
 logger = logging.getLogger(__name__)
 
@@ -117,11 +118,12 @@ class WorkitemService:
             text = _ALREADY.format(state=state) if state == StepState.CANCELED else _INCONSISTENT
             return _refused(request, 409, text, f"It is {state}.")
         with begin_immediate(self._engine) as connection:
-            ask_subscribers_to_cancel(connection, uid, client.name, text_of(step, "ReasonForCancellation"))
+            why = text_of(step, "ReasonForCancellation")
+            is_wanted = wants(uid, of, self._config)
+            ask_subscribers_to_cancel(connection, workitem_key(uid, of), client.name, why, is_wanted)
         if of.job is None:
-            why = reason(ReasonCode.CANCELLED, operator=client.name)
             with begin_immediate(self._engine) as connection:
-                is_ended = end_workitem(connection, uid, why)
+                is_ended = end_workitem(connection, uid, reason(ReasonCode.CANCELLED, operator=client.name))
             of = of if is_ended else self._progress(uid)[0]
         if of.job is not None:
             try:
@@ -164,6 +166,8 @@ def _uid_of(request: Request, step: Values) -> str:
     for uid in filter(None, (of_address, of_step)):
         if not is_uid(uid):
             raise HTTPException(400, "The UID of the workitem is no UID.")
+        if is_well_known(uid):
+            raise HTTPException(400, "The UID of the workitem is one that DICOM defines.")
     if of_address and of_step and of_address != of_step:
         raise HTTPException(400, "The address and SOP Instance UID name different workitems.")
     return of_address or of_step or JobUids.new()

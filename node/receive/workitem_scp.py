@@ -45,10 +45,11 @@ from node.spool import Spool, is_uid
 from node.studies.patient_id import patient_id_of
 from node.workitems.attributes import WorkitemDetails, attributes_of
 from node.workitems.job_uid import JobUids
-from node.workitems.known_workitem import known_workitem
-from node.workitems.request import analysis_request
+from node.workitems.known_workitem import known_workitem, workitem_key
+from node.workitems.request import analysis_request, is_well_known
 from node.workitems.requested_analysis import check_request, keep_request
 from node.workitems.state import StepState, progress_of
+from node.workitems.subscribers import wants
 
 LOGGER = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class WorkitemScp:
     def create(self, request: NormalizedRequest) -> NormalizedAnswer:
         """Take a request for an analysis (N-CREATE, PS3.4 CC.2.5)."""
         uid = request.sop_instance_uid or JobUids.new()
-        if not is_uid(uid):
+        if not is_uid(uid) or is_well_known(uid):
             return NormalizedAnswer(status=INVALID_INSTANCE, comment="invalid SOP Instance UID")
         try:
             wanted = analysis_request(_values(request.dataset), self._config.procedures)
@@ -142,7 +143,8 @@ class WorkitemScp:
         with begin_immediate(self._engine) as connection:
             ask_for_cancellation(connection, request.sop_instance_uid, request.calling_ae)
             why = str(request.dataset.get("ReasonForCancellation") or "")
-            ask_subscribers_to_cancel(connection, request.sop_instance_uid, request.calling_ae, why)
+            key = workitem_key(request.sop_instance_uid, of)
+            ask_subscribers_to_cancel(connection, key, request.calling_ae, why, wants(key.uid, of, self._config))
             who = {"who": request.calling_ae, "address": request.address}
             add_notice(connection, NoticeKind.ACT, **who, detail=detail)
         return NormalizedAnswer(status=SUCCESS)

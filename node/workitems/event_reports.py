@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from node.workitems.state import FINAL, StepState, progress_of
 STATE, CANCEL_REQUESTED, PROGRESS, ASSIGNED = 1, 2, 3, 5
 """Event Type IDs (PS3.4 table CC.2.4-1)."""
 _LONGEST_TITLE = 16
+_LONGEST_REASON = 10240
+"""Characters of an LT (PS3.5 6.2)."""
 _OF_STATE = ("ReasonForCancellation", "ProcedureStepDiscontinuationReasonCodeSequence")
 _OF_PROGRESS = ("ProcedureStepProgress", "ProcedureStepProgressDescription")
 
@@ -44,21 +46,20 @@ def known_after(of: WorkitemProgress) -> Known:
 
 
 def event_reports(
-    of: WorkitemProgress, known: Known, config: Config, uid: str, cancel: Mapping[str, Any] | None = None
+    of: WorkitemProgress, known: Known, config: Config, uid: str, cancel: Sequence[Mapping[str, Any]] = ()
 ) -> list[EventReport]:
     """Return what has to be sent, in order; nothing when the subscriber knows it all.
 
     A workitem that has ended was in progress before, also when the subscriber was away meanwhile or the step was
-    canceled before it began (PS3.4 CC.2.2.3). ``cancel``: a request for cancellation that the subscriber does not know.
-    No report names a patient.
+    canceled before it began (PS3.4 CC.2.2.3). ``cancel``: requests for cancellation that the subscriber does not
+    know. No report names a patient.
     """
     now = known_after(of)
     step = attributes_of(uid, of, config)
     reports = []
     if not known.state:
         reports.append(EventReport(event_type=ASSIGNED, information=_only(step, "ScheduledStationNameCodeSequence")))
-    if cancel is not None:
-        reports.append(EventReport(event_type=CANCEL_REQUESTED, information=_cancel_request(cancel)))
+    reports += [EventReport(event_type=CANCEL_REQUESTED, information=_cancel_request(request)) for request in cancel]
     if known.state != now.state:
         if known.state == StepState.SCHEDULED and now.state in FINAL:
             reports.append(_state_report(step, StepState.IN_PROGRESS))
@@ -67,6 +68,9 @@ def event_reports(
         information, item = Dataset(), step.ProcedureStepProgressInformationSequence[0]
         information.ProcedureStepProgressInformationSequence = [_only(item, *_OF_PROGRESS)]
         reports.append(EventReport(event_type=PROGRESS, information=information))
+    for report in reports:
+        if not str(report.information.to_json_dict()).isascii():
+            report.information.SpecificCharacterSet = "ISO_IR 192"
     return reports
 
 
@@ -82,7 +86,7 @@ def _cancel_request(cancel: Mapping[str, Any]) -> Dataset:
     information = Dataset()
     information.RequestingAE = str(cancel["who"])[:_LONGEST_TITLE]
     if cancel["reason"]:
-        information.ReasonForCancellation = str(cancel["reason"])
+        information.ReasonForCancellation = str(cancel["reason"])[:_LONGEST_REASON]
     return information
 
 

@@ -13,6 +13,8 @@ from node.workitems.step_json import Values, codes_of, only_items_of, sole_text_
 
 _UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 _LONGEST_UID = 64
+_OF_DICOM = "1.2.840.10008."
+"""Root of the UIDs that the standard defines (PS3.6 A), those of global subscriptions (PS3.4 CC.2.3) among them."""
 _PRIORITIES = ("HIGH", "MEDIUM", "LOW")
 _CODES = ("ScheduledWorkitemCodeSequence", "ScheduledStationNameCodeSequence")
 
@@ -45,6 +47,11 @@ class AnalysisRequest:
 def is_uid(text: str) -> bool:
     """Return whether a text is a UID (PS3.5 9.1)."""
     return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
+
+
+def is_well_known(uid: str) -> bool:
+    """Return whether the standard defines a UID, which no workitem can have then."""
+    return uid.startswith(_OF_DICOM)
 
 
 def analysis_request(values: Values, procedures: Mapping[str, Procedure]) -> AnalysisRequest:

@@ -1,8 +1,16 @@
-"""Which application entities may be told of workitems, and where. Pure."""
+"""Which application entities may be told of workitems, where, and of which. Pure."""
 
 from __future__ import annotations
 
-from node.config import Ae, Caller
+from collections.abc import Callable
+
+from pydicom import Dataset
+
+from node.config import Ae, Caller, Config
+from node.ledger.workitem_progress import WorkitemProgress
+from node.ledger.workitem_subscriptions import Subscriber
+from node.workitems.attributes import attributes_of
+from node.workitems.matching import matches
 
 
 def subscriber_address(ae: Ae, title: str) -> Caller | None:
@@ -19,3 +27,16 @@ def may_subscribe(ae: Ae, *, calling: str, device: str, title: str) -> bool:
     if calling.strip() == title:
         return True
     return any(one.title.strip() == title and one.group and device == f"group {one.group}" for one in ae.callers)
+
+
+def wants(uid: str, workitem: WorkitemProgress, config: Config) -> Callable[[Subscriber], bool]:
+    """Return what says whether a workitem is one of those that an AE has subscribed to by a global subscription."""
+
+    def is_wanted(of: Subscriber) -> bool:
+        if of.every_since is not None:
+            return True
+        if of.matching_since is None or of.keys is None:
+            return False
+        return matches(Dataset.from_json(dict(of.keys)), attributes_of(uid, workitem, config))
+
+    return is_wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +41,10 @@ class Watcher:
     """UID of the workitem, Event Type ID and information, in order."""
     refuses: set[str] = field(default_factory=set)
     """Workitems whose reports are answered with 0110."""
+    unknown_types: set[int] = field(default_factory=set)
+    """Event Type IDs whose reports are answered with 0113."""
+    on_report: Callable[[], object] | None = None
+    """Is called before a report is answered."""
     dies_after: int = -1
     """Reports that are answered; the next one is taken, and its association aborted. -1: all."""
 
@@ -49,6 +53,10 @@ class Watcher:
         assert event.request.AffectedSOPClassUID == UnifiedProcedureStepPush
         if uid in self.refuses:
             return 0x0110, None
+        if event.event_type in self.unknown_types:
+            return 0x0113, None
+        if self.on_report is not None:
+            self.on_report()
         self.events.append((uid, int(event.event_type), event.event_information))
         if self.dies_after == 0:
             event.assoc.abort()

@@ -79,10 +79,12 @@ workitem_watch = sa.Table(  # what a subscriber knows of a workitem; goes with t
     text("study_instance_uid"),
     text("job_id"),  # of a workitem of the rules; "": it was requested, workitem has its job
     sa.Column("subscribed", sa.Boolean, nullable=False),  # false: unsubscribed, or its keys do not match
-    text("reported_state"),  # Procedure Step State that the subscriber knows; "": none
+    text("reported_state"),  # Procedure Step State that the subscriber knows; "": none; "?" at its end: may be another
     text("reported_progress"),  # the progress that it knows
-    number("seen"),  # sum of the times of the last changes of workitem, job and deliveries when it was looked at
-    sa.Column("cancel", EscapedJson(none_as_null=True), nullable=True),  # a request for it that is not told yet
+    number(
+        "seen"
+    ),  # sum of the times of the last changes of workitem, job and deliveries when it was looked at; below 0: not yet
+    sa.Column("cancel", EscapedJson(none_as_null=True), nullable=True),  # requests for it that are not told yet
     sa.Column("failures", sa.Integer, nullable=False),  # reports that it refused, in a row
     time("due_at"),  # not before, after a refusal
     sa.Index("workitem_watch_study", "study_instance_uid"),
