@@ -18,7 +18,6 @@ from node.config.shared_tables import shared_digests
 from node.errors import PlatformError
 from node.ledger.states import NoticeKind
 from node.log import FOLDER, StudyLog, WarningLog, log_uncaught
-from node.operate.rules_file import FOLDER as VERSIONS
 from node.process.children import name_process
 from node.process.control_group import prepare_delegated_group
 from node.process.limits import close_to_others
@@ -146,8 +145,7 @@ def _fleet_rules(config: Config, engine: Engine) -> Iterator[None]:
         return
     from node.operate.fleet_rules import LOOK_SECONDS, FleetRules, RulesWatch
 
-    folder = config.storage.folder / VERSIONS
-    rules = FleetRules(path=Path(os.environ[CONFIG_FILE]), folder=folder, reload=lambda: None, engine=engine)
+    rules = FleetRules.of(engine, Path(os.environ[CONFIG_FILE]), config.storage.folder)
     ended, watch = threading.Event(), RulesWatch(rules, config)
     with surviving("rules of the fleet"):
         watch.look()  # before it is ready: it counts from now on among those that take over what is published

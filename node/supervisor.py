@@ -229,6 +229,7 @@ class Supervisor:
         child.read_notifications()
         if child.rules not in ("", self._rules):
             self._rules, self._reloading = child.rules, True
+        child.rules = ""
         if child.process is not None and (code := child.status()) is not None:
             child.failures += 1
             delay = retry_delay(child.failures, FIRST_RESTART_SECONDS, LAST_RESTART_SECONDS)

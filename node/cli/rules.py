@@ -63,16 +63,15 @@ def publish(*, config_path: Path, reason: str, replace: int) -> None:
     seconds. Files that a destination names are those of each machine and are not part of it.
     """
     from node.operate.fleet_rules import FleetRules
-    from node.operate.rules_file import FOLDER
     from node.service import open_storage
 
     config = load(config_path)
     if not config.storage.ledger_url:
         raise ConfigError("[storage] ledger_url is empty: no other machine shares this ledger")
     engine, _ = open_storage(config)
-    folder = config.storage.folder / FOLDER
-    rules_file = FleetRules(path=config_path, folder=folder, reload=lambda: None, engine=engine)
-    number = rules_file.publish(who=local_user(), why=reason, replace=replace)
+    number = FleetRules.of(engine, config_path, config.storage.folder).publish(
+        who=local_user(), why=reason, replace=replace
+    )
     echo(
         gettext(
             "published rules and destinations of {file} as number {number}; `ainode fleet` names the machines that "

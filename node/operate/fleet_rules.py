@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -29,7 +30,7 @@ from node.ledger.published_rules import (
     set_taken,
     taken,
 )
-from node.operate.rules_file import RulesFile, RulesVersion
+from node.operate.rules_file import FOLDER, RulesFile, RulesVersion
 from node.process.presence import host_name
 from node.process.service_manager import notify
 
@@ -48,6 +49,11 @@ class FleetRules(RulesFile):
     """The configuration file of one of the machines that share a ledger. What is applied to it is published."""
 
     engine: sa.Engine
+
+    @classmethod
+    def of(cls, engine: sa.Engine, path: Path, storage: Path) -> FleetRules:
+        """``path``: of ``config.toml``; ``storage``: the storage folder."""
+        return cls(path=path, folder=storage / FOLDER, reload=lambda: None, engine=engine)
 
     @property
     def _file(self) -> str:

@@ -22,10 +22,10 @@ def run(context: RoleContext) -> Iterator[None]:
     def reload() -> None:
         os.kill(os.getppid(), signal.SIGHUP)  # the supervisor, which replaces this process as well
 
-    path, folder = Path(os.environ[CONFIG_FILE]), context.spool.folder / FOLDER
+    path, storage = Path(os.environ[CONFIG_FILE]), context.spool.folder
     if context.config.storage.ledger_url:
-        rules_file: RulesFile = FleetRules(path=path, folder=folder, reload=lambda: None, engine=context.engine)
+        rules_file: RulesFile = FleetRules.of(context.engine, path, storage)
     else:
-        rules_file = RulesFile(path=path, folder=folder, reload=reload)
+        rules_file = RulesFile(path=path, folder=storage / FOLDER, reload=reload)
     with serving(context.config, context.engine, context.spool, rules_file):
         yield

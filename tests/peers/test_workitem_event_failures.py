@@ -18,11 +18,14 @@ from ups_watcher import (
     EVERY,
     MATCHING,
     SUBSCRIBE,
+    UID,
     UNSUBSCRIBE,
     WATCHER,
     Watched,
     Watcher,
     act,
+    create,
+    look,
 )
 from workitem_scene import RULE, wanted
 
@@ -33,19 +36,6 @@ from node.deliver.workitem_events import WorkitemEvents
 from node.ledger.clock import clock_of
 from node.ledger.states import JobStage, JobState
 from node.ledger.tables import workitem_subscriber, workitem_watch
-
-UID = "1.2.826.0.1.3680043.8.498.6"
-
-
-def look(scene: Watched, later: float = 0.0) -> int:
-    """One look of a sender, that many seconds from now."""
-    return scene.events.step(clock_of(scene.node.engine) + later)
-
-
-def create(scene: Watched, series: str, *uids: str) -> None:
-    with scene.peer("RIS", UnifiedProcedureStepPush) as peer:
-        for uid in uids or (UID,):
-            assert peer.send_n_create(wanted(scene.study, series), UnifiedProcedureStepPush, uid)[0].Status == 0x0000
 
 
 def cancel(scene: Watched, reason: str, uid: str = UID) -> None:

@@ -20,13 +20,15 @@ from pynetdicom.sop_class import (
 )
 from real_peers import free_port
 from receivers import member
-from workitem_scene import WorkitemScene
+from workitem_scene import WorkitemScene, wanted
 
 from node.config import Caller
 from node.deliver.workitem_events import WorkitemEvents
+from node.ledger.clock import clock_of
 from node.receive.receiver import Receiver
 
 WATCHER = "WATCHER"
+UID = "1.2.826.0.1.3680043.8.498.6"
 STATE, CANCEL_REQUESTED, PROGRESS, ASSIGNED = 1, 2, 3, 5
 SUBSCRIBE, UNSUBSCRIBE, SUSPEND = 3, 4, 5
 EVERY, MATCHING = UPSGlobalSubscriptionInstance, UPSFilteredGlobalSubscriptionInstance
@@ -150,3 +152,15 @@ def change_state(peer: Association, uid: str, state: str, transaction: str = "1.
     information.ProcedureStepState, information.TransactionUID = state, transaction
     answer, _ = peer.send_n_action(information, 1, UnifiedProcedureStepPush, uid, meta_uid=UnifiedProcedureStepPull)
     return int(answer.Status)
+
+
+def look(scene: Watched, later: float = 0.0) -> int:
+    """One look of a sender, that many seconds from now."""
+    return scene.events.step(clock_of(scene.node.engine) + later)
+
+
+def create(scene: Watched, series: str, *uids: str) -> None:
+    """Request an analysis of a series under each of these UIDs, else under ``UID``."""
+    with scene.peer("RIS", UnifiedProcedureStepPush) as peer:
+        for uid in uids or (UID,):
+            assert peer.send_n_create(wanted(scene.study, series), UnifiedProcedureStepPush, uid)[0].Status == 0x0000
