@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from node.actor import look_every, surviving
 from node.errors import PlatformError
@@ -55,8 +56,10 @@ class CopyRepair:
             end_missing_copies(connection, set(paths) - recorded.keys())  # purged, or known by another path
             if not file_services(connection).keys() - {self._spool.machine}:
                 return 0  # there is nobody to share with
-            responsible = {folder for folder in map(folder_of, recorded) if self._is_responsible(connection, folder)}
-        here = {path: of for path, of in recorded.items() if self._spool.absolute(path).exists()}
+            having = {folder: holders(connection, folder) for folder in set(map(folder_of, recorded))}
+            living = file_services(connection).keys()
+        responsible = {folder for folder, machines in having.items() if self._is_responsible(folder, living - machines)}
+        here = self._here(recorded, {folder for folder, machines in having.items() if self._spool.machine in machines})
         repaired, faults = self._confirmed(here), list[PlatformError]()
         wanted = [path for path in sorted(recorded.keys() - here.keys()) if folder_of(path) in responsible]
         for first in range(0, len(wanted), _AT_ONCE):
@@ -75,15 +78,26 @@ class CopyRepair:
             end_missing_copies(connection, repaired)
         return len(repaired)
 
-    def _is_responsible(self, connection: Connection, folder: str) -> bool:
+    def _is_responsible(self, folder: str, lacking: AbstractSet[str]) -> bool:
         """Whether this machine is the one that gets the second copies of a folder, of those that have none of it.
 
         Where all living machines have files in it, each fetches what it lacks.
         """
-        living, having = file_services(connection).keys(), holders(connection, folder)
-        lacking = living - having
         weights = {blake2b(f"{machine} {folder}".encode(), digest_size=8).digest(): machine for machine in lacking}
         return not lacking or weights[max(weights)] == self._spool.machine
+
+    def _here(self, recorded: Mapping[str, RecordedFile], known: AbstractSet[str]) -> dict[str, RecordedFile]:
+        """Return what this machine has; ``known``: the folders in which the ledger knows that it has files.
+
+        An attempt that was cut off before its transaction may have left a result in another folder. It counts once the
+        ledger knows of it: nobody would ask for it here otherwise.
+        """
+        here = {path: of for path, of in recorded.items() if self._spool.absolute(path).exists()}
+        here = {path: of for path, of in here.items() if folder_of(path) in known or self._is_here(path, of)}
+        if unknown := set(map(folder_of, here)) - known:
+            with begin_immediate(self._engine) as connection:
+                record_holdings(connection, self._spool.machine, unknown)
+        return here
 
     def _is_here(self, path: str, recorded: RecordedFile) -> bool:
         try:

@@ -20,8 +20,8 @@ from node.errors import NotFoundError
 from node.fleet.copy_repair import CopyRepair
 from node.fleet.housekeeping import Housekeeping
 from node.ledger.engine import begin_immediate
-from node.ledger.missing_copies import count_missing_copies, record_missing_copies
-from node.ledger.tables import conflict, holding, instance
+from node.ledger.missing_copies import count_missing_copies, record_missing_copies, record_results_held
+from node.ledger.tables import conflict, holding, instance, result
 from node.operate.alerts import ledger_alerts
 from node.operate.fleet import abandon_machine
 from node.operate.purge import Retention
@@ -189,6 +189,32 @@ def test_a_file_that_cannot_be_fetched_keeps_no_other_from_its_second_copy(
     c.serve()
     assert CopyRepair(c.engine, c.spool).look(threading.Event()) == 2
     assert missing(a) == 1
+    c.close()
+
+
+@pytest.mark.parametrize("left", [b"result", b"another version"], ids=["same", "other"])
+def test_a_result_that_a_lost_attempt_left_on_a_machine_counts_there_once_the_ledger_knows(
+    machines: list[FleetMachine], tmp_path: Path, authority: Authority, left: bytes
+) -> None:
+    a, b = machines
+    a.serve()
+    b.serve()
+    kept = a.spool.keep_result("1", "1.2.3", b"result")
+    b.spool.keep_result("1", "1.2.3", left)
+    row = dict.fromkeys(("sop_class_uid", "transfer_syntax_uid", "series_instance_uid", "description"), "")
+    row |= {"sop_instance_uid": "1.2.3", "job_id": "1", "path": kept.path, "digest": kept.digest, "size": kept.size}
+    with begin_immediate(a.engine) as connection:
+        connection.execute(sa.insert(result).values(**row, created_at=1.0))
+        record_results_held(connection, a.spool.machine, 2, [kept.path])
+    never = threading.Event()
+    assert CopyRepair(b.engine, b.spool).look(never) == 1
+    assert b.spool.absolute(kept.path).read_bytes() == b"result"
+    a.end()
+    assert abandon_machine(b.engine, a.spool.machine).folders == ()
+    c = FleetMachine(tmp_path / "c", a.config.storage.ledger_url, authority, copies=2)
+    c.serve()
+    assert CopyRepair(c.engine, c.spool).look(never) == 1
+    assert missing(b) == 0
     c.close()
 
 
