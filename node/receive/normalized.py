@@ -152,7 +152,7 @@ class Normalized:
             answer = NormalizedAnswer(status=PROCESSING_FAILURE, comment="internal error of the node; see its log")
         for match in answer.matches:
             self._send(context_id, command.response(PENDING, has_data_set=True), True)
-            self._send(context_id, encode(match, *_coding(context.transfer_syntax)) or b"", False)
+            self._send(context_id, _encoded(match, context.transfer_syntax), False)
         response = command.response(
             answer.status,
             answer.comment,
@@ -162,7 +162,7 @@ class Normalized:
         )
         self._send(context_id, response, True)
         if answer.dataset is not None:
-            self._send(context_id, encode(answer.dataset, *_coding(context.transfer_syntax)) or b"", False)
+            self._send(context_id, _encoded(answer.dataset, context.transfer_syntax), False)
         if answer.notification is not None:
             self._pending.append((context_id, context, answer.notification))
 
@@ -214,6 +214,13 @@ def decoded(encoded: bytes | bytearray, transfer_syntax: str) -> Dataset:
     except _MALFORMED as error:
         raise InputError(f"data set unreadable: {type(error).__name__}") from error
     return dataset
+
+
+def _encoded(dataset: Dataset, transfer_syntax: str) -> bytes:
+    """Encode what the node says, which names its character set when ASCII does not do."""
+    if not str(dataset.to_json_dict()).isascii():
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+    return encode(dataset, *_coding(transfer_syntax)) or b""
 
 
 def _coding(transfer_syntax: str) -> tuple[bool, bool, bool]:

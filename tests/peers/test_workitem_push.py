@@ -188,6 +188,16 @@ def test_workitems_are_found_by_dimse_by_what_is_asked(tmp_path: Path, syntax: s
         assert find(peer, PatientID="PAT1") == (0xA900, [])
 
 
+def test_a_label_in_any_script_comes_back_as_it_was_sent(scene: WorkitemScene) -> None:
+    step = wanted(scene.study, scene.take())
+    step.SpecificCharacterSet, step.ProcedureStepLabel = "ISO_IR 192", "Größe: 肺结节"
+    with push(scene) as peer:
+        peer.send_n_create(step, UnifiedProcedureStepPush, UID)
+        (found,) = find(peer, ScheduledProcedureStepPriority="")[1]
+        for answer in (get(peer)[1], get(peer, tags=[0x00741204])[1], found):
+            assert answer.ProcedureStepLabel == "Größe: 肺结节"
+
+
 def test_without_a_procedure_nothing_of_it_is_offered(scene: WorkitemScene) -> None:
     scene.config = scene.config.model_copy(update={"procedures": {}})
     with pytest.raises(AssertionError), push(scene):  # no context is accepted, so pynetdicom aborts
