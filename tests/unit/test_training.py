@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.denoise.noise import gaussian
+from pipelines.denoise.training.adversarial import Opponent, log_power, texture
 from pipelines.denoise.training.data import Noisy, Sample, add_noise_fields
 from pipelines.denoise.training.patches import make_patch
 from pipelines.denoise.training.train import Trainer as DenoiseTrainer
@@ -180,3 +182,30 @@ def test_attention_gates_begin_as_the_same_network_with_skips_let_through():
         assert torch.allclose(plain.eval()(image), gated.eval()(image), atol=1e-5)
         torch.nn.init.constant_(gated.gates[0].weight.bias, -50.0)  # shut
         assert not torch.allclose(plain(image), gated(image), atol=1e-3)
+
+
+def test_adversarial_training_goes_on_from_its_checkpoint_with_its_critic(tmp_path: Path):
+    source, rng = noisy(), np.random.default_rng(10)
+    trainer = DenoiseTrainer(tmp_path, adversarial=True)
+    trainer.learn([make_patch(source, rng)], 0.5)
+    trainer.save()
+    again = DenoiseTrainer(tmp_path, adversarial=True)
+    again.load()
+    patch = make_patch(source, rng)
+    for t in (trainer, again):
+        t.learn([patch], 0.5)
+    assert again.loss == trainer.loss
+
+
+def test_the_opponent_asks_for_the_texture_of_the_full_dose():
+    rng = np.random.default_rng(11)
+    opponent = Opponent()
+    full, same, blurred = (torch.from_numpy(a[:, None]) for a in rng.normal(0, 20, (3, 4, 96, 96)).astype(np.float32))
+    blurred = gaussian(blurred, 1.5)
+    for _ in range(40):
+        opponent.penalty(full, blurred)
+    with torch.no_grad():
+        judged = [float(opponent.critic(texture(x)).mean()) for x in (same, blurred)]
+    assert judged[0] > judged[1] + 0.5
+    spectra = [log_power(texture(x)).mean(dim=0) for x in (full, same, blurred)]
+    assert (spectra[0] - spectra[1]).abs().mean() < 0.3 < (spectra[0] - spectra[2]).abs().mean()

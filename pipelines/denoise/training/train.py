@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipelines.denoise.network import DenoiseNet
 from pipelines.denoise.noise import noise_map
+from pipelines.denoise.training.adversarial import Opponent
 from pipelines.denoise.training.data import REALISATIONS, FloatArray, Noisy, add_noise_fields, low_dose, samples
 from pipelines.denoise.training.lowdose import noise_fields
 from pipelines.denoise.training.patches import Patch, make_patch
@@ -103,12 +104,13 @@ def plot(log: Path) -> None:
 class Trainer:
     """Network, its moving average, optimiser and how far they have come: what a checkpoint holds."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, *, adversarial: bool = False) -> None:
         torch.manual_seed(SEED)
         self.out = out
         self.net = DenoiseNet()
         self.optimiser = torch.optim.AdamW(self.net.parameters(), RATE, weight_decay=1e-4)
         self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+        self.opponent = Opponent() if adversarial else None
         self.step, self.best, self.seconds, self.loss, self.since_best = 0, -math.inf, 0.0, 0.0, 0
 
     def load(self) -> None:
@@ -119,6 +121,8 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
         self.loss, self.since_best = state["loss"], state["since_best"]
+        if self.opponent:
+            self.opponent.load(state["opponent"])
 
     def save(self) -> None:
         """Write the checkpoint, never a half one."""
@@ -131,6 +135,7 @@ class Trainer:
             "seconds": self.seconds,
             "loss": self.loss,
             "since_best": self.since_best,
+            "opponent": self.opponent.state() if self.opponent else None,
         }
         torch.save(state, self.out / "checkpoint.part")
         (self.out / "checkpoint.part").replace(self.out / "checkpoint.pt")
@@ -139,7 +144,7 @@ class Trainer:
         """One step at ``factor`` of the full learning rate."""
         self.optimiser.param_groups[0]["lr"] = RATE * factor
         self.optimiser.zero_grad(set_to_none=True)
-        loss = loss_of(self.net, patches)
+        loss = loss_of(self.net, patches, self.opponent)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimiser.step()
@@ -149,24 +154,24 @@ class Trainer:
         self.step += 1
 
     def judge(self, pairs: list[tuple[FloatArray, FloatArray]]) -> None:
-        """Validate the average; its weights are written when they are the best so far."""
+        """Validate the average; its weights are written when they are the best so far, with an opponent always."""
         gain = validate(self.average.module, pairs)
         with (self.out / "log.csv").open("a") as file:
             file.write(f"{self.step},{self.seconds:.0f},{self.loss:.4f},{gain:.4f}\n")
         plot(self.out / "log.csv")
         self.since_best += 1
-        if gain > self.best:
+        if gain > self.best or self.opponent:
             self.best, self.since_best = gain, 0
             save_weights(self.average.module.state_dict(), self.out / "weights.safetensors")
 
 
-def train(data: Path, out: Path, minutes: float, *, resume: bool, start: Path | None) -> None:
+def train(data: Path, out: Path, minutes: float, *, resume: bool, start: Path | None, adversarial: bool) -> None:
     """Train for ``minutes`` of this process; keeps ``checkpoint.pt``, ``log.csv``, ``log.png`` and the best weights."""
     out.mkdir(parents=True, exist_ok=True)
     bank = noisy_samples(data, out)
     pairs = validation_pairs(data, out)
     pools = [n for n in bank if n.sample.single], [n for n in bank if not n.sample.single]
-    trainer = Trainer(out)
+    trainer = Trainer(out, adversarial=adversarial)
     if resume:
         trainer.load()
     else:
@@ -192,13 +197,17 @@ def train(data: Path, out: Path, minutes: float, *, resume: bool, start: Path | 
                 trainer.save()
 
 
-def loss_of(net: DenoiseNet, patches: list[Patch]) -> Tensor:
-    """The squared error relative to what is achievable at each patch's noise."""
+def loss_of(net: DenoiseNet, patches: list[Patch], opponent: Opponent | None = None) -> Tensor:
+    """The squared error relative to what is achievable at each patch's noise, and what the opponent adds."""
     slices = torch.from_numpy(np.stack([p.slices for p in patches]))
     level = torch.from_numpy(np.stack([p.noise_level[None] for p in patches]))
     residual = torch.from_numpy(np.stack([p.residual[None] for p in patches]))
     root: Tensor = torch.tensor([p.weight for p in patches]).sqrt().view(-1, 1, 1, 1)
-    return huber_loss(net(slices, level) * root, residual * root, delta=4.0)
+    estimate = net(slices, level)
+    loss = huber_loss(estimate * root, residual * root, delta=4.0)
+    if opponent:
+        loss = loss + opponent.penalty(slices[:, 1:2] - residual, slices[:, 1:2] - estimate)
+    return loss
 
 
 def main() -> None:
@@ -209,9 +218,17 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=50.0, help="CPU minutes; the schedule follows them")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
     parser.add_argument("--start", type=Path, help="begin with these weights, for example the packaged ones")
+    parser.add_argument("--adversarial", action="store_true", help="against a critic; keeps the last weights")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    train(arguments.data, arguments.out, arguments.minutes, resume=arguments.resume, start=arguments.start)
+    train(
+        arguments.data,
+        arguments.out,
+        arguments.minutes,
+        resume=arguments.resume,
+        start=arguments.start,
+        adversarial=arguments.adversarial,
+    )
 
 
 if __name__ == "__main__":
