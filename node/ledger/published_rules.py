@@ -43,6 +43,12 @@ def newest_rules(connection: sa.Connection) -> PublishedRules | None:
     return None if row is None else PublishedRules(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
 
 
+def hold_publications(connection: sa.Connection) -> None:
+    """Let nobody else publish until this transaction ends, as on SQLite no write transaction does."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.DDL(f"LOCK TABLE {published_rules.name} IN SHARE ROW EXCLUSIVE MODE"))
+
+
 def publish_rules(connection: sa.Connection, text: str, *, who: str, why: str) -> int:
     """Publish rules and destinations and return their number."""
     last = _last(connection)

@@ -24,6 +24,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.published_rules import (
     PublishedRules,
     TakenRules,
+    hold_publications,
     known_as_taken,
     newest_rules,
     publish_rules,
@@ -111,8 +112,9 @@ class FleetRules(RulesFile):
 
     @contextmanager
     def _alone(self) -> Iterator[tuple[sa.Connection, PublishedRules | None, TakenRules]]:
-        """A transaction in which no other process changes the file or what it has."""
+        """A transaction in which no other process publishes, or changes the file or what it has."""
         with begin_immediate(self.engine) as connection:
+            hold_publications(connection)
             has = taken(connection, self._file)
             yield connection, newest_rules(connection), has
 

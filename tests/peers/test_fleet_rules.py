@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import postgres
@@ -12,6 +15,7 @@ import sqlalchemy as sa
 from node.config import load
 from node.config.rules_text import rules_text
 from node.errors import ConfigError, PlatformError
+from node.ledger.published_rules import PublishedRules, newest_rules
 from node.operate.fleet_rules import FleetRules, RulesWatch
 
 TEXT = """\
@@ -94,6 +98,31 @@ def test_what_another_machine_published_is_not_replaced_unseen(machine: Make):
     with pytest.raises(ConfigError, match="changed meanwhile"):
         apply(b, "lungs", opened_with=opened_with)
     assert rule_names(b) == ["thorax"]
+
+
+def test_of_two_that_publish_in_the_same_instant_one_is_told_of_the_other(
+    machine: Make, monkeypatch: pytest.MonkeyPatch
+):
+    machines, both = {"thorax": machine("a"), "lungs": machine("b")}, threading.Barrier(2)
+
+    def newest(connection: sa.Connection) -> PublishedRules | None:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.5)  # until the other one has come as far, unless it is kept from that
+        return newest_rules(connection)
+
+    monkeypatch.setattr("node.operate.fleet_rules.newest_rules", newest)
+
+    def publish(name: str) -> str:
+        of = machines[name]
+        of.path.write_text(of.whole().replace("chest", name))
+        try:
+            return str(of.publish(who=name, why=""))
+        except ConfigError as error:
+            return str(error).partition(" (number")[0]
+
+    with ThreadPoolExecutor(2) as threads:
+        told = list(threads.map(publish, machines))
+    assert told in (["1", "thorax has published rules"], ["lungs has published rules", "1"])
 
 
 def test_a_machine_that_cannot_take_rules_over_keeps_its_own_and_tries_again(
