@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from node.actor import look_every, surviving
 from node.errors import NotFoundError
 from node.fleet.cache import Cache
-from node.ledger.engine import begin_immediate
+from node.ledger.engine import begin_immediate, timeline
 from node.ledger.file_digests import known_paths
 from node.ledger.holdings import end_purge, purged_holdings, record_holdings
 from node.ledger.instances import hold_receipts
@@ -32,13 +32,21 @@ class Housekeeping:
         self._spool = spool
         self._cache = Cache(spool.folder / CACHE)
         self._cache_bytes = cache_gib * 2**30
+        self._recorded_in: str | None = None
+        """The history of the ledger that has what this machine holds."""
 
     def run(self, stop: threading.Event) -> None:
         """Look every minute until ``stop`` is set."""
         look_every(POLL_SECONDS, stop, "purge of files", self.step)
 
     def record(self) -> None:
-        """Record all that this machine holds: it may have joined the fleet with files, or the ledger may be new."""
+        """Record all that this machine holds, once for each history of the ledger.
+
+        The machine may have joined the fleet with files, and a replica that was promoted may lack the last rows.
+        """
+        history = timeline(self._engine)
+        if history == self._recorded_in:
+            return
         folders = [
             str(folder.relative_to(self._spool.folder))
             for pattern in ("incoming/*/*", "conflicts/*/*", "results/*")
@@ -46,9 +54,11 @@ class Housekeeping:
         ]
         with begin_immediate(self._engine) as connection:
             record_holdings(connection, self._spool.machine, folders)
+        self._recorded_in = history
 
     def step(self) -> int:
-        """Delete what is due; return the number of folders."""
+        """Record what is held and delete what is due; return the number of folders."""
+        self.record()
         with self._engine.connect() as connection:
             folders = purged_holdings(connection, self._spool.machine)
         for folder in sorted(folders):

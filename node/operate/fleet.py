@@ -47,7 +47,7 @@ def abandon_machine(engine: sa.Engine, machine: str) -> Abandoned:
     """Stop waiting for the disk of a machine, named by the host name of a lost receiver or the beginning of its id.
 
     What had a second copy there gets another one. Raises ``NotFoundError`` when no receiver of it is lost, and it runs
-    or never had files.
+    or never had files; or when it has files and a process of it ran until seconds ago.
     """
     with begin_immediate(engine) as connection:
         lost = [
@@ -55,12 +55,14 @@ def abandon_machine(engine: sa.Engine, machine: str) -> Abandoned:
             for beat in lost_members(connection)
             if beat.member.host_name == machine or (machine and beat.member.machine.startswith(machine))
         ]
-        named = {of for of in machines_with_files(connection) if machine and of.startswith(machine)}
-        machines = {
-            of
-            for of in named | {member.machine for member in lost}
-            if not is_machine_alive(connection, of, MemberState.LOST)
-        }
+        having = machines_with_files(connection)
+        named = {of for of in having if machine and of.startswith(machine)} | {member.machine for member in lost}
+        machines = {of for of in named if not is_machine_alive(connection, of, MemberState.LOST)}
+        if beating := (named & having) - machines if lost else ():
+            raise NotFoundError(
+                f"a process of machine {min(beating)[:8]} was there seconds ago, so its files are not given up; "
+                "say it again in a minute if the machine is gone"
+            )
         if not lost and not machines:
             raise NotFoundError(f"{machine!r} is no machine that is gone; `ainode fleet` lists names and ids")
         folders = [folder for of in sorted(machines) for folder in lose_machine(connection, of)]

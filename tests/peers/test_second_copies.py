@@ -21,7 +21,7 @@ from node.fleet.copy_repair import CopyRepair
 from node.fleet.housekeeping import Housekeeping
 from node.ledger.engine import begin_immediate
 from node.ledger.missing_copies import count_missing_copies, record_missing_copies, record_results_held
-from node.ledger.tables import conflict, holding, instance, result
+from node.ledger.tables import conflict, holding, instance, member, result
 from node.operate.alerts import ledger_alerts
 from node.operate.fleet import abandon_machine
 from node.operate.purge import Retention
@@ -173,6 +173,48 @@ def test_after_a_machine_is_abandoned_its_copies_are_made_on_another_one(
     assert CopyRepair(c.engine, c.spool).look(threading.Event()) == 3
     assert verify_copies(c.engine, c.spool).copies == {2: 3}
     c.close()
+
+
+def test_a_machine_of_which_some_processes_are_missed_already_is_not_half_abandoned(
+    machines: list[FleetMachine],
+) -> None:
+    a, b = machines
+    a.serve()
+    b.serve()
+    take(b, 2)
+    with begin_immediate(a.engine) as connection:
+        connection.execute(sa.insert(member).values(**_receiver_of(b), state="lost"))
+    with pytest.raises(NotFoundError, match="say it again in a minute"):
+        abandon_machine(a.engine, b.spool.machine)
+    b.end()
+    assert abandon_machine(a.engine, b.spool.machine).receivers == 1
+    assert missing(a) == 2
+    assert {row.machine for row in rows(a, holding)} == {a.spool.machine}
+
+
+def _receiver_of(machine: FleetMachine) -> dict[str, object]:
+    of = dict.fromkeys(("version", "revision", "files_url", "copies_address"), "")
+    empty: dict[str, object] = {"pipelines": [], "devices": [], "configuration": None}
+    who = {"id": "receiver-1", "role": "receiver", "machine": machine.spool.machine, "host": "b/1/1", "pid": 1}
+    return {**of, **empty, **who, "beat_at": 1.0, "began_at": 1.0}
+
+
+def test_a_machine_says_again_what_it_holds_when_the_ledger_has_another_history(
+    machines: list[FleetMachine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = machines
+    a.serve()
+    b.serve()
+    take(a, 2)
+    housekeeping = Housekeeping(b.engine, b.spool, 1.0)
+    housekeeping.step()
+    with begin_immediate(a.engine) as connection:
+        connection.execute(sa.delete(holding))  # as on a replica that had not received it before it was promoted
+    housekeeping.step()
+    assert rows(a, holding) == []
+    monkeypatch.setattr("node.fleet.housekeeping.timeline", lambda engine: "1/00000002")
+    housekeeping.step()
+    assert {row.machine for row in rows(a, holding)} == {b.spool.machine}
 
 
 def test_a_file_that_cannot_be_fetched_keeps_no_other_from_its_second_copy(

@@ -18,7 +18,7 @@ from fleet_site import FleetSite, start
 
 from node.demo.machine import Machine
 from node.isolation.libc import call
-from node.ledger.tables import instance, missing_copy
+from node.ledger.tables import holding, instance, missing_copy
 from node.spool.machine import machine_id
 
 KINDS = ("kill", "network", "power", "outage", "kill", "disk", "clock", "promotion", "full")
@@ -58,6 +58,8 @@ class Faults:
         self._site = site
         self._pair = database
         self._acknowledged = acknowledged
+        self._destroyed: list[str] = []
+        """Ids of the machines whose disks are gone."""
         self._dice = random.Random(7)
 
     def make(self, number: int) -> None:
@@ -106,8 +108,8 @@ class Faults:
         self._wait_for_copies()
         lost = machine_id(machine.storage)
         machine.destroy_disk()
-        other = self._dice.choice([of for of in self._site.machines if of is not machine])
-        self._site.until(lambda: other.ainode("fleet", "--abandon", lost).returncode == 0, 180.0)
+        self._destroyed.append(lost)
+        self._abandon(lost, [of for of in self._site.machines if of is not machine])
         self._start(machine)
         self._wait_for_copies()
 
@@ -120,6 +122,17 @@ class Faults:
         self._pair.fail_over()
         acknowledged = set(self._acknowledged)
         self.rows_seconds.append(self._site.until(lambda: acknowledged <= self._recorded(), _ROWS_SECONDS))
+        for lost in self._destroyed:  # the replica may not have received that it was abandoned
+            self._abandon(lost, self._site.machines)
+
+    def _abandon(self, lost: str, others: Sequence[Machine]) -> None:
+        def is_abandoned() -> bool:
+            if lost in {row.machine for row in self._site.rows(holding)}:
+                self._dice.choice(others).ainode("fleet", "--abandon", lost)
+                return False
+            return True
+
+        self._site.until(is_abandoned, 180.0)
 
     def _start(self, machine: Machine, clock_seconds: float = 0.0) -> None:
         start(machine, clock_seconds=clock_seconds)

@@ -34,7 +34,7 @@ from node.spool import Spool
 from node.web.server import serving
 
 IMAGES = 20
-"""In each series."""
+"""In each series, unless another number is said."""
 ROOT = "1.2.826.0.1.3680043.8.498."
 _AT_ONCE = 250
 """Studies in one transaction."""
@@ -47,13 +47,16 @@ def uid_of(number: int) -> str:
     return f"{ROOT}{7301928400000 + 7919 * number}"
 
 
-def fill(engine: sa.Engine, spool: Spool, studies: int) -> None:
-    """Write the rows of finished studies, the latest a minute ago, and the first image of each series of the latest."""
+def fill(engine: sa.Engine, spool: Spool, studies: int, *, known: int = 0, images: int = IMAGES) -> None:
+    """Write the rows of finished studies, the latest a minute ago, and the first image of each series of the latest.
+
+    ``known``: as many as the ledger has already; ``images``: in each series.
+    """
     example, at = ct_series(n=1, size=16)[0], time.time()
     for first in range(0, studies, _AT_ONCE):
         rows: dict[sa.Table, list[dict[str, object]]] = {}
         for number in range(first, min(first + _AT_ONCE, studies)):
-            for table, row in _rows(number, at - 60.0 * (studies - number)):
+            for table, row in _rows(known + number, at - 60.0 * (studies - number), images):
                 rows.setdefault(table, []).append(row)
         with begin_immediate(engine) as connection:
             for table, many in rows.items():
@@ -66,19 +69,19 @@ def fill(engine: sa.Engine, spool: Spool, studies: int) -> None:
                 example.save_as(path)
 
 
-def _rows(number: int, at: float) -> Iterator[tuple[sa.Table, dict[str, object]]]:
+def _rows(number: int, at: float, images: int) -> Iterator[tuple[sa.Table, dict[str, object]]]:
     study = uid_of(number)
     for of in (1, 2):
         key = {"study_instance_uid": study, "series_instance_uid": f"{study}.{of}"}
         yield series, {
-            **key, "modality": "CT", "instances": IMAGES, "first_at": at, "last_at": at + of, "state": "COMPLETE",
-            "size": IMAGES * 526_000, "generation": 1, "completed_by": "quiet", "completed_at": at + of,
+            **key, "modality": "CT", "instances": images, "first_at": at, "last_at": at + of, "state": "COMPLETE",
+            "size": images * 526_000, "generation": 1, "completed_by": "quiet", "completed_at": at + of,
         }  # fmt: skip
         yield decision, {
             **key, "generation": 1, "outcome": "routed", "reason": reason(ReasonCode.MATCHES, rules=["chest"]),
             "trace": [], "decided_at": at + of, "last_image_at": at + of,
         }  # fmt: skip
-        for image in range(IMAGES):
+        for image in range(images):
             uid = f"{study}.{of}.{image}"
             yield instance, {
                 **key, "sop_instance_uid": uid, "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2", "modality": "CT",
