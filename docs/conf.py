@@ -17,6 +17,7 @@ NAVIGATION = {
     "Administrators": (
         *(
             "install",
+            "deploy",
             "capacity",
             "connect",
             "rules",

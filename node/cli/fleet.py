@@ -108,14 +108,22 @@ def _busy(member: dict[str, Any]) -> str:
 @config_option
 @click.argument("machine")
 @click.option("--undo", is_flag=True, help="Let the machine work again.")
+@click.option(
+    "--wait",
+    "seconds",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    help="Wait this long for it to finish its work.",
+)
 @in_language_of_user
-def drain(*, config_path: Path, machine: str, undo: bool) -> None:
+def drain(*, config_path: Path, machine: str, undo: bool, seconds: float | None) -> None:
     """Have a machine finish its work and begin nothing.
 
     MACHINE is a host name or the beginning of an id, as `ainode fleet` lists them. Within seconds, its receivers reject
     new associations as temporary congestion and serve the open ones to their end, its workers and senders finish what
     they have begun, and other machines do the rest. It stays like this, also after a restart, until `--undo`.
     """
+    from node.errors import PlatformError
     from node.operate import fleet as machines
     from node.service import open_storage
 
@@ -125,6 +133,13 @@ def drain(*, config_path: Path, machine: str, undo: bool) -> None:
         return
     names = ", ".join(machines.drain(engine, machine))
     echo(gettext("{machines}: finishes its work and begins nothing; `ainode fleet` shows what is left", machines=names))
+    if seconds is None:
+        return
+    if left := machines.wait_until_idle(engine, machine, seconds):
+        raise PlatformError(
+            f"{names}: {left} associations, attempts or processes are not finished; `ainode fleet` lists them"
+        )
+    echo(gettext("{machines}: has finished its work", machines=names))
 
 
 VERBS = (fleet, drain)

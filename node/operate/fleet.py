@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -91,6 +93,35 @@ def drain(engine: sa.Engine, machine: str) -> list[str]:
         found = _named(((beat.member.machine, beat.member.host_name) for beat in beats(connection)), machine)
         drain_machines(connection, found)
     return [name for _, name in sorted(found)]
+
+
+def wait_until_idle(
+    engine: sa.Engine, machine: str, seconds: float, sleep: Callable[[float], None] = time.sleep
+) -> int:
+    """Wait until the processes of a drained machine have finished what they began; return what they still have.
+
+    ``seconds``: the longest wait, in steps of a second. A process that has not beaten since it is drained may begin
+    something yet, so it counts as one. Those that no longer beat are not waited for.
+    """
+    left = unfinished(engine, machine)
+    for _ in range(math.ceil(seconds)):
+        if not left:
+            break
+        sleep(1.0)
+        left = unfinished(engine, machine)
+    return left
+
+
+def unfinished(engine: sa.Engine, machine: str) -> int:
+    """Count open associations and running attempts of a machine, and its processes that do not know they drain."""
+    members = [
+        member
+        for member in fleet(engine)
+        if (member["host"] == machine or member["machine"].startswith(machine))
+        and member["state"] != MemberState.LOST
+        and member["beat_age_seconds"] < ALIVE_SECONDS
+    ]
+    return sum(member["busy"] or (member["state"] != MemberState.DRAINING) for member in members)
 
 
 def end_drain(engine: sa.Engine, machine: str) -> list[str]:

@@ -33,6 +33,7 @@ from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ACTIVE, DeliveryState, JobStage
 from node.ledger.turnaround import arrived_since, stages_by_pipeline
 from node.ledger.verdict_counts import verdict_totals
+from node.operate.backlog import backlog_seconds
 from node.operate.status import by_role
 from node.operate.turnaround import median_stages, turnarounds
 from node.spool import Spool
@@ -67,6 +68,12 @@ class _Ledger:
         with self.engine.connect() as connection:
             for part in (_received, _work, _delivered, _runs, _turnaround, _verdicts):
                 yield from part(connection, at)
+            ahead = _gauge(
+                "backlog_seconds", "Work that is due or running, in seconds of one process", "stage", "pipeline"
+            )
+            for labels, seconds in backlog_seconds(connection, at, self.config.pipelines).items():
+                ahead.add_metric(labels, seconds)
+            yield ahead
             down = _gauge(
                 "destination_down", "1: its deliveries wait (it does not answer, or is paused)", "destination"
             )

@@ -19,13 +19,15 @@ from node import __version__
 from node.__main__ import main
 from node.config import Config, parse
 from node.config.shared_tables import shared_digests
-from node.errors import NotFoundError
+from node.errors import NotFoundError, PlatformError
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate, ledger_url
 from node.ledger.members import beats, remove_dead
 from node.ledger.migrations import revisions
 from node.membership import Membership, new_member
 from node.operate.alerts import ledger_alerts
+from node.operate.fleet import wait_until_idle
+from node.process.presence import host_name
 from node.spool.machine import machine_id
 
 
@@ -69,6 +71,41 @@ def test_fleet_lists_machine_role_version_pipelines_devices_beat_and_state(engin
         member.leave()
     with engine.connect() as connection:
         assert beats(connection) == []
+
+
+def test_draining_waits_for_what_a_machine_has_begun_and_no_longer_than_allowed(engine: sa.Engine, tmp_path: Path):
+    config = tmp_path / "config.toml"
+    config.write_text(f'[storage]\nfolder = "{tmp_path}"\n')
+
+    def drain(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ["drain", host_name(), *words, "--config", str(config)])
+        return done.exit_code, done.output + str(done.exception or "")
+
+    worker = Membership(engine, new_member("worker", machine_id(tmp_path)))
+    worker.begin()
+    status, text = drain("--wait", "0")
+    assert status == PlatformError.exit_code, "it may begin something yet: it does not know"
+    assert "1 associations, attempts or processes are not finished" in text
+    slept: list[float] = []
+
+    def beats_later(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            worker.beat()
+
+    assert wait_until_idle(engine, host_name(), 1.0, slept.append) == 1
+    assert slept == [1.0]
+    slept.clear()
+    assert wait_until_idle(engine, host_name(), 60.0, beats_later) == 0
+    assert slept == [1.0, 1.0]
+    assert drain("--wait", "0") == (
+        0,
+        (
+            f"{host_name()}: finishes its work and begins nothing; `ainode fleet` shows what "
+            f"is left\n{host_name()}: has finished its work\n"
+        ),
+    )
+    worker.leave()
 
 
 _RULES = """

@@ -18,12 +18,18 @@ from ledgers import open_copy
 from prometheus_client.parser import text_string_to_metric_families
 
 from node.ledger.analysis_statistics import record_statistics
+from node.ledger.clock import ledger_clock
 from node.ledger.counts import files_received_since
 from node.ledger.engine import begin_immediate
+from node.ledger.job_creation import create_job
+from node.ledger.jobs import Job, NewJob, due_of, get_job, update_job
 from node.ledger.operator_switches import pause_destination, stop_pipeline
 from node.ledger.tables import delivery, instance, job
+from node.ledger.transitions import cancel_job, finish_attempt
 from node.log import Json, about
+from node.operate.backlog import ASSUMED_SECONDS
 from node.operate.metrics import exposition
+from node.reasons import ReasonCode, reason
 from node.spool import Spool
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +85,55 @@ def test_run_times_are_a_histogram_and_switches_are_seen(tmp_path: Path):
     assert found["ainode_peak_memory_bytes", "one", "host"] == 100 * 2**20
     assert (found["ainode_destination_down", "all"], found["ainode_destination_down", "findings"]) == (1, 0)
     assert (found["ainode_pipeline_stopped", "one"], found["ainode_pipeline_stopped", "two"]) == (0, 1)
+
+
+def a_job(connection: sa.Connection, series: str, pipeline: str) -> Job:
+    """One that waits for its first attempt."""
+    new = NewJob(
+        study_instance_uid=series, series_instance_uid=series, generation=1, pipeline=pipeline, rule="ct",
+        destinations=("all",), priority=2,
+    )  # fmt: skip
+    create_job(connection, new)
+    return get_job(connection, new.id)
+
+
+def test_the_backlog_is_in_seconds_by_stage_and_pipeline(tmp_path: Path):
+    """What an autoscaler divides by the seconds that a worker may have before it."""
+    engine = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    facts = {"outcome": "findings", "scanner": "", "slices": 3, "findings": 1, "scores": [], "device": "cpu"}
+    with begin_immediate(engine) as connection:
+        now = ledger_clock(connection)
+        for number, seconds in enumerate((100.0, 110.0, 900.0)):  # one hung: a median does not mind
+            done = a_job(connection, f"1.{number}", "one")
+            assert finish_attempt(connection, due_of(connection, done)[0], seconds, lambda _: None)
+            record_statistics(connection, done.id, "one", {**facts, "run_seconds": seconds})
+        for number in (4, 5):
+            a_job(connection, f"1.{number}", "one")
+        later = a_job(connection, "1.6", "one")
+        update_job(connection, later.id, next_at=now + 600)
+        due_again = a_job(connection, "1.7", "one")
+        update_job(connection, due_again.id, next_at=now - 1)
+        unmeasured = a_job(connection, "1.8", "two")
+    found = scraped(engine, tmp_path)
+    assert found["ainode_backlog_seconds", "one", "infer"] == 3 * 110.0
+    assert found["ainode_backlog_seconds", "two", "infer"] == 110.0, "as long as the others, until it was measured"
+    assert found["ainode_backlog_seconds", "one", "encode"] == 3 * ASSUMED_SECONDS["encode"]
+    assert found["ainode_backlog_seconds", "one", "deliver"] == 0
+    with begin_immediate(engine) as connection:
+        stop_pipeline(connection, "one", "anna")
+        cancel_job(connection, unmeasured.id, reason(ReasonCode.CANCELLED, operator="anna"))
+    found = scraped(engine, tmp_path)
+    assert (found["ainode_backlog_seconds", "one", "infer"], found["ainode_backlog_seconds", "two", "infer"]) == (0, 0)
+
+
+def test_each_destination_of_a_result_is_a_delivery_of_the_backlog(tmp_path: Path):
+    walk = Walk([("receive", 0), ("complete", 0), *[("work", 0)] * 2])
+    with walk.engine.connect() as connection:
+        due = connection.scalar(sa.select(sa.func.count()).select_from(delivery).where(delivery.c.ended_at.is_(None)))
+    found = scraped(walk.engine, tmp_path)
+    seconds = [value for key, value in found.items() if key[0] == "ainode_backlog_seconds" and key[2] == "deliver"]
+    assert due
+    assert sum(seconds) == due * ASSUMED_SECONDS["deliver"]
 
 
 def test_the_grafana_dashboard_asks_only_for_metrics_that_exist(tmp_path: Path):
