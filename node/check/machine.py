@@ -19,6 +19,7 @@ from node.config.secret_files import secret_files
 from node.deidentify.text_recognition import missing_package
 from node.pytorch_build import build_advice, has_nvidia_gpu
 from node.service import open_storage
+from node.spool.file_system import file_system_of
 from node.spool.free_space import space_of
 from node.translation import decimal, gettext
 
@@ -80,6 +81,16 @@ def storage(config: Config) -> Check:
         free=f"{space.free_gib:.0f}",
         milliseconds=decimal(f"{seconds * 1000:.1f}"),
     )
+    system = file_system_of(folder)
+    if system is not None and not system.is_tested:
+        place = {"found": found, "kind": system.kind, "mount_point": system.mount_point}
+        found = gettext("{found}, on a file system of the kind {kind} ({mount_point})", **place)
+        if not system.is_supported:
+            remedy = gettext(
+                "acknowledged images can be lost: put [storage] folder on a local disk; several machines share their "
+                "files over [fleet], without a network file system"
+            )
+            return Check(name="storage", good=False, found=found, remedy=remedy)
     if space.is_below(config.storage.min_free_gib):
         remedy = gettext(
             "images are refused: free some space, or lower [storage] min_free_gib ({limit})",
@@ -89,6 +100,9 @@ def storage(config: Config) -> Check:
     if seconds > SLOW_SYNC_SECONDS:
         remedy = gettext("receiving will be slow: use a local disk or SSD")
         return Check(name="storage", good=False, found=found, remedy=remedy)
+    if system is not None and not system.is_tested:
+        remedy = gettext("the node was not tested on it: prefer a local disk for each machine, with copies = 2")
+        return Check(name="storage", good=True, found=found, remedy=remedy)
     return Check(name="storage", good=True, found=found)
 
 
