@@ -224,10 +224,12 @@ def _write_member(folder: Path, key: bytes, certificate: bytes, ca: bytes) -> No
 
 
 def _write_config(config_path: Path, text: str) -> None:
-    from node.init.files import give_to_service, write_config
+    from node.init.files import give_to_service, open_to_service, write_config
 
     write_config(config_path, text)
     give_to_service(config_path, group_only=True)
+    if open_to_service(config_path):
+        echo(f"{config_path} now belongs to the service, which writes published rules and destinations into it")
 
 
 VERBS = (invite, join)

@@ -109,6 +109,21 @@ def give_to_service(path: Path, *, group_only: bool = False) -> None:
         os.chown(path, -1 if group_only else account.pw_uid, account.pw_gid)
 
 
+def open_to_service(config_path: Path) -> bool:
+    """As root, let the user of the service replace the file; return whether that was done.
+
+    The folder gets the sticky bit: files and folders of root in it, such as the key of an authority, stay root's. A
+    folder at the top of the file system, such as /etc, is left as it is.
+    """
+    folder = config_path.absolute().parent
+    if os.geteuid() != 0 or len(folder.parts) < 3 or _USER not in {user.pw_name for user in pwd.getpwall()}:
+        return False
+    give_to_service(config_path)
+    give_to_service(folder, group_only=True)
+    folder.chmod(folder.stat().st_mode & 0o777 | 0o1070)
+    return True
+
+
 def reachable_by_units(config_path: Path, storage: Path) -> None:
     """Raise ``ConfigError`` when the units' ProtectHome=yes would hide program, configuration or storage."""
     program = Path(sys.executable)
@@ -138,6 +153,7 @@ def install_units(folder: Path, config_path: Path, storage: Path, port: int) -> 
             text = unit.read_text(encoding="utf-8")
             text = text.replace("/opt/ainode/.venv/bin/ainode", str(program))
             text = text.replace("/etc/ainode/config.toml", str(config_path.absolute()))
+            text = text.replace("=-/etc/ainode\n", f"=-{config_path.absolute().parent}\n")
             packaged = PACKAGED / unit.name
             if not packaged.exists() or packaged.read_text(encoding="utf-8") != text:
                 (folder / unit.name).write_text(text, encoding="utf-8")

@@ -116,6 +116,13 @@ def test_all_units_share_one_hardening() -> None:
     assert refusing == {unit.name for unit in UNITS} - WITH_PYTORCH
 
 
+def test_the_owner_of_the_configuration_decides_whether_the_node_may_write_it() -> None:
+    for unit in UNITS:
+        found = settings(unit)
+        assert ("ProtectSystem", "strict") in found
+        assert [value for key, value in found if key == "ReadWritePaths"] == ["-/etc/ainode"]
+
+
 def test_the_units_say_ready_and_are_watched() -> None:
     for unit in UNITS:
         found = dict(settings(unit))
