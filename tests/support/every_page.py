@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from importlib.resources import files
+from typing import Any, Literal
 
 import pytest
 from dashboards import PASSWORD, Dashboard
@@ -23,6 +24,8 @@ SPOKEN: tuple[tuple[int, Literal["light", "dark"], str], ...] = (
 
 WAITING = "1.2.826.0.1.3680043.8.498.73020195"
 """A study of ``web_pictures`` whose job waits for a device."""
+AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+"""Tags of the rules of axe-core that are checked."""
 OPEN_ALL = "() => document.querySelectorAll('details').forEach(one => { one.open = true; })"
 """What opens every part of a page that is folded in."""
 
@@ -48,6 +51,19 @@ def pages_of(dashboard: Dashboard) -> dict[str, str]:
         "users": "/users",
         "error": "/study/1.2.3",
     }
+
+
+def violations(page: Page) -> list[str]:
+    """The rules of axe-core that the page breaks, each with its elements and what is wrong."""
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
+    found: dict[str, Any] = page.evaluate(
+        "tags => axe.run(document, {runOnly: tags, resultTypes: ['violations']})", AXE_TAGS
+    )
+    return [
+        f"{rule['id']}: {node['html'][:160]} {' '.join(node['failureSummary'].split())}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]
 
 
 def open_chromium() -> Iterator[Browser]:

@@ -10,11 +10,10 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from dashboards import CONFIG, PASSWORD, Dashboard, Serve, token
-from every_page import SCREENS, logged_in, open_chromium
+from every_page import SCREENS, logged_in, open_chromium, violations
 from playwright.sync_api import Browser, Page, expect
 from real_peers import free_port
 from receivers import until
-from test_web_accessibility import violations
 from whole_node import whole_node
 
 from node.config import load
