@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from node.ledger.refusals import associations_of
+from node.ledger.refusals import ASSOCIATIONS_OF_SERIES
 from node.ledger.states import AssociationEnding, EndingPoint
 from node.ledger.tables import association
 
@@ -18,6 +18,18 @@ BROKEN = (
     AssociationEnding.KILLED,
 )
 """Endings after which the sender may have had more images."""
+_LATER = association.alias()
+_CAME_BACK = sa.exists().where(
+    _LATER.c.calling_ae == association.c.calling_ae,
+    _LATER.c.id.in_(ASSOCIATIONS_OF_SERIES),
+    _LATER.c.ending.in_((AssociationEnding.RELEASED, AssociationEnding.AS_USUAL)),
+    _LATER.c.opened_at >= association.c.closed_at,
+)
+_BROKEN_OFF = (
+    sa.select(association)
+    .where(association.c.id.in_(ASSOCIATIONS_OF_SERIES), association.c.ending.in_(BROKEN), ~_CAME_BACK)
+    .order_by(association.c.closed_at)
+)
 
 
 class Ending(NamedTuple):
@@ -40,26 +52,13 @@ def broken_off(connection: sa.Connection, study_uid: str, series_uid: str) -> li
 
     It has when a later association of the same caller brought images of the series, new or again, and ended well.
     """
-    later = association.alias()
-    ours = associations_of(study_uid, series_uid)
-    came_back = sa.exists().where(
-        later.c.calling_ae == association.c.calling_ae,
-        later.c.id.in_(ours),
-        later.c.ending.in_((AssociationEnding.RELEASED, AssociationEnding.AS_USUAL)),
-        later.c.opened_at >= association.c.closed_at,
-    )
-    query = (
-        sa.select(association)
-        .where(association.c.id.in_(ours), association.c.ending.in_(BROKEN), ~came_back)
-        .order_by(association.c.closed_at)
-    )
     return [
         BrokenOff(
             row.calling_ae,
             Ending(AssociationEnding(row.ending), EndingPoint(row.ended_amid) if row.ended_amid else None),
             row.closed_at,
         )
-        for row in connection.execute(query)
+        for row in connection.execute(_BROKEN_OFF, {"study": study_uid, "series": series_uid})
     ]
 
 

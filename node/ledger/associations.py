@@ -12,6 +12,23 @@ from node.ledger.association_endings import Ending
 from node.ledger.states import AssociationEnding
 from node.ledger.tables import association, commitment, conflict, excluded, instance, refusal
 
+_OF_STUDY = instance.c.study_instance_uid == sa.bindparam("study")
+_OF_SERIES = sa.and_(_OF_STUDY, instance.c.series_instance_uid == sa.bindparam("series"))
+_DEVICES = (
+    sa.select(sa.func.coalesce(sa.func.nullif(association.c.equipment, ""), association.c.peer_address))
+    .join(instance, instance.c.association_id == association.c.id)
+    .distinct()
+)
+_DEVICES_OF_STUDY, _DEVICES_OF_SERIES = _DEVICES.where(_OF_STUDY), _DEVICES.where(_OF_SERIES)
+_OPEN_SENDERS = (
+    sa.select(association.c.id)
+    .join(instance, instance.c.association_id == association.c.id)
+    .where(_OF_SERIES, association.c.closed_at.is_(None))
+    .distinct()
+)
+"""Statements that the router executes for every series at every look are built once: building one takes longer than
+executing it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpenAssociation:
@@ -82,12 +99,11 @@ def senders_of(connection: sa.Connection, study_instance_uid: str, series_instan
 
 def equipment_of(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str = "") -> str:
     """Return the device that sent a study or series; "" when there were several or it is unknown."""
-    device = sa.func.coalesce(sa.func.nullif(association.c.equipment, ""), association.c.peer_address)
-    of = instance.c.study_instance_uid == study_instance_uid
     if series_instance_uid:
-        of = sa.and_(of, instance.c.series_instance_uid == series_instance_uid)
-    query = sa.select(device).join(instance, instance.c.association_id == association.c.id).where(of).distinct()
-    devices = connection.scalars(query).all()
+        this = {"study": study_instance_uid, "series": series_instance_uid}
+        devices = connection.scalars(_DEVICES_OF_SERIES, this).all()
+    else:
+        devices = connection.scalars(_DEVICES_OF_STUDY, {"study": study_instance_uid}).all()
     return str(devices[0]) if len(devices) == 1 else ""
 
 
@@ -106,16 +122,8 @@ def occupied_bytes(connection: sa.Connection, calling_ae: str) -> int:
 
 def open_associations(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> frozenset[str]:
     """Ids of the open associations that have sent an image of a series."""
-    query = (
-        sa.select(association.c.id)
-        .join(instance, instance.c.association_id == association.c.id)
-        .where(
-            instance.c.study_instance_uid == study_instance_uid,
-            instance.c.series_instance_uid == series_instance_uid,
-            association.c.closed_at.is_(None),
-        )
-    )
-    return frozenset(connection.scalars(query.distinct()))
+    this = {"study": study_instance_uid, "series": series_instance_uid}
+    return frozenset(connection.scalars(_OPEN_SENDERS, this))
 
 
 def open_sender(connection: sa.Connection, study_instance_uid: str) -> str | None:

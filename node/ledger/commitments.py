@@ -19,6 +19,17 @@ from node.ledger.states import CommitmentState
 from node.ledger.tables import commitment, commitment_instance, excluded, instance
 
 _CHUNK = 500
+_KEY = (commitment_instance.c.calling_ae, commitment_instance.c.transaction_uid)
+_NAMING_SERIES = (
+    sa.select(*_KEY, commitment.c.association_id, commitment.c.equipment)
+    .join(instance, instance.c.sop_instance_uid == commitment_instance.c.sop_instance_uid)
+    .join(commitment, sa.and_(commitment.c.calling_ae == _KEY[0], commitment.c.transaction_uid == _KEY[1]))
+    .where(
+        instance.c.study_instance_uid == sa.bindparam("study"),
+        instance.c.series_instance_uid == sa.bindparam("series"),
+    )
+    .distinct()
+)
 """UIDs per query: databases limit the variables of a statement."""
 
 
@@ -149,20 +160,12 @@ def report(connection: sa.Connection, calling_ae: str, transaction_uid: str) -> 
 
 def requests_of_series(connection: sa.Connection, study: str, series: str) -> list[Request]:
     """Requests that name at least one instance of a series."""
-    key = (commitment_instance.c.calling_ae, commitment_instance.c.transaction_uid)
-    naming = (
-        sa.select(*key, commitment.c.association_id, commitment.c.equipment)
-        .join(instance, instance.c.sop_instance_uid == commitment_instance.c.sop_instance_uid)
-        .join(commitment, sa.and_(commitment.c.calling_ae == key[0], commitment.c.transaction_uid == key[1]))
-        .where(instance.c.study_instance_uid == study, instance.c.series_instance_uid == series)
-        .distinct()
-    )
     requests = []
-    for row in connection.execute(naming).all():
+    for row in connection.execute(_NAMING_SERIES, {"study": study, "series": series}).all():
         named = (
             sa.select(commitment_instance.c.sop_instance_uid, instance.c.path)
             .outerjoin(instance, instance.c.sop_instance_uid == commitment_instance.c.sop_instance_uid)
-            .where(key[0] == row.calling_ae, key[1] == row.transaction_uid)
+            .where(_KEY[0] == row.calling_ae, _KEY[1] == row.transaction_uid)
         )
         requests.append(
             Request(

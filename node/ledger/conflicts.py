@@ -28,6 +28,19 @@ SAME_IMAGE = sa.and_(
 )
 """A conflict with the first file of its image, not one of two images that share a SOP Instance UID."""
 
+_STUDY: sa.BindParameter[str] = sa.bindparam("study")
+_SERIES: sa.BindParameter[str] = sa.bindparam("series")
+_OF_SERIES = (
+    sa.select(
+        conflict.c.received_at,
+        conflict.c.kind,
+        conflict.c.changed,
+        sa.or_(instance.c.study_instance_uid != _STUDY, instance.c.series_instance_uid != _SERIES).label("elsewhere"),
+    )
+    .join(instance, instance.c.sop_instance_uid == conflict.c.sop_instance_uid)
+    .where(conflict.c.study_instance_uid == _STUDY, conflict.c.series_instance_uid == _SERIES)
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -79,16 +92,6 @@ class ConflictRecord:
 
 def conflicts_of_series(connection: sa.Connection, study: str, series: str) -> list[Conflict]:
     """Every conflict of which the later file names this series."""
-    query = (
-        sa.select(
-            conflict.c.received_at,
-            conflict.c.kind,
-            conflict.c.changed,
-            sa.or_(instance.c.study_instance_uid != study, instance.c.series_instance_uid != series).label("elsewhere"),
-        )
-        .join(instance, instance.c.sop_instance_uid == conflict.c.sop_instance_uid)
-        .where(conflict.c.study_instance_uid == study, conflict.c.series_instance_uid == series)
-    )
     return [
         Conflict(
             received_at=row.received_at,
@@ -96,7 +99,7 @@ def conflicts_of_series(connection: sa.Connection, study: str, series: str) -> l
             changed=frozenset((row.changed or "").split(", ")),
             elsewhere=bool(row.elsewhere),
         )
-        for row in connection.execute(query)
+        for row in connection.execute(_OF_SERIES, {"study": study, "series": series})
     ]
 
 

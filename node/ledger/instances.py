@@ -153,12 +153,8 @@ def try_row(engine: sa.Engine) -> None:
 
 def series_files(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> dict[str, str]:
     """Path of each image of a series by its SOP Instance UID, in the order of arrival."""
-    of = (
-        instance.c.study_instance_uid == study_instance_uid,
-        instance.c.series_instance_uid == series_instance_uid,
-    )
-    query = sa.select(instance.c.sop_instance_uid, instance.c.path).where(*of).order_by(instance.c.received_at)
-    return {row.sop_instance_uid: row.path for row in connection.execute(query)}
+    this = {"study": study_instance_uid, "series": series_instance_uid}
+    return {row.sop_instance_uid: row.path for row in connection.execute(_FILES, this)}
 
 
 def update_size(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> None:
@@ -203,6 +199,14 @@ _THIS_SERIES = (series.c.study_instance_uid == sa.bindparam("study")) & (
     series.c.series_instance_uid == sa.bindparam("series")
 )
 # Two receivers may bring images of one series: its row is locked before its state is read.
+_FILES = (
+    sa.select(instance.c.sop_instance_uid, instance.c.path)
+    .where(
+        instance.c.study_instance_uid == sa.bindparam("study"),
+        instance.c.series_instance_uid == sa.bindparam("series"),
+    )
+    .order_by(instance.c.received_at)
+)
 _STATE = sa.select(series.c.state).where(_THIS_SERIES).with_for_update()
 _TOUCH = (
     series.update()

@@ -28,6 +28,26 @@ _EVENTS: Mapping[str, EventKind] = MappingProxyType(
     }
 )
 """Of notifications."""
+_NAMED = sa.select(procedure_step_instance).where(
+    procedure_step_instance.c.procedure_step_uid == procedure_step.c.sop_instance_uid
+)
+_MAY_HAVE_MADE = sa.and_(
+    ~_NAMED.exists(),
+    procedure_step.c.state != ProcedureStepState.COMPLETED,
+    procedure_step.c.modality.in_(("", sa.bindparam("modality"))),
+    procedure_step.c.created_at <= sa.bindparam("last_at"),
+)
+_STEPS_OF_SERIES = (
+    sa.select(procedure_step)
+    .where(
+        procedure_step.c.study_instance_uid == sa.bindparam("study"),
+        sa.or_(
+            _NAMED.where(procedure_step_instance.c.series_instance_uid == sa.bindparam("series")).exists(),
+            _MAY_HAVE_MADE,
+        ),
+    )
+    .order_by(procedure_step.c.created_at)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,18 +199,9 @@ def _remove(connection: sa.Connection, step: Any) -> None:
 
 def steps_of_series(connection: sa.Connection, of: Series) -> list[Step]:
     """Steps that made the series, or may have: they name it, or no series at all and began before its last image."""
-    named = sa.select(procedure_step_instance).where(
-        procedure_step_instance.c.procedure_step_uid == procedure_step.c.sop_instance_uid
-    )
-    this = named.where(procedure_step_instance.c.series_instance_uid == of.series_instance_uid)
-    may_have = sa.and_(
-        ~named.exists(),
-        procedure_step.c.state != ProcedureStepState.COMPLETED,
-        procedure_step.c.modality.in_(("", of.modality)),
-        procedure_step.c.created_at <= of.last_at,
-    )
-    relevant = sa.or_(this.exists(), may_have)
-    return _steps(connection, sa.and_(procedure_step.c.study_instance_uid == of.study_instance_uid, relevant))
+    this = {"study": of.study_instance_uid, "series": of.series_instance_uid}
+    rows = connection.execute(_STEPS_OF_SERIES, {**this, "modality": of.modality, "last_at": of.last_at})
+    return [_step(row) for row in rows]
 
 
 def steps_of_study(connection: sa.Connection, study: str, modalities: Collection[str], equipment: str) -> list[Step]:
@@ -233,15 +244,16 @@ def named_series(connection: sa.Connection, steps: Sequence[Step]) -> set[str]:
 def _steps(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Step]:
     """In the order in which they began."""
     query = sa.select(procedure_step).where(where).order_by(procedure_step.c.created_at)
-    return [
-        Step(
-            sop_instance_uid=row.sop_instance_uid,
-            state=ProcedureStepState(row.state),
-            calling_ae=row.calling_ae,
-            equipment=row.equipment or "",
-        )
-        for row in connection.execute(query)
-    ]
+    return [_step(row) for row in connection.execute(query)]
+
+
+def _step(row: sa.Row[Any]) -> Step:
+    return Step(
+        sop_instance_uid=row.sop_instance_uid,
+        state=ProcedureStepState(row.state),
+        calling_ae=row.calling_ae,
+        equipment=row.equipment or "",
+    )
 
 
 def _add(connection: sa.Connection, uid: str, instances: Collection[tuple[str, str]]) -> None:

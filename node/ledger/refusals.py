@@ -32,6 +32,44 @@ _TO_ITS_SERIES = sa.and_(
     instance.c.series_instance_uid == refusal.c.series_instance_uid,
 )
 """Conditions on an instance: it has the UID of a refused image, and is in the series that was named for that one."""
+_OF_SERIES = sa.and_(
+    instance.c.study_instance_uid == sa.bindparam("study"), instance.c.series_instance_uid == sa.bindparam("series")
+)
+ASSOCIATIONS_OF_SERIES = sa.union(
+    sa.select(instance.c.association_id).where(_OF_SERIES, instance.c.association_id.is_not(None)),
+    sa.select(instance.c.repeated_by).where(_OF_SERIES, instance.c.repeated_by.is_not(None)),
+)
+"""Ids of the associations that brought images of ``series`` in ``study``, or brought them again."""
+_SENDING = sa.select(association).where(association.c.id.in_(ASSOCIATIONS_OF_SERIES))
+
+
+def _of_caller(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Rows about a caller, from one time to another."""
+    return sa.and_(
+        table.c.calling_ae == sa.bindparam("calling_ae"),
+        table.c.peer_address == sa.bindparam("peer_address"),
+        table.c.at.between(sa.bindparam("begin"), sa.bindparam("end")),
+    )
+
+
+_REFUSED = sa.select(refusal).where(
+    refusal.c.study_instance_uid == sa.bindparam("study"),
+    refusal.c.series_instance_uid == sa.bindparam("series"),
+    ~sa.exists().where(_CAME, _TO_ITS_SERIES),
+)
+_REFUSED_OF_CALLER = sa.select(refusal).where(
+    _of_caller(refusal),
+    sa.func.length(refusal.c.series_instance_uid) == 0,  # so that the index of callers finds the rows
+    ~sa.exists().where(_CAME),
+)
+_REJECTIONS_OF_CALLER = sa.select(rejection).where(
+    _of_caller(rejection),
+    ~sa.exists().where(
+        association.c.calling_ae == rejection.c.calling_ae,
+        association.c.peer_address == rejection.c.peer_address,
+        association.c.opened_at > rejection.c.at,
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +151,10 @@ def record_rejection(connection: sa.Connection, calling_ae: str, peer_address: s
 
 def refused_of(connection: sa.Connection, study_uid: str, series_uid: str) -> list[Refused]:
     """Images that were not taken, may belong to a series and have not come since, in the order of their refusal."""
-    of_series = sa.and_(refusal.c.study_instance_uid == study_uid, refusal.c.series_instance_uid == series_uid)
-    refused = [*connection.execute(sa.select(refusal).where(of_series, ~sa.exists().where(_CAME, _TO_ITS_SERIES)))]
-    of_unknown = sa.func.length(refusal.c.series_instance_uid) == 0  # so that the index of callers finds the rows
+    refused = [*connection.execute(_REFUSED, {"study": study_uid, "series": series_uid})]
     for sending in _sending(connection, study_uid, series_uid):
-        query = sa.select(refusal).where(sending.rows_of(refusal), of_unknown, ~sa.exists().where(_CAME))
-        refused += [row for row in connection.execute(query) if sending.includes(row.at)]
+        rows = connection.execute(_REFUSED_OF_CALLER, sending.caller_and_time)
+        refused += [row for row in rows if sending.includes(row.at)]
     return [_refused(row) for row in sorted(refused, key=lambda row: row.at)]
 
 
@@ -126,13 +162,8 @@ def rejections_of(connection: sa.Connection, study_uid: str, series_uid: str) ->
     """Callers that were rejected while they were sending a series and have sent nothing since: title, reason, when."""
     rejected = []
     for sending in _sending(connection, study_uid, series_uid):
-        came_back = sa.exists().where(
-            association.c.calling_ae == rejection.c.calling_ae,
-            association.c.peer_address == rejection.c.peer_address,
-            association.c.opened_at > rejection.c.at,
-        )
-        query = sa.select(rejection).where(sending.rows_of(rejection), ~came_back)
-        rejected += [row for row in connection.execute(query) if sending.includes(row.at)]
+        rows = connection.execute(_REJECTIONS_OF_CALLER, sending.caller_and_time)
+        rejected += [row for row in rows if sending.includes(row.at)]
     return [(row.calling_ae, row.reason, row.at) for row in sorted(rejected, key=lambda row: row.at)]
 
 
@@ -145,23 +176,19 @@ class _Sending:
     times: list[tuple[float, float]]
     """From when to when, for each of its associations."""
 
-    def rows_of(self, table: sa.Table) -> sa.ColumnElement[bool]:
-        """Rows about this caller, from its first association to its last."""
+    @property
+    def caller_and_time(self) -> dict[str, str | float]:
+        """Parameters of ``_of_caller``: from its first association to its last."""
         begin, end = min(begin for begin, _ in self.times), max(end for _, end in self.times)
-        return sa.and_(
-            table.c.calling_ae == self.calling_ae,
-            table.c.peer_address == self.peer_address,
-            table.c.at.between(begin, end),
-        )
+        return {"calling_ae": self.calling_ae, "peer_address": self.peer_address, "begin": begin, "end": end}
 
     def includes(self, at: float) -> bool:
         return any(begin <= at <= end for begin, end in self.times)
 
 
 def _sending(connection: sa.Connection, study_uid: str, series_uid: str) -> list[_Sending]:
-    query = sa.select(association).where(association.c.id.in_(associations_of(study_uid, series_uid)))
     times: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for row in connection.execute(query):
+    for row in connection.execute(_SENDING, {"study": study_uid, "series": series_uid}):
         end = _STILL if row.closed_at is None else row.closed_at + SENDING_SECONDS
         times.setdefault((row.calling_ae, row.peer_address), []).append((row.opened_at, end))
     return [_Sending(calling_ae=title, peer_address=address, times=of) for (title, address), of in times.items()]
@@ -174,15 +201,6 @@ def refused_in(connection: sa.Connection, study_uid: str | None = None) -> list[
     if study_uid is not None:
         query = query.where(refusal.c.study_instance_uid == study_uid)
     return [(_refused(row), bool(row.came)) for row in connection.execute(query)]
-
-
-def associations_of(study_uid: str, series_uid: str) -> sa.CompoundSelect[tuple[str | None]]:
-    """Ids of the associations that brought images of a series, or brought them again."""
-    this = sa.and_(instance.c.study_instance_uid == study_uid, instance.c.series_instance_uid == series_uid)
-    return sa.union(
-        sa.select(instance.c.association_id).where(this, instance.c.association_id.is_not(None)),
-        sa.select(instance.c.repeated_by).where(this, instance.c.repeated_by.is_not(None)),
-    )
 
 
 def purge_refusals(connection: sa.Connection, before: float) -> None:
