@@ -20,6 +20,7 @@ from hypothesis import settings
 from ledgers import new_on_server, open_copy
 from notes import shared_notes
 from receivers import Node, ReceiverProcess, receiving
+from standing_processes import standing_processes
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
@@ -87,22 +88,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.fixture(scope="session", autouse=True)
-def header_reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Routers of one test worker share a header reader: its start would take longer than most of their tests."""
-    from node.confined import ConfinedProcess
-    from node.routing import examiner
-
+def confined_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests of one worker share the confined processes that they only use."""
     folders = (tmp_path_factory.getbasetemp(), Path(gettempdir()), Path("/dev/shm"))  # noqa: S108 - tests' own folders
-    shared = ConfinedProcess("header reader", readable=folders, bounds=examiner.BOUNDS, decodes=False)
-    own = examiner.shared_process
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            examiner,
-            "shared_process",
-            lambda name, *of, **how: shared if of[1] == examiner.BOUNDS else own(name, *of, **how),
-        )
+    with standing_processes(folders):
         yield
-    shared.close()
 
 
 @pytest.fixture
