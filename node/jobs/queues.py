@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 from dbos._dbos import _get_or_create_dbos_registry
@@ -161,9 +163,30 @@ def running_attempts(connection: sa.Connection) -> dict[str, int]:
     return dict(connection.execute(query.group_by(workflow.c.executor_id)).all())
 
 
+@cache
+def _waiting_in(schema: str | None, prefix: str) -> sa.Select[Any]:
+    """Built once: every process that has slots asks twice a second for each of its stages."""
+    workflow = _workflows_in(schema)
+    return (
+        sa.select(workflow.c.queue_name, workflow.c.priority, sa.func.count())
+        .where(
+            workflow.c.queue_name.startswith(prefix),
+            workflow.c.status == sa.literal_column("'ENQUEUED'"),
+            # Of the index; SQLite's planner wants it word for word.
+            workflow.c.status.in_([sa.literal_column("'ENQUEUED'"), sa.literal_column("'PENDING'")]),
+        )
+        .group_by(workflow.c.queue_name, workflow.c.priority)
+    )
+
+
 def _workflows(connection: sa.Connection) -> sa.TableClause:
     """DBOS's table of workflows."""
-    return sa.table(_TABLE, *map(sa.column, _COLUMNS), schema=_schema(connection))
+    return _workflows_in(_schema(connection))
+
+
+@cache
+def _workflows_in(schema: str | None) -> sa.TableClause:
+    return sa.table(_TABLE, *map(sa.column, _COLUMNS), schema=schema)
 
 
 def _schema(connection: sa.Connection) -> str | None:
@@ -175,17 +198,8 @@ def waiting_attempts(connection: sa.Connection, stage: JobStage) -> dict[str, Co
 
     Reads DBOS's table of workflows by an index of nothing but what waits or runs.
     """
-    workflow, prefix = _workflows(connection), owner_queue(stage, "")
-    rows = connection.execute(
-        sa.select(workflow.c.queue_name, workflow.c.priority, sa.func.count())
-        .where(
-            workflow.c.queue_name.startswith(prefix),
-            workflow.c.status == sa.literal_column("'ENQUEUED'"),
-            # Of the index; SQLite's planner wants it word for word.
-            workflow.c.status.in_([sa.literal_column("'ENQUEUED'"), sa.literal_column("'PENDING'")]),
-        )
-        .group_by(workflow.c.queue_name, workflow.c.priority)
-    )
+    prefix = owner_queue(stage, "")
+    rows = connection.execute(_waiting_in(_schema(connection), prefix))
     waiting: dict[str, Counter[int]] = {}
     for queue, priority, number in rows:
         waiting.setdefault(queue.removeprefix(prefix), Counter())[priority] += number
