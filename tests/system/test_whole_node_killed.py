@@ -13,6 +13,8 @@ from dicom_files import ct_series, write
 from lesion_studies import with_lesion
 from whole_node import START_SECONDS, WholeNode, whole_node
 
+from node.operate.explain_text import describe
+
 STUDIES = 4
 
 
@@ -67,7 +69,7 @@ def test_a_pacs_that_is_down_gets_its_results_when_it_comes_back(tmp_path: Path)
         write(series, tmp_path / "study")
         send_until_taken(node, tmp_path / "study")
         deadline = time.monotonic() + 90
-        while "last error" not in node.ainode("explain", series[0].StudyInstanceUID).stdout:
+        while "last error" not in describe(node.explain(series[0].StudyInstanceUID)):
             assert time.monotonic() < deadline, node.log()
             time.sleep(0.5)
         told = node.ainode("explain", series[0].StudyInstanceUID).stdout
