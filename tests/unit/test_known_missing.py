@@ -236,9 +236,7 @@ class Losses:
                 one = get_job(connection, job_id)
                 paths = tuple(sorted(Path(path) for path in source_paths(connection, one)))
             try:
-                outcome, why, _ = analyse(
-                    Scripted({"does": one.pipeline}), _read(paths), incomplete=reason_text(one.incomplete)
-                )
+                outcome, why = _result(one.pipeline, paths, reason_text(one.incomplete))
             except Unsuitable as unsuitable:
                 outcome, why = "not applicable", str(unsuitable)
             except InputError as error:
@@ -247,6 +245,13 @@ class Losses:
                 stated = reason(ReasonCode.STATED, text=why) if why else None
                 record_outcome(connection, job_id, outcome, stated)
                 yield get_job(connection, job_id)
+
+
+@cache
+def _result(does: str, paths: tuple[Path, ...], incomplete: str) -> tuple[str, str]:
+    """Outcome and reason of a pipeline; all losses are of the same files, and alike files and reasons give it again."""
+    outcome, why, _ = analyse(Scripted({"does": does}), _read(paths), incomplete=incomplete)
+    return outcome, why
 
 
 @cache
