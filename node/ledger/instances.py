@@ -201,10 +201,7 @@ _THIS_SERIES = (series.c.study_instance_uid == sa.bindparam("study")) & (
 # Two receivers may bring images of one series: its row is locked before its state is read.
 _FILES = (
     sa.select(instance.c.sop_instance_uid, instance.c.path)
-    .where(
-        instance.c.study_instance_uid == sa.bindparam("study"),
-        instance.c.series_instance_uid == sa.bindparam("series"),
-    )
+    .filter_by(study_instance_uid=sa.bindparam("study"), series_instance_uid=sa.bindparam("series"))
     .order_by(instance.c.received_at)
 )
 _STATE = sa.select(series.c.state).where(_THIS_SERIES).with_for_update()
