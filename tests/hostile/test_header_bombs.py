@@ -60,7 +60,7 @@ def test_a_series_that_ends_the_reader_is_ignored_with_the_bound_and_not_read_ag
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twenty files of which each takes seconds: the bound of the series ends them together."""
-    small = ConfinedProcess("header reader", readable=scene.node.spool.data_folders, bounds=Bounds(cpu_seconds=3))
+    small = ConfinedProcess("small header reader", readable=scene.node.spool.data_folders, bounds=Bounds(cpu_seconds=3))
     examine_with(small, scene, monkeypatch)
     images = ct_series(n=20, size=16, study=scene.study)
     bomb = scene.receive(
@@ -91,7 +91,7 @@ def test_a_sender_of_bombs_delays_its_own_series_and_those_of_nobody_else(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An honest series is decided in the same look of the router as without the bombs."""
-    small = ConfinedProcess("header reader", readable=scene.node.spool.data_folders, bounds=Bounds(cpu_seconds=6))
+    small = ConfinedProcess("small header reader", readable=scene.node.spool.data_folders, bounds=Bounds(cpu_seconds=6))
     examine_with(small, scene, monkeypatch)
     bombs, honest = [], []
     for number in range(3):
