@@ -19,6 +19,7 @@ from node.ledger.states import CommitmentState
 from node.ledger.tables import commitment, commitment_instance, excluded, instance
 
 _CHUNK = 500
+"""UIDs per query: databases limit the variables of a statement."""
 _KEY = (commitment_instance.c.calling_ae, commitment_instance.c.transaction_uid)
 _NAMING_SERIES = (
     sa.select(*_KEY, commitment.c.association_id, commitment.c.equipment)
@@ -30,7 +31,6 @@ _NAMING_SERIES = (
     )
     .distinct()
 )
-"""UIDs per query: databases limit the variables of a statement."""
 
 
 @dataclass(frozen=True, kw_only=True)

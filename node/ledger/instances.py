@@ -198,12 +198,12 @@ def _known(connection: sa.Connection, uids: set[str]) -> dict[str, tuple[str, st
 _THIS_SERIES = (series.c.study_instance_uid == sa.bindparam("study")) & (
     series.c.series_instance_uid == sa.bindparam("series")
 )
-# Two receivers may bring images of one series: its row is locked before its state is read.
 _FILES = (
     sa.select(instance.c.sop_instance_uid, instance.c.path)
     .filter_by(study_instance_uid=sa.bindparam("study"), series_instance_uid=sa.bindparam("series"))
     .order_by(instance.c.received_at)
 )
+# Two receivers may bring images of one series: its row is locked before its state is read.
 _STATE = sa.select(series.c.state).where(_THIS_SERIES).with_for_update()
 _TOUCH = (
     series.update()
