@@ -2,7 +2,8 @@
 
 The ledger has what each subscriber knows; what differs from how far the workitems are is sent. The row follows the
 answer, so a process that is killed in between sends a report again, and none is left out. Each subscriber is served in
-a thread of its own: one that hangs or is slow holds up no other.
+a thread of its own: one that hangs or is slow holds up no other. For subscribers with a WebSocket it finds only which
+workitems are new to them; ``node.dicomweb.event_channels`` tells them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -35,19 +36,12 @@ from node.ledger.workitem_subscriptions import (
     reset_subscriber,
     set_looked_at,
 )
-from node.ledger.workitem_watches import (
-    Watch,
-    begun_again,
-    changed_watches,
-    follow_again,
-    new_workitems,
-    put_off_watch,
-    record_reported,
-)
+from node.ledger.workitem_watches import begun_again, follow_again, new_workitems, put_off_watch
 from node.retry_delay import retry_delay
-from node.workitems.event_reports import STATE, EventReport, Known, event_reports, known_after
+from node.workitems.event_reports import STATE, EventReport
 from node.workitems.job_uid import JobUids
 from node.workitems.known_workitem import known_workitem
+from node.workitems.pending_reports import Pending, PendingReports
 from node.workitems.subscribers import subscriber_address, wants
 
 logger = logging.getLogger(__name__)
@@ -99,6 +93,7 @@ class WorkitemEvents:
         self._engine = engine
         self._timeouts = timeouts or _TIMEOUTS
         self._uids = JobUids(engine)
+        self._pending = PendingReports(config, engine, self._uids)
         self._leadership = Leadership(engine, "UPS events")
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="UPS events")
         self._served: dict[str, Future[int]] = {}
@@ -135,20 +130,13 @@ class WorkitemEvents:
 
     def _serve(self, of: Subscriber, at: float) -> int:
         with surviving(f"UPS events for {of.title}"):
-            return self._report_to(of, _Look(at))
+            look = _Look(at)
+            self._find(of, look.now)
+            return 0 if of.websocket else self._report_to(of, look)
         return 0
 
     def _report_to(self, of: Subscriber, look: _Look) -> int:
-        self._find(of, look.now)
-        with self._engine.connect() as connection:
-            changed = changed_watches(connection, of.title, look.now, _AT_ONCE)
-        pending = []
-        for watch in changed:
-            reports, known = self._reports(watch)
-            if reports:
-                pending.append((watch, reports, known))
-            else:
-                self._record_reported(of, watch, known)
+        pending = self._pending.of(of, look.now, _AT_ONCE)
         if not pending:
             return 0
         try:
@@ -197,37 +185,29 @@ class WorkitemEvents:
         workitem = known_workitem(self._engine, self._uids, uid)
         return workitem is not None and wants(uid, workitem, self._config)(of)
 
-    def _reports(self, watch: Watch) -> tuple[list[EventReport], Known]:
-        """What a subscriber has to be told of a workitem, and what it knows then."""
-        known = Known(state=watch.reported_state, progress=watch.reported_progress)
-        of = known_workitem(self._engine, self._uids, watch.uid)
-        if of is None:  # its study is being purged
-            return [], known
-        return event_reports(of, known, self._config, watch.uid, watch.cancel), known_after(of)
-
-    def _send(self, of: Subscriber, pending: list[tuple[Watch, list[EventReport], Known]], look: _Look) -> int:
+    def _send(self, of: Subscriber, pending: Sequence[Pending], look: _Look) -> int:
         """Send reports on one association; raises ``DeliveryError`` when the subscriber does not answer.
 
         When the time is over, the other workitems are left to the next look; the first one has its reports always.
         """
         sent = 0
         with self._association(of.title) as (peer, association):
-            for watch, reports, known in pending:
+            for one in pending:
                 if sent and look.is_over:
                     break
                 try:
-                    for report in reports:
+                    for report in one.reports:
                         if self._ending.is_set():
                             return sent
-                        self._report(peer, association, watch.uid, report)
+                        self._report(peer, association, one.watch.uid, report)
                         sent += 1
                 except _RefusedError as error:
-                    delay = retry_delay(watch.failures + 1, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
+                    delay = retry_delay(one.watch.failures + 1, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
                     logger.warning("UPS events: %s; trying again in %g s", error, delay)
                     with begin_immediate(self._engine) as connection:
-                        put_off_watch(connection, of.title, watch.uid, look.now + delay)
+                        put_off_watch(connection, of.title, one.watch.uid, look.now + delay)
                 else:
-                    self._record_reported(of, watch, known)
+                    self._pending.record(of, one)
         return sent
 
     @contextmanager
@@ -264,7 +244,3 @@ class WorkitemEvents:
             logger.info("UPS events: %s does not know event type %d", peer, report.event_type)
         elif status != 0x0000:
             raise _RefusedError(f"{peer}: status 0x{status:04X} to a report on workitem {uid}")
-
-    def _record_reported(self, of: Subscriber, watch: Watch, known: Known) -> None:
-        with begin_immediate(self._engine) as connection:
-            record_reported(connection, of.title, watch, known.state, known.progress)

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
 
 from node.config.dicomweb import DicomwebClient, Service
 from node.errors import ConfigError
@@ -48,25 +47,31 @@ class Authorization:
         """Return an endpoint that only clients with ``service`` reach."""
 
         async def authorized(request: Request) -> Response:
-            try:
-                client = await run_in_threadpool(self._client_of, request)
-            except ConfigError as error:  # whoever asks need not know the path of the file
-                logger.warning("DICOMweb: %s", error)
-                raise HTTPException(500, "The tokens of the clients cannot be read; the log says more.") from error
-            if client is None:
-                self._log_refusal(request)
-                challenges = [("www-authenticate", "Bearer"), ("www-authenticate", 'Basic realm="DICOMweb"')]
-                refused = Response("This needs the token of a client.\n", 401, media_type="text/plain")
-                refused.raw_headers.extend((name.encode(), value.encode()) for name, value in challenges)
-                return refused
-            if service not in client.settings.services:
-                raise HTTPException(403, f'services of [dicomweb.clients.{client.name}] does not list "{service}".')
-            return await endpoint(request, client)
+            client = await self.admitted(request, service)
+            return client if isinstance(client, Response) else await endpoint(request, client)
 
         return authorized
 
-    def _client_of(self, request: Request) -> Client | None:
-        name, token = _credentials(request.headers.get("authorization", ""))
+    async def admitted(self, connection: HTTPConnection, service: Service) -> Client | Response:
+        """Return the client that asks for a service, or the refusal. A WebSocket begins as a request does."""
+        try:
+            client = await run_in_threadpool(self._client_of, connection)
+        except ConfigError as error:  # whoever asks need not know the path of the file
+            logger.warning("DICOMweb: %s", error)
+            return PlainTextResponse("The tokens of the clients cannot be read; the log says more.\n", 500)
+        if client is None:
+            self._log_refusal(connection)
+            challenges = [("www-authenticate", "Bearer"), ("www-authenticate", 'Basic realm="DICOMweb"')]
+            refused = PlainTextResponse("This needs the token of a client.\n", 401)
+            refused.raw_headers.extend((name.encode(), value.encode()) for name, value in challenges)
+            return refused
+        if service not in client.settings.services:
+            text = f'services of [dicomweb.clients.{client.name}] does not list "{service}".\n'
+            return PlainTextResponse(text, 403)
+        return client
+
+    def _client_of(self, connection: HTTPConnection) -> Client | None:
+        name, token = _credentials(connection.headers.get("authorization", ""))
         found = None
         for client in self._clients:
             is_right = hmac.compare_digest(token_of(client.settings.token_file, client.name).encode(), token.encode())
@@ -74,11 +79,11 @@ class Authorization:
                 found = client
         return found
 
-    def _log_refusal(self, request: Request) -> None:
+    def _log_refusal(self, connection: HTTPConnection) -> None:
         at = time.monotonic()
         if at - self._logged_at >= _QUIET_SECONDS:
             self._logged_at = at
-            origin = request.client.host if request.client else "?"
+            origin = connection.client.host if connection.client else "?"
             logger.warning("DICOMweb: a request without a right token, from %s", origin)
 
 

@@ -11,18 +11,22 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from node.config import Config
 from node.config.dicomweb import Service
 from node.dicomweb.accesses import Accesses
 from node.dicomweb.authorization import Authorization, ClientEndpoint
+from node.dicomweb.confirmed_websocket import SETTINGS, ConfirmedWebSocket
+from node.dicomweb.event_channel import Intervals
+from node.dicomweb.event_channels import EventChannels
 from node.dicomweb.object_reader import ObjectReader
 from node.dicomweb.retrieve import RetrieveService
 from node.dicomweb.search import SearchService
 from node.dicomweb.store import StoreService
 from node.dicomweb.workitem_json import WorkitemJson
 from node.dicomweb.workitem_search import WorkitemSearch
+from node.dicomweb.workitem_subscriptions import WorkitemSubscriptions
 from node.dicomweb.workitems import WorkitemService
 from node.errors import ConfigError, NodeError
 from node.spool import Spool
@@ -34,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 _WORKITEM = "/workitems/{workitem}"
+_SUBSCRIBER = f"{_WORKITEM}/subscribers/{{aetitle}}"
 _PLACES = (
     "/studies/{study}",
     "/studies/{study}/series/{series}",
@@ -49,8 +54,8 @@ class _DicomwebHttp(StrictHttp):
     response_seconds = 3600.0
 
 
-def make_app(config: Config, engine: sa.Engine, spool: Spool) -> Starlette:
-    """Make the application; every request needs the token of a client."""
+def make_app(config: Config, engine: sa.Engine, spool: Spool, intervals: Intervals | None = None) -> Starlette:
+    """Make the application; every request needs the token of a client. ``intervals``: of WebSockets."""
     authorization = Authorization(config.dicomweb.clients)
     store = authorization.for_service("store", StoreService(config, spool).store)
     reader = ObjectReader(spool)
@@ -59,10 +64,15 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool) -> Starlette:
     retrieve = RetrieveService(engine, reader, Accesses(engine), link_base)
 
     json = WorkitemJson(config, engine, reader)
+    subscriptions = WorkitemSubscriptions(config, engine)
+    channels = EventChannels(config, engine, authorization, intervals)
     workitems = WorkitemService(config, engine, reader, json)
 
     def get(path: str, endpoint: ClientEndpoint, service: Service = "retrieve") -> Route:
         return Route(path, authorization.for_service(service, endpoint), methods=["GET"])
+
+    def subscribed(path: str, endpoint: ClientEndpoint, method: str) -> Route:
+        return Route(path, authorization.for_service("watch", endpoint), methods=[method])
 
     def requested(path: str, endpoint: ClientEndpoint, *methods: str) -> Route:
         return Route(path, authorization.for_service("request", endpoint), methods=methods)
@@ -93,6 +103,11 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool) -> Starlette:
             requested(f"{_WORKITEM}/cancelrequest", workitems.request_cancellation, "POST"),
             requested(_WORKITEM, workitems.update, "POST", "PUT"),
             requested(f"{_WORKITEM}/state", workitems.change_state, "PUT"),
+            subscribed(_SUBSCRIBER, subscriptions.subscribe, "POST"),
+            subscribed(_SUBSCRIBER, subscriptions.unsubscribe, "DELETE"),
+            subscribed(f"{_SUBSCRIBER}/suspend", subscriptions.suspend, "POST"),
+            WebSocketRoute("/subscribers/{aetitle}", channels.serve),
+            Route("/subscribers/{aetitle}", channels.upgrade_required, methods=["GET"]),
         ],
         exception_handlers={NodeError: failed, HTTPException: failed, ClientDisconnect: gone_away},
     )
@@ -101,7 +116,7 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool) -> Starlette:
 
 
 @contextmanager
-def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
+def serving(config: Config, engine: sa.Engine, spool: Spool, intervals: Intervals | None = None) -> Iterator[None]:
     """Serve until the end of the ``with`` block.
 
     Raises ``ConfigError`` when it is not enabled, or files of TLS cannot be used, ``PlatformError`` when the address
@@ -111,9 +126,10 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
     if not settings.enabled:
         raise ConfigError("[dicomweb] enabled is false; enable it before this role is started")
     with tls_context(settings.certificate, settings.key, "[dicomweb]") as context_of:
-        app = make_app(config, engine, spool)
+        app = make_app(config, engine, spool, intervals)
         listener = listen(settings.address, settings.port, config.storage.folder, "[dicomweb]")
-        with served(app, listener, "dicomweb", http=_DicomwebHttp, ssl_context_factory=context_of):
+        sockets = {"ws": ConfirmedWebSocket, **SETTINGS}
+        with served(app, listener, "dicomweb", http=_DicomwebHttp, ssl_context_factory=context_of, **sockets):
             scheme = "https" if settings.certificate else "http"
             logger.info("DICOMweb at %s://%s:%d", scheme, settings.address, settings.port)
             yield

@@ -27,7 +27,7 @@ _AT_ONCE = 50
 _CODES = ("ScheduledWorkitemCodeSequence", "ScheduledStationNameCodeSequence")
 _STUDY = ("StudyInstanceUID", "InputInformationSequence.StudyInstanceUID")
 _OF_IMAGES = (*OF_PATIENT, "ReferencedRequestSequence.AccessionNumber")
-_KEYS = (
+KEYS_OF_STEP = (
     *_STUDY,
     "InputInformationSequence.SeriesInstanceUID",
     "SOPInstanceUID",
@@ -39,8 +39,8 @@ _KEYS = (
     "ScheduledProcedureStepModificationDateTime",
     "InputReadinessState",
     *(f"{sequence}.{part}" for sequence in _CODES for part in ("CodeValue", "CodingSchemeDesignator")),
-    *_OF_IMAGES,
 )
+"""Attributes that the ledger has; those of the patient and the order are in the images."""
 
 
 class WorkitemSearch:
@@ -57,7 +57,7 @@ class WorkitemSearch:
 
     def _search(self, request: Request) -> Response:
         try:
-            keys = SearchKeys.of(request.query_params.multi_items(), _KEYS)
+            keys = SearchKeys.of(request.query_params.multi_items(), (*KEYS_OF_STEP, *_OF_IMAGES))
         except InputError as error:
             raise HTTPException(400, f"{error}.") from error
         with self._engine.connect() as connection:

@@ -30,6 +30,8 @@ class Subscriber:
     """One row of ``workitem_subscriber``."""
 
     title: str
+    websocket: bool
+    """It receives events over a WebSocket that it opens; else on associations that this node opens."""
     every_since: float | None
     matching_since: float | None
     keys: Mapping[str, Any] | None
@@ -49,20 +51,23 @@ class WorkitemKey:
     """Of a workitem of the rules; empty: it was requested."""
 
 
-def subscribe_to_all(connection: sa.Connection, title: str) -> None:
+def subscribe_to_all(connection: sa.Connection, title: str, *, websocket: bool = False) -> None:
     """Subscribe an AE to all workitems, those of the future too; it is told again of those that it knows."""
-    _renew(connection, title, every_since=ledger_clock(connection))
+    _renew(connection, title, every_since=ledger_clock(connection), websocket=websocket)
 
 
-def subscribe_to_matching(connection: sa.Connection, title: str, keys: Mapping[str, Any]) -> None:
+def subscribe_to_matching(
+    connection: sa.Connection, title: str, keys: Mapping[str, Any], *, websocket: bool = False
+) -> None:
     """Subscribe an AE to all workitems that match ``keys``, in place of those that matched the keys of before."""
-    _renew(connection, title, matching_since=ledger_clock(connection), keys=dict(keys))
+    _renew(connection, title, matching_since=ledger_clock(connection), keys=dict(keys), websocket=websocket)
 
 
-def subscribe(connection: sa.Connection, title: str, of: WorkitemKey) -> None:
+def subscribe(connection: sa.Connection, title: str, of: WorkitemKey, *, websocket: bool = False) -> None:
     """Subscribe an AE to one workitem; it is told of its state, also when it was before."""
     _add_subscriber(connection, title)
     reset_subscriber(connection, title)
+    _set(connection, title, {"websocket": websocket})
     if not add_watch(connection, title, of, is_subscribed=True):
         renewed = sa.update(workitem_watch).where(_is(title, of.uid))
         connection.execute(renewed.values(subscribed=True, **_nothing_known(connection)))
@@ -184,8 +189,9 @@ def _nothing_known(connection: sa.Connection) -> dict[str, object]:
 
 
 def _add_subscriber(connection: sa.Connection, title: str) -> None:
-    row = {"every_since": None, "matching_since": None, "keys": None, "failures": 0, "due_at": 0.0, "error": ""}
-    insert_new(connection, workitem_subscriber, [{"title": title, **row, "looked_at": ledger_clock(connection)}])
+    nothing = {"every_since": None, "matching_since": None, "keys": None, "failures": 0, "due_at": 0.0, "error": ""}
+    row = {"title": title, "websocket": False, **nothing, "looked_at": ledger_clock(connection)}
+    insert_new(connection, workitem_subscriber, [row])
 
 
 def _set(connection: sa.Connection, title: str, values: Mapping[str, object]) -> None:

@@ -9,21 +9,9 @@ import json
 import logging
 
 from pydicom.dataset import Dataset
-from pynetdicom.sop_class import UPSFilteredGlobalSubscriptionInstance, UPSGlobalSubscriptionInstance
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from node.config import Config
-from node.ledger import NoticeKind
-from node.ledger.audit_events import add_notice
-from node.ledger.engine import begin_immediate
-from node.ledger.workitem_subscriptions import (
-    subscribe,
-    subscribe_to_all,
-    subscribe_to_matching,
-    suspend,
-    unsubscribe,
-    unsubscribe_from_all,
-)
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.status_codes import (
     DELETION_LOCK_NOT_GRANTED,
@@ -36,19 +24,16 @@ from node.receive.status_codes import (
     UNKNOWN_RECEIVER,
 )
 from node.workitems.job_uid import JobUids
-from node.workitems.known_workitem import known_workitem, workitem_key
 from node.workitems.matching import OF_IMAGES, keys_with_values
 from node.workitems.subscribers import may_subscribe, subscriber_address
+from node.workitems.subscribing import EVERY, MATCHING, SubscriptionAction, SubscriptionChange, change_subscription
 
 LOGGER = logging.getLogger(__name__)
 
-SUBSCRIBE, UNSUBSCRIBE, SUSPEND = 3, 4, 5
-"""Action Type IDs (PS3.4 table CC.2-1)."""
-_GLOBAL = (UPSGlobalSubscriptionInstance, UPSFilteredGlobalSubscriptionInstance)
+SUBSCRIBE, UNSUBSCRIBE, SUSPEND = SubscriptionAction
 _NO_KEYS = ("ReceivingAE", "DeletionLock")
 _LONGEST_KEYS = 1 << 16
 """Characters of the matching keys as JSON."""
-_WORDS = {SUBSCRIBE: "subscribed", UNSUBSCRIBE: "unsubscribed", SUSPEND: "suspended the subscription of"}
 
 
 class WorkitemSubscription:
@@ -64,7 +49,7 @@ class WorkitemSubscription:
         title = str(request.dataset.get("ReceivingAE") or "").strip()
         lock = str(request.dataset.get("DeletionLock") or "").strip().upper()
         of = request.sop_instance_uid
-        if request.type_id == SUSPEND and of not in _GLOBAL:
+        if request.type_id == SUSPEND and of not in (EVERY, MATCHING):
             return NormalizedAnswer(status=INAPPROPRIATE_ACTION, comment="only global subscriptions are suspended")
         if not title or (request.type_id == SUBSCRIBE and lock not in ("TRUE", "FALSE")):
             return NormalizedAnswer(status=MISSING_ATTRIBUTE, comment="Receiving AE or Deletion Lock missing")
@@ -78,7 +63,7 @@ class WorkitemSubscription:
         return self._keys_refused(request) or self._changed(request, title, is_locked=lock == "TRUE")
 
     def _keys_refused(self, request: NormalizedRequest) -> NormalizedAnswer | None:
-        if request.type_id != SUBSCRIBE or request.sop_instance_uid != UPSFilteredGlobalSubscriptionInstance:
+        if request.type_id != SUBSCRIBE or request.sop_instance_uid != MATCHING:
             return None
         keys = _keys(request.dataset)
         named = list(keys_with_values(keys))
@@ -91,41 +76,23 @@ class WorkitemSubscription:
         return None
 
     def _changed(self, request: NormalizedRequest, title: str, *, is_locked: bool) -> NormalizedAnswer:
-        uid, action = request.sop_instance_uid, request.type_id
-        workitem = None if uid in _GLOBAL else known_workitem(self._engine, self._uids, uid)
-        if workitem is None and uid not in _GLOBAL:
+        action = SubscriptionAction(request.type_id)
+        change = SubscriptionChange(
+            action=action,
+            uid=request.sop_instance_uid,
+            title=title,
+            who=request.calling_ae,
+            address=request.address,
+            keys=_keys(request.dataset) if action == SUBSCRIBE else None,
+        )
+        detail = change_subscription(self._engine, self._uids, change)
+        if not detail:
             return NormalizedAnswer(status=NO_SUCH_WORKITEM, comment="no such workitem")
-        about = {
-            UPSGlobalSubscriptionInstance: "all workitems",
-            UPSFilteredGlobalSubscriptionInstance: "workitems that match its keys",
-        }.get(uid, f"workitem {uid}")
-        detail = f"{_WORDS[action]} {title}: {about}"
-        with begin_immediate(self._engine) as connection:
-            if workitem is None:
-                self._change_global(connection, request, title)
-            else:
-                change = subscribe if action == SUBSCRIBE else unsubscribe
-                change(connection, title, workitem_key(uid, workitem))
-            who = {"who": request.calling_ae, "address": request.address}
-            add_notice(connection, NoticeKind.ACT, **who, detail=detail)
         LOGGER.info("%s %s", request.calling_ae, detail)
         if action == SUBSCRIBE and is_locked:
             comment = "retention decides when a workitem is deleted"
             return NormalizedAnswer(status=DELETION_LOCK_NOT_GRANTED, comment=comment)
         return NormalizedAnswer(status=SUCCESS)
-
-    @staticmethod
-    def _change_global(connection: Connection, request: NormalizedRequest, title: str) -> None:
-        is_matching = request.sop_instance_uid == UPSFilteredGlobalSubscriptionInstance
-        if request.type_id == SUSPEND:
-            suspend(connection, title, matching=is_matching)
-        elif request.type_id == UNSUBSCRIBE:
-            unsubscribe_from_all(connection, title, matching=is_matching)
-        elif is_matching:
-            keys = _keys(request.dataset).to_json_dict(suppress_invalid_tags=True)
-            subscribe_to_matching(connection, title, keys)
-        else:
-            subscribe_to_all(connection, title)
 
 
 def _keys(information: Dataset) -> Dataset:

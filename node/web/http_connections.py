@@ -86,14 +86,13 @@ def served(app: Starlette, listener: socket.socket, name: str, **settings: Any) 
     """
     config = uvicorn.Config(
         app,
-        ws="none",
         access_log=False,
         server_header=False,
         proxy_headers=False,
         log_config=None,
         lifespan="off",
         timeout_graceful_shutdown=5,
-        **settings,
+        **{"ws": "none"} | settings,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name=name, daemon=True)

@@ -82,6 +82,10 @@ class StrictHttp(H11Protocol):
         else:
             self._extend(len(data))
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._limit(None)  # the WebSocket has times of its own
+        super().handle_websocket_upgrade(event)
+
     def on_response_complete(self) -> None:
         if self.conn.their_state is not h11.SEND_BODY:  # else it was answered before its end, which has its time still
             self._limit(None)

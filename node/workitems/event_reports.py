@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydicom import Dataset
+from pynetdicom.sop_class import UnifiedProcedureStepPush
 
 from node.config import Config
 from node.ledger.workitem_progress import WorkitemProgress
@@ -72,6 +74,19 @@ def event_reports(
         if not str(report.information.to_json_dict()).isascii():
             report.information.SpecificCharacterSet = "ISO_IR 192"
     return reports
+
+
+def event_report_json(uid: str, report: EventReport, message_id: int) -> str:
+    """Return a report as DICOM JSON (PS3.18 11.13).
+
+    Its SOP Class is that of every workitem (PS3.4 CC.3.1); the example in PS3.18 has that of UPS Event.
+    """
+    command = Dataset()
+    command.AffectedSOPClassUID = UnifiedProcedureStepPush
+    command.MessageID = message_id
+    command.AffectedSOPInstanceUID = uid
+    command.EventTypeID = report.event_type
+    return json.dumps(command.to_json_dict() | report.information.to_json_dict())
 
 
 def _state_report(step: Dataset, state: str) -> EventReport:

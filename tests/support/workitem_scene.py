@@ -14,6 +14,7 @@ from pydicom import Dataset
 from real_peers import free_port
 from routing_scene import Scene
 
+from node.dicomweb.event_channel import Intervals
 from node.dicomweb.server import serving
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import update_job
@@ -29,6 +30,7 @@ services = ["watch", "request"]
 [dicomweb.clients.watcher]
 token_file = "{folder}/watcher"
 services = ["watch"]
+title = "WATCHER"
 [dicomweb.clients.viewer]
 token_file = "{folder}/viewer"
 services = ["retrieve"]
@@ -84,10 +86,10 @@ class WorkitemScene(Scene):
         return f"http://127.0.0.1:{self.port}"
 
     @contextmanager
-    def serving(self, client: str = "ris") -> Iterator[httpx.Client]:
+    def serving(self, client: str = "ris", intervals: Intervals | None = None) -> Iterator[httpx.Client]:
         headers = {"authorization": f"Bearer {TOKENS[client]}", "content-type": "application/dicom+json"}
         with (
-            serving(self.config, self.node.engine, self.node.spool),
+            serving(self.config, self.node.engine, self.node.spool, intervals),
             httpx.Client(base_url=self.url, headers=headers, timeout=60.0) as http,
         ):
             yield http

@@ -60,6 +60,9 @@ workitem_subscriber = sa.Table(  # an AE that is told of workitems (PS3.4 CC.2.3
     "workitem_subscriber",
     metadata,
     text("title", key=True),  # Receiving AE (0074,1234)
+    sa.Column(
+        "websocket", sa.Boolean, nullable=False
+    ),  # its events go over a WebSocket, as it was last subscribed by UPS-RS
     time("every_since", null=True),  # since when it is subscribed to all workitems; null: it is not
     time("matching_since", null=True),  # the same, to those that match its keys
     sa.Column(
