@@ -58,7 +58,7 @@ class RetrieveService:
         accepted = _accepted(request)
         if not accepted & {"*/*", "multipart/*", "application/dicom", "multipart/related"}:
             raise HTTPException(406, "Objects are sent as multipart/related; type=application/dicom.")
-        objects = await run_in_threadpool(self._objects, request, client)
+        objects = await run_in_threadpool(self.held, request, client)
         if len(objects) == 1 and accepted == {"application/dicom"}:
             path = await run_in_threadpool(self._reader.path, objects[0])
             return FileResponse(path, media_type="application/dicom")
@@ -69,14 +69,14 @@ class RetrieveService:
         """Return the attributes of the objects without pixel data."""
         if not _accepted(request) & {"*/*", "application/*", "application/json", "application/dicom+json"}:
             raise HTTPException(406, "Metadata are sent as application/dicom+json.")
-        objects = await run_in_threadpool(self._objects, request, client)
+        objects = await run_in_threadpool(self.held, request, client)
         addresses = Addresses.of(request, self._link_base)
         return StreamingResponse(self._metadata(objects, addresses), media_type="application/dicom+json")
 
     async def frames(self, request: Request, client: Client) -> Response:
         """Return frames: compressed as they are stored, or as samples where the client takes those only."""
-        (of,) = await run_in_threadpool(self._objects, request, client)
-        numbers = _frame_numbers(request.path_params["frames"])
+        (of,) = await run_in_threadpool(self.held, request, client)
+        numbers = frame_numbers(request.path_params["frames"])
         syntax = UID(of.transfer_syntax_uid)
         media_type = _MEDIA_TYPES.get(syntax, "") if syntax.is_encapsulated else ""
         decoded = not media_type or not _takes(request, media_type)
@@ -94,7 +94,7 @@ class RetrieveService:
 
     async def document(self, request: Request, client: Client) -> Response:
         """Return the document of an encapsulated one, to which the metadata lead (BulkDataURI)."""
-        (of,) = await run_in_threadpool(self._objects, request, client)
+        (of,) = await run_in_threadpool(self.held, request, client)
         try:
             content = await run_in_threadpool(self._reader.document, of)
         except InputError as error:
@@ -105,7 +105,8 @@ class RetrieveService:
             return Response(content, media_type=_OCTETS)
         return _multipart((head, content, f"\r\n--{boundary}--\r\n".encode()), boundary, _OCTETS)
 
-    def _objects(self, request: Request, client: Client) -> list[HeldObject]:
+    def held(self, request: Request, client: Client) -> list[HeldObject]:
+        """Return the objects that an address names, and note the access. Raises ``HTTPException``."""
         path = request.path_params
         with self._engine.connect() as connection:
             found = objects_of_study(connection, path["study"], path.get("series", ""), path.get("instance", ""))
@@ -157,7 +158,8 @@ def _takes(request: Request, media_type: str) -> bool:
     return bool(accepted & {"*/*", "image/*", media_type}) or "transfer-syntax=*" in header.replace('"', "")
 
 
-def _frame_numbers(text: str) -> list[int]:
+def frame_numbers(text: str) -> list[int]:
+    """Read the list of frames of an address. Raises ``HTTPException``."""
     if not re.fullmatch(r"[0-9]{1,6}(,[0-9]{1,6})*", text):
         raise HTTPException(400, "Frames are numbers from 1, separated by commas.")
     numbers = [int(number) for number in text.split(",")]

@@ -21,6 +21,7 @@ from node.dicomweb.confirmed_websocket import SETTINGS, ConfirmedWebSocket
 from node.dicomweb.event_channel import Intervals
 from node.dicomweb.event_channels import EventChannels
 from node.dicomweb.object_reader import ObjectReader
+from node.dicomweb.rendered import RenderedService
 from node.dicomweb.retrieve import RetrieveService
 from node.dicomweb.search import SearchService
 from node.dicomweb.store import StoreService
@@ -46,6 +47,9 @@ _PLACES = (
 )
 
 
+_PICTURED = (*_PLACES, f"{_PLACES[-1]}/frames/{{frames}}")
+
+
 class _DicomwebHttp(StrictHttp):
     """Senders of many images do not know the length of a request before they send it, and wait for the receiver."""
 
@@ -62,6 +66,8 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, intervals: Interva
     link_base = config.dicomweb.link_base
     search = SearchService(engine, reader, link_base)
     retrieve = RetrieveService(engine, reader, Accesses(engine), link_base)
+
+    rendered = RenderedService(spool, reader, retrieve)
 
     json = WorkitemJson(config, engine, reader)
     subscriptions = WorkitemSubscriptions(config, engine)
@@ -97,6 +103,8 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, intervals: Interva
             *(get(f"{place}/metadata", retrieve.metadata) for place in _PLACES),
             get(f"{_PLACES[-1]}/frames/{{frames}}", retrieve.frames),
             get(f"{_PLACES[-1]}/document", retrieve.document),
+            *(get(f"{place}/rendered", rendered.rendered) for place in _PICTURED),
+            *(get(f"{place}/thumbnail", rendered.thumbnail) for place in _PICTURED),
             get("/workitems", WorkitemSearch(engine, json).search, "watch"),
             get(_WORKITEM, workitems.retrieve, "watch"),
             requested("/workitems", workitems.create, "POST"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ from dashboards import analysed
 from dicomweb_client.api import DICOMwebClient
 from dicomweb_services import TOKENS, service_config
 from ledgers import open_copy
+from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
@@ -272,3 +274,62 @@ def test_an_address_that_is_not_known_is_not_found(node: Held):
     for path in ("/studies/1.2.3", "/studies/1.2.3/series", "/studies/1.2.3/metadata", "/patients", "/studies/"):
         assert node.get(path).status_code == 404, path
     assert node.get(f"/studies/{node.study}", accept="image/jpeg").status_code == 406
+
+
+def test_images_are_rendered_for_a_client_that_others_wrote(node: Held):
+    place = f"/studies/{node.study}/series/{node.series}"
+    images = {uid: path for uid, path in node.files().items() if dcmread(path).SeriesInstanceUID == node.series}
+    uid, path = next(iter(images.items()))
+    stored = dcmread(path)
+    jpeg = node.client.retrieve_instance_rendered(
+        node.study, node.series, uid, media_types=("image/jpeg",), params={"quality": 95}
+    )
+    assert picture(jpeg) == ("JPEG", (stored.Columns, stored.Rows))
+    png = node.client.retrieve_instance_rendered(
+        node.study, node.series, uid, media_types=("image/png",), params={"viewport": "64,64"}
+    )
+    assert picture(png) == ("PNG", (64, 64))
+    frame = node.client.retrieve_instance_frames_rendered(
+        node.study, node.series, uid, [1], media_types=("image/png",), params={"window": "-500,1500,linear"}
+    )
+    assert picture(frame)[0] == "PNG"
+    assert picture(node.client.retrieve_series_rendered(node.study, node.series, media_types=("image/jpeg",)))
+    several = node.get(f"{place}/rendered", accept='multipart/related; type="image/png"')
+    assert several.headers["content-type"].startswith('multipart/related; type="image/png"; boundary=')
+    assert several.content.count(b"\x89PNG\r\n") == len(images)
+    for address, wanted in ((f"/studies/{node.study}", "JPEG"), (place, "JPEG"), (f"{place}/instances/{uid}", "JPEG")):
+        small = node.get(f"{address}/thumbnail")
+        assert small.headers["content-type"] == "image/jpeg"
+        kind, size = picture(small.content)
+        assert (kind, max(size)) == (wanted, 256)
+    noted = node.get(f"{place}/instances/{uid}/rendered?annotation=patient")
+    assert (noted.status_code, "annotation" in noted.headers["warning"]) == (200, True)
+
+
+def test_what_is_not_rendered_is_answered_with_the_reason(node: Held):
+    places = {}
+    for uid, path in node.files().items():
+        of = dcmread(path, stop_before_pixels=True)
+        places[of.Modality] = f"/studies/{node.study}/series/{of.SeriesInstanceUID}/instances/{uid}"
+    image, report = places["CT"], places["SR"]
+    for address, accept, status in (
+        (f"{image}/rendered", "text/html", 406),
+        (f"{image}/rendered", "image", 400),
+        (f"{image}/rendered?accept=video/mp4", "*/*", 406),
+        (f"{image}/rendered?window=40", "*/*", 400),
+        (f"{image}/rendered?annotation=name", "*/*", 400),
+        (f"{image}/frames/2/rendered", "*/*", 404),
+        (f"{image}/frames/1,2/rendered", "*/*", 404),
+        (f"{image}/frames/1,1/rendered", "image/jpeg", 406),
+        (f"{report}/rendered", "*/*", 406),
+        (f"{report}/frames/1/thumbnail", "*/*", 406),
+        ("/studies/1.2.3/rendered", "*/*", 404),
+    ):
+        answer = node.get(address, accept=accept)
+        assert (answer.status_code, bool(answer.text)) == (status, True), address
+
+
+def picture(content: bytes) -> tuple[str | None, tuple[int, int]]:
+    image = Image.open(BytesIO(content))
+    image.load()
+    return image.format, image.size
