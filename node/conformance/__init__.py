@@ -66,7 +66,6 @@ NORMALIZED_STATUSES = {
     status_codes.ALREADY_CANCELED: "Cancellation of a Unified Procedure Step that is CANCELED, or change to it",
     status_codes.ALREADY_COMPLETED: "Request for cancellation of a Unified Procedure Step that is COMPLETED",
     status_codes.NOT_CANCELED: "Request for cancellation of a Unified Procedure Step that another system has requested",
-    status_codes.DELETION_LOCK_NOT_GRANTED: "Subscription with deletion lock: subscribed, without the lock",
     status_codes.UNKNOWN_RECEIVER: "Subscription of an AE that has no `host` in `callers`, or may not use workitems",
     status_codes.INAPPROPRIATE_ACTION: "Suspension of a subscription to one Unified Procedure Step",
     status_codes.NOT_IN_PROGRESS: "N-SET of a Unified Procedure Step that is SCHEDULED, or change to a final state",

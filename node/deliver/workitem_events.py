@@ -174,7 +174,7 @@ class WorkitemEvents:
             return
         with begin_immediate(self._engine) as connection:
             for one, is_wanted in found:
-                add_watch(connection, of.title, one, is_subscribed=is_wanted)
+                add_watch(connection, of.title, one, is_subscribed=is_wanted, is_locked=is_wanted and of.locks)
             follow_again(connection, of.title, again)
             if is_whole:
                 set_looked_at(connection, of.title, at)

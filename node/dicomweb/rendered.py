@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from node.confined import Bounds, ConfinedProcess
 from node.dicomweb.authorization import Client
 from node.dicomweb.object_reader import ObjectReader
-from node.dicomweb.rendered_media import Choice, chosen
+from node.dicomweb.rendered_media import Form, chosen
 from node.dicomweb.rendered_query import Query, rendering_of, thumbnail_of, unsupported
 from node.dicomweb.rendering import MEDIA_TYPES, Rendering, picture_of
 from node.dicomweb.retrieve import RetrieveService, frame_numbers
@@ -39,7 +39,7 @@ _OF_ORDER = ("Rows", "InstanceNumber", "NumberOfFrames")
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Frame:
     """What one picture shows."""
 
     of: HeldObject
@@ -80,7 +80,7 @@ class RenderedService:
         _, rendering = _asked(request, thumbnail_of, 1)
         return await self._one(request, places, rendering)
 
-    async def _places(self, request: Request, client: Client) -> list[_Place]:
+    async def _places(self, request: Request, client: Client) -> list[_Frame]:
         """Everything that an address names, in the order of Instance Number. Raises ``HTTPException``."""
         if self._waiting >= _MOST_WAITING:
             raise HTTPException(503, "Too many pictures are asked for; ask again soon.", {"retry-after": "5"})
@@ -92,7 +92,7 @@ class RenderedService:
             if rows:
                 images.append((of.series_instance_uid, number, of.sop_instance_uid, of, max(frames, 1)))
         images.sort(key=lambda one: one[:3])
-        every = (_Place(of, frame) for *_, of, frames in images for frame in range(1, frames + 1))
+        every = (_Frame(of, frame) for *_, of, frames in images for frame in range(1, frames + 1))
         places = list(islice(every, _MOST_FRAMES))  # a file can state any number
         if not places:
             raise HTTPException(406, "These objects are no images; only images are rendered.")
@@ -103,7 +103,7 @@ class RenderedService:
             return [places[number - 1] for number in numbers]
         return places
 
-    async def _one(self, request: Request, places: Sequence[_Place], rendering: Rendering) -> Response:
+    async def _one(self, request: Request, places: Sequence[_Frame], rendering: Rendering) -> Response:
         """The picture in the middle: of a series, what is looked at."""
         first = [place for place in places if place.of.series_instance_uid == places[0].of.series_instance_uid]
         try:
@@ -115,7 +115,7 @@ class RenderedService:
         return Response(content, 200, _warning(request), rendering.media_type)
 
     async def _parts(
-        self, places: Sequence[_Place], rendering: Rendering, boundary: str, *, skips: bool
+        self, places: Sequence[_Frame], rendering: Rendering, boundary: str, *, skips: bool
     ) -> AsyncIterator[bytes]:
         """``skips``: leave out what cannot be rendered."""
         for place in places:
@@ -130,7 +130,7 @@ class RenderedService:
             head = f"--{boundary}\r\nContent-Type: {rendering.media_type}\r\nContent-Length: {len(content)}\r\n\r\n"
             yield head.encode() + content + b"\r\n"
 
-    async def _picture(self, place: _Place, rendering: Rendering) -> bytes:
+    async def _picture(self, place: _Frame, rendering: Rendering) -> bytes:
         self._waiting += 1
         try:
             async with self._turn:
@@ -138,14 +138,14 @@ class RenderedService:
         finally:
             self._waiting -= 1
 
-    def _drawn(self, place: _Place, rendering: Rendering) -> bytes:
+    def _drawn(self, place: _Frame, rendering: Rendering) -> bytes:
         path = self._reader.path(place.of)
         return self._process.call(place.of.sop_instance_uid, picture_of, path, place.frame, rendering)
 
 
 def _asked(
     request: Request, read: Callable[[Query, str], Rendering], pictures: int, *, must_be_all: bool = False
-) -> tuple[Choice, Rendering]:
+) -> tuple[Form, Rendering]:
     query = request.query_params
     try:
         accept = query.get("accept") or request.headers.get("accept", "*/*")

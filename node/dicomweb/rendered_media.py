@@ -15,7 +15,7 @@ _ENTRY = re.compile(r'(?:[^,"]|"[^"]*")+')
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Form:
     """What is sent."""
 
     media_type: str
@@ -23,13 +23,13 @@ class Choice:
     """Any number of pictures; else one."""
 
 
-def chosen(accept: str, offered: Sequence[str], *, pictures: int, must_be_all: bool = False) -> Choice | None:
+def chosen(accept: str, offered: Sequence[str], *, pictures: int, must_be_all: bool = False) -> Form | None:
     """Return what a client likes most of what is ``offered``, the first of equals; ``None``: nothing of it.
 
     ``pictures``: their number; of equal forms several are sent as multipart, one by itself. ``must_be_all``: one of
     several is not sent by itself. Raises ``InputError`` for an Accept field of another form.
     """
-    best: tuple[float, Choice] | None = None
+    best: tuple[float, Form] | None = None
     entries = [_entry(text) for text in _ENTRY.findall(accept.lower() or "*/*")]
     is_one = pictures == 1
     for is_multipart in (not is_one, is_one):
@@ -39,7 +39,7 @@ def chosen(accept: str, offered: Sequence[str], *, pictures: int, must_be_all: b
             matching = [one.matches(media_type, is_multipart=is_multipart) for one in entries]
             rank, quality = max(matching, default=(0, 0.0))
             if rank and quality and (best is None or quality > best[0]):
-                best = quality, Choice(media_type=media_type, is_multipart=is_multipart)
+                best = quality, Form(media_type=media_type, is_multipart=is_multipart)
     return None if best is None else best[1]
 
 

@@ -22,12 +22,18 @@ from node.dicomweb.search_keys import SearchKeys
 from node.dicomweb.subscriber_title import title_refused
 from node.dicomweb.workitem_search import KEYS_OF_STEP
 from node.errors import InputError
+from node.ledger.workitem_subscriptions import PLAIN, Terms
 from node.workitems.job_uid import JobUids
-from node.workitems.subscribing import EVERY, MATCHING, SubscriptionAction, SubscriptionChange, change_subscription
+from node.workitems.subscription_change import (
+    EVERY,
+    MATCHING,
+    SubscriptionAction,
+    SubscriptionChange,
+    change_subscription,
+)
 
 logger = logging.getLogger(__name__)
 
-_NOT_GRANTED = "Deletion Lock not granted."
 _LOCK = "deletionlock"
 _FILTER = "filter"
 _OF_EVERY_REQUEST = ("accept", "charset")
@@ -56,17 +62,20 @@ class WorkitemSubscriptions:
 
     def _subscribe(self, request: Request, client: Client) -> Response:
         is_locked, keys = _parameters(request)
-        refused = self._changed(request, client, SubscriptionAction.SUBSCRIBE, keys)
+        terms = Terms(websocket=True, locked=is_locked)
+        refused = self._changed(request, client, SubscriptionAction.SUBSCRIBE, keys, terms)
         if refused.status_code != 200:
             return refused
-        addresses = Addresses.of(request, self._link_base)
-        headers = {"content-location": addresses.events(request.path_params["aetitle"])}
-        if is_locked:
-            headers["warning"] = f"299 {addresses.base}: {_NOT_GRANTED}"
-        return Response(status_code=201, headers=headers)
+        events = Addresses.of(request, self._link_base).events(request.path_params["aetitle"])
+        return Response(status_code=201, headers={"content-location": events})
 
     def _changed(
-        self, request: Request, client: Client, action: SubscriptionAction, keys: Dataset | None = None
+        self,
+        request: Request,
+        client: Client,
+        action: SubscriptionAction,
+        keys: Dataset | None = None,
+        terms: Terms = PLAIN,
     ) -> Response:
         uid, title = request.path_params["workitem"], request.path_params["aetitle"]
         if not Addresses.of(request, self._link_base).has_origin(request.headers):
@@ -82,7 +91,7 @@ class WorkitemSubscriptions:
             title=title,
             who=client.name,
             address=request.client.host if request.client else "",
-            websocket=True,
+            terms=terms,
             keys=keys,
         )
         detail = change_subscription(self._engine, self._uids, change)

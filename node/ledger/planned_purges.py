@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from node.ledger.jobs import DELIVERY_OPEN
 from node.ledger.states import ACTIVE, DecisionOutcome, DeliveryState, JobState, SeriesState
 from node.ledger.tables import LATEST_DECISION, conflict, decision, delivery, excluded, job, result, series
+from node.ledger.workitem_subscriptions import locked_studies
 
 _PORTION = 200
 """Studies that are read at once."""
@@ -70,6 +71,8 @@ class StoredStudy:
     """Of every job, also of one without any."""
     other_size: int = 0
     """Bytes of files that are no images of a series: conflicts, and what an operator has excluded."""
+    is_locked: bool = False
+    """A subscriber has locked one of its workitems."""
 
     @property
     def size(self) -> int:
@@ -152,6 +155,7 @@ def stored_studies(connection: sa.Connection, studies: Collection[str]) -> list[
         made.setdefault(study, []).append(results)
         if study in last:
             last[study] = max(updated_at, last[study])
+    locked = locked_studies(connection, studies)
     return [
         StoredStudy(
             study_instance_uid=study,
@@ -159,6 +163,7 @@ def stored_studies(connection: sa.Connection, studies: Collection[str]) -> list[
             series=tuple(received.get(study, ())),
             results=tuple(made.get(study, ())),
             other_size=other_size[study],
+            is_locked=study in locked,
         )
         for study, at in last.items()
     ]

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from node.ledger.jobs import DELIVERY_OPEN
 from node.ledger.states import ACTIVE, DecisionOutcome, JobState, SeriesState
 from node.ledger.tables import LATEST_DECISION, conflict, decision, delivery, excluded, job, result, series
+from node.ledger.workitem_subscriptions import locked_studies
 
 
 class StudySums(NamedTuple):
@@ -25,6 +26,7 @@ class StudySums(NamedTuple):
     held: int
     active: int
     pending: tuple[str, ...]
+    is_locked: bool = False
 
 
 def all_study_sums(connection: sa.Connection) -> list[StudySums]:
@@ -50,6 +52,8 @@ def all_study_sums(connection: sa.Connection) -> list[StudySums]:
         for study, others, at in connection.execute(query):
             known = sums.get(study) or _without_series(connection, study, at, tuple(sorted(pending.get(study, ()))))
             sums[study] = known._replace(size=known.size + int(others), last_at=max(known.last_at, at))
+    for study in locked_studies(connection) & sums.keys():
+        sums[study] = sums[study]._replace(is_locked=True)
     return sorted(sums.values(), key=lambda one: (one.last_at, one.study_instance_uid))
 
 

@@ -7,7 +7,7 @@ that are new to a subscriber of all, or of those that match its keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from node.ledger.clock import ledger_clock
 from node.ledger.clock_steps import is_ahead
-from node.ledger.engine import insert_new
+from node.ledger.engine import among, insert_new
 from node.ledger.tables import workitem_subscriber, workitem_watch
 from node.peer_text import escaped
 
@@ -32,6 +32,10 @@ class Subscriber:
     title: str
     websocket: bool
     """It receives events over a WebSocket that it opens; else on associations that this node opens."""
+    every_locked: bool
+    """Workitems that are new to its subscription to all get a deletion lock."""
+    matching_locked: bool
+    """The same of its subscription to those that match."""
     every_since: float | None
     matching_since: float | None
     keys: Mapping[str, Any] | None
@@ -39,6 +43,11 @@ class Subscriber:
     failures: int
     due_at: float
     error: str
+
+    @property
+    def locks(self) -> bool:
+        """Whether workitems that are new to its global subscription get a deletion lock."""
+        return self.every_locked if self.every_since is not None else self.matching_locked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,26 +60,40 @@ class WorkitemKey:
     """Of a workitem of the rules; empty: it was requested."""
 
 
-def subscribe_to_all(connection: sa.Connection, title: str, *, websocket: bool = False) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a new subscription asks for."""
+
+    websocket: bool = False
+    """Events go over a WebSocket."""
+    locked: bool = False
+    """Its workitems are kept for longer after they have ended (Deletion Lock, PS3.4 CC.2.3)."""
+
+
+PLAIN = Terms()
+"""Of a subscription that asks for nothing special."""
+
+
+def subscribe_to_all(connection: sa.Connection, title: str, terms: Terms = PLAIN) -> None:
     """Subscribe an AE to all workitems, those of the future too; it is told again of those that it knows."""
-    _renew(connection, title, every_since=ledger_clock(connection), websocket=websocket)
+    at = ledger_clock(connection)
+    _renew(connection, title, terms, every_since=at, every_locked=terms.locked)
 
 
-def subscribe_to_matching(
-    connection: sa.Connection, title: str, keys: Mapping[str, Any], *, websocket: bool = False
-) -> None:
+def subscribe_to_matching(connection: sa.Connection, title: str, keys: Mapping[str, Any], terms: Terms = PLAIN) -> None:
     """Subscribe an AE to all workitems that match ``keys``, in place of those that matched the keys of before."""
-    _renew(connection, title, matching_since=ledger_clock(connection), keys=dict(keys), websocket=websocket)
+    at = ledger_clock(connection)
+    _renew(connection, title, terms, matching_since=at, matching_locked=terms.locked, keys=dict(keys))
 
 
-def subscribe(connection: sa.Connection, title: str, of: WorkitemKey, *, websocket: bool = False) -> None:
+def subscribe(connection: sa.Connection, title: str, of: WorkitemKey, terms: Terms = PLAIN) -> None:
     """Subscribe an AE to one workitem; it is told of its state, also when it was before."""
     _add_subscriber(connection, title)
     reset_subscriber(connection, title)
-    _set(connection, title, {"websocket": websocket})
-    if not add_watch(connection, title, of, is_subscribed=True):
+    _set(connection, title, {"websocket": terms.websocket})
+    if not add_watch(connection, title, of, is_subscribed=True, is_locked=terms.locked):
         renewed = sa.update(workitem_watch).where(_is(title, of.uid))
-        connection.execute(renewed.values(subscribed=True, **_nothing_known(connection)))
+        connection.execute(renewed.values(subscribed=True, locked=terms.locked, **_nothing_known(connection)))
 
 
 def unsubscribe(connection: sa.Connection, title: str, of: WorkitemKey) -> None:
@@ -145,7 +168,7 @@ def ask_subscribers_to_cancel(
     )
     for row in connection.execute(sa.select(workitem_subscriber).where(is_global)).mappings().all():
         if is_wanted(Subscriber(**row)):
-            add_watch(connection, row["title"], of, is_subscribed=True)
+            add_watch(connection, row["title"], of, is_subscribed=True, is_locked=Subscriber(**row).locks)
     request = {"who": escaped(who), "reason": escaped(reason, _LONGEST_REASON)}
     told = sa.select(workitem_watch.c.title, workitem_watch.c.cancel)
     told = told.where(workitem_watch.c.uid == of.uid, workitem_watch.c.subscribed).with_for_update()
@@ -156,7 +179,17 @@ def ask_subscribers_to_cancel(
             connection.execute(changed.values(cancel=[*requests, request]))
 
 
-def add_watch(connection: sa.Connection, title: str, of: WorkitemKey, *, is_subscribed: bool) -> bool:
+def locked_studies(connection: sa.Connection, studies: Collection[str] | None = None) -> set[str]:
+    """Return the studies with a workitem that a subscriber has locked, of some or of all."""
+    locked = sa.select(workitem_watch.c.study_instance_uid).where(sa.text("workitem_watch.locked"))
+    if studies is not None:
+        locked = locked.where(among(connection, workitem_watch.c.study_instance_uid, studies))
+    return set(connection.scalars(locked))
+
+
+def add_watch(
+    connection: sa.Connection, title: str, of: WorkitemKey, *, is_subscribed: bool, is_locked: bool = False
+) -> bool:
     """Add what a subscriber knows of a workitem: nothing. ``False``: it knows it already, nothing is changed."""
     row = {
         "title": title,
@@ -164,18 +197,21 @@ def add_watch(connection: sa.Connection, title: str, of: WorkitemKey, *, is_subs
         "study_instance_uid": of.study_instance_uid,
         "job_id": of.job_id,
         "subscribed": is_subscribed,
+        "locked": is_locked,
         "cancel": None,
     }
     return bool(insert_new(connection, workitem_watch, [row | _nothing_known(connection)]))
 
 
-def _renew(connection: sa.Connection, title: str, **values: object) -> None:
+def _renew(connection: sa.Connection, title: str, terms: Terms, **values: object) -> None:
+    """A lock of a workitem stays until the subscriber ends it, though a global subscription is made without one."""
     _add_subscriber(connection, title)
     reset_subscriber(connection, title)
-    _set(connection, title, values)
+    _set(connection, title, {**values, "websocket": terms.websocket})
     of_title = workitem_watch.c.title == title
     connection.execute(sa.delete(workitem_watch).where(of_title, ~workitem_watch.c.subscribed))
-    connection.execute(sa.update(workitem_watch).where(of_title).values(**_nothing_known(connection)))
+    locked = {"locked": True} if terms.locked else {}
+    connection.execute(sa.update(workitem_watch).where(of_title).values(**locked, **_nothing_known(connection)))
 
 
 def _nothing_known(connection: sa.Connection) -> dict[str, object]:
@@ -190,7 +226,8 @@ def _nothing_known(connection: sa.Connection) -> dict[str, object]:
 
 def _add_subscriber(connection: sa.Connection, title: str) -> None:
     nothing = {"every_since": None, "matching_since": None, "keys": None, "failures": 0, "due_at": 0.0, "error": ""}
-    row = {"title": title, "websocket": False, **nothing, "looked_at": ledger_clock(connection)}
+    nothing |= {"websocket": False, "every_locked": False, "matching_locked": False}
+    row = {"title": title, **nothing, "looked_at": ledger_clock(connection)}
     insert_new(connection, workitem_subscriber, [row])
 
 

@@ -17,6 +17,8 @@ from node.ledger.study_sums import StudySums
 from node.translation import gettext, ngettext
 
 DAY_SECONDS = 86400.0
+LOCKED = 2
+"""Times as long as others a study is kept of which a subscriber has locked a workitem (Deletion Lock, PS3.4 CC.2.3)."""
 
 
 class PurgeKind(StrEnum):
@@ -146,9 +148,9 @@ class RetentionRules:
         rest = PlannedPurge(
             study_instance_uid=uid,
             kind=PurgeKind.STUDY,
-            at=last + end.days * DAY_SECONDS,
+            at=last + end.days * DAY_SECONDS * (LOCKED if study.is_locked else 1),
             size=study.size - sum(one.size for one in planned),
-            why=end.why,
+            why=_why(end, study),
             held_by=held_by(study),
         )
         return [*planned, rest]
@@ -163,11 +165,15 @@ class RetentionRules:
         return PlannedPurge(
             study_instance_uid=study.study_instance_uid,
             kind=PurgeKind.STUDY,
-            at=study.last_at + self._default.days * DAY_SECONDS,
+            at=study.last_at + self._default.days * DAY_SECONDS * (LOCKED if study.is_locked else 1),
             size=study.size,
-            why=self._default.why,
+            why=_why(self._default, study),
             held_by=held_by(study) if study.receiving or study.held or study.active or study.pending else (),
         )
+
+
+def _why(time: _Time, study: StoredStudy | StudySums) -> str:
+    return f"{time.why}, twice as long by a deletion lock" if study.is_locked else time.why
 
 
 def held_by(study: StoredStudy | StudySums) -> tuple[str, ...]:

@@ -45,7 +45,6 @@ ALREADY_COMPLETED = 0xC311
 """As before, of one that is completed."""
 NOT_CANCELED = 0xC313
 """As before: the performer chooses not to cancel."""
-DELETION_LOCK_NOT_GRANTED = 0xB301
 """Subscription to a Unified Procedure Step without the deletion lock that was asked for (PS3.4 table CC.2.3-3)."""
 UNKNOWN_RECEIVER = 0xC308
 """Subscription of an AE whose address the node does not know (PS3.4 table CC.2.3-3)."""

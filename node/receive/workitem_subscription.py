@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset
 from sqlalchemy import Engine
 
 from node.config import Config
+from node.ledger.workitem_subscriptions import Terms
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.status_codes import (
-    DELETION_LOCK_NOT_GRANTED,
     INAPPROPRIATE_ACTION,
     INVALID_ARGUMENT,
     MISSING_ATTRIBUTE,
@@ -26,7 +26,13 @@ from node.receive.status_codes import (
 from node.workitems.job_uid import JobUids
 from node.workitems.matching import OF_IMAGES, keys_with_values
 from node.workitems.subscribers import may_subscribe, subscriber_address
-from node.workitems.subscribing import EVERY, MATCHING, SubscriptionAction, SubscriptionChange, change_subscription
+from node.workitems.subscription_change import (
+    EVERY,
+    MATCHING,
+    SubscriptionAction,
+    SubscriptionChange,
+    change_subscription,
+)
 
 LOGGER = logging.getLogger(__name__)
 
@@ -84,14 +90,12 @@ class WorkitemSubscription:
             who=request.calling_ae,
             address=request.address,
             keys=_keys(request.dataset) if action == SUBSCRIBE else None,
+            terms=Terms(locked=is_locked),
         )
         detail = change_subscription(self._engine, self._uids, change)
         if not detail:
             return NormalizedAnswer(status=NO_SUCH_WORKITEM, comment="no such workitem")
         LOGGER.info("%s %s", request.calling_ae, detail)
-        if action == SUBSCRIBE and is_locked:
-            comment = "retention decides when a workitem is deleted"
-            return NormalizedAnswer(status=DELETION_LOCK_NOT_GRANTED, comment=comment)
         return NormalizedAnswer(status=SUCCESS)
 
 

@@ -301,6 +301,21 @@ def test_a_subscriber_of_one_workitem_hears_of_no_other_until_it_unsubscribes(sc
     assert scene.rows(workitem_watch) == []
 
 
+def test_a_lock_over_http_is_granted_to_what_is_new_too(scene: Listened) -> None:
+    scene.take()
+    with scene.serving("watcher", QUICK) as http:
+        answer = http.post(f"{subscriber()}?deletionlock=true")
+        assert (answer.status_code, "warning" in answer.headers) == (201, False)
+        scene.wait(11.0)
+        scene.look()
+        (row,) = scene.rows(workitem_watch)
+        assert row.locked
+        assert http.post(subscriber()).status_code == 201  # is no unlocking
+        assert [row.locked for row in scene.rows(workitem_watch)] == [True]
+        assert http.post(subscriber(row.uid)).status_code == 201
+        assert [row.locked for row in scene.rows(workitem_watch)] == [False]
+
+
 def test_a_client_that_others_wrote_subscribes_and_is_told(scene: Listened) -> None:
     peer = third_party()
     series = scene.take()

@@ -279,7 +279,8 @@ def test_who_may_subscribe_whom(tmp_path: Path, watcher: Watcher) -> None:
         assert act(peer, 6, UID) == 0x0123
         assert act(peer, 1, UID) == 0x0123
         assert scene.rows(workitem_subscriber) == []
-        assert act(peer, SUBSCRIBE, UID, lock="TRUE") == 0xB301
+        assert act(peer, SUBSCRIBE, UID, lock="TRUE") == 0x0000
+        assert [row.locked for row in scene.rows(workitem_watch)] == [True]
         assert act(peer, UNSUBSCRIBE, f"{EVERY}") == 0x0000
         assert scene.rows(workitem_watch) == []
     with scene.peer("OTHER") as peer:  # of the same group

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node.dicomweb.rendered_media import Choice, chosen
+from node.dicomweb.rendered_media import Form, chosen
 from node.dicomweb.rendered_query import rendering_of, thumbnail_of, unsupported
 from node.dicomweb.rendering import MEDIA_TYPES, Rendering, Viewport, Window
 from node.errors import InputError
@@ -28,7 +28,7 @@ from node.errors import InputError
     ],
 )
 def test_a_client_gets_what_it_likes_most(accept: str, pictures: int, media_type: str, form: str) -> None:
-    assert chosen(accept, MEDIA_TYPES, pictures=pictures) == Choice(
+    assert chosen(accept, MEDIA_TYPES, pictures=pictures) == Form(
         media_type=media_type, is_multipart=form == "multipart"
     )
 

@@ -31,11 +31,13 @@ from node.ledger.tables import (
     metadata,
     procedure_step,
     series,
+    workitem_watch,
 )
+from node.ledger.workitem_subscriptions import Terms, WorkitemKey, subscribe, unsubscribe
 from node.log import StudyLog, about
 from node.operate.purge import Retention
 from node.operate.purge_plan import PurgePlan, current_plan, describe, purge_plan
-from node.operate.retention_rules import RetentionRules
+from node.operate.retention_rules import DAY_SECONDS, PlannedPurge, RetentionRules
 
 MONTH = 30 * 86400.0
 
@@ -227,6 +229,33 @@ def test_the_plan_names_the_time_at_which_a_study_goes_and_what_holds_it_back(no
     assert retention(node).step(planned.at - 1.0) == []
     assert retention(node).step(planned.at + 1.0) == [study]
     assert plan(now()) == PurgePlan(days=(), due=(), held=())
+
+
+def test_a_locked_workitem_is_kept_until_it_is_unlocked_and_at_most_twice_as_long(node: Node, study: str):
+    rules = RetentionRules(node.config)
+    of = WorkitemKey(uid="2.25.1", study_instance_uid=study, job_id=schedule(node, study))
+    with begin_immediate(node.engine) as connection:
+        connection.execute(sa.update(job).values(state="COMPLETED", updated_at=now()))
+
+    def planned(*, is_locked: bool | None = None) -> PlannedPurge:
+        with begin_immediate(node.engine) as connection:
+            if is_locked is not None:
+                subscribe(connection, "RIS", of, Terms(locked=is_locked))
+            (one,) = plan_of(connection, rules, now()).due
+        return one
+
+    usual, locked = planned(), planned(is_locked=True)
+    assert locked.at - usual.at == pytest.approx(rules.longest_days * DAY_SECONDS)
+    assert locked.why == f"{usual.why}, twice as long by a deletion lock"
+    assert retention(node).step(usual.at + 1.0) == []
+    assert planned(is_locked=False) == usual
+    planned(is_locked=True)
+    with begin_immediate(node.engine) as connection:
+        unsubscribe(connection, "RIS", of)
+    assert planned() == usual
+    planned(is_locked=True)
+    assert retention(node).step(locked.at + 1.0) == [study]
+    assert node.rows(workitem_watch) == []
 
 
 def test_a_study_that_is_overdue_is_planned_for_today(node: Node, study: str):

@@ -12,6 +12,12 @@ _TO_CANCEL = sa.text("cancel_by IS NOT NULL")
 _OPEN = sa.text("state NOT IN ('ended', 'lost')")
 _FOLLOWED = sa.text("subscribed AND reported_state NOT IN ('COMPLETED', 'CANCELED')")
 _TO_TELL = sa.text("cancel IS NOT NULL")
+_LOCKED = sa.text("locked")
+
+
+def _flag(name: str) -> sa.Column[bool]:
+    return sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false())
+
 
 workitem = sa.Table(  # goes with the study
     "workitem",
@@ -60,9 +66,9 @@ workitem_subscriber = sa.Table(  # an AE that is told of workitems (PS3.4 CC.2.3
     "workitem_subscriber",
     metadata,
     text("title", key=True),  # Receiving AE (0074,1234)
-    sa.Column(
-        "websocket", sa.Boolean, nullable=False
-    ),  # its events go over a WebSocket, as it was last subscribed by UPS-RS
+    _flag("websocket"),  # its events go over a WebSocket, as it was last subscribed by UPS-RS
+    _flag("every_locked"),  # its subscription to all workitems has a deletion lock
+    _flag("matching_locked"),  # the same, the one to those that match its keys
     time("every_since", null=True),  # since when it is subscribed to all workitems; null: it is not
     time("matching_since", null=True),  # the same, to those that match its keys
     sa.Column(
@@ -82,6 +88,7 @@ workitem_watch = sa.Table(  # what a subscriber knows of a workitem; goes with t
     text("study_instance_uid"),
     text("job_id"),  # of a workitem of the rules; "": it was requested, workitem has its job
     sa.Column("subscribed", sa.Boolean, nullable=False),  # false: unsubscribed, or its keys do not match
+    _flag("locked"),  # it keeps the workitem for longer (PS3.4 CC.2.3)
     text("reported_state"),  # Procedure Step State that the subscriber knows; "": none; "?" at its end: may be another
     text("reported_progress"),  # the progress that it knows
     number(
@@ -91,6 +98,7 @@ workitem_watch = sa.Table(  # what a subscriber knows of a workitem; goes with t
     sa.Column("failures", sa.Integer, nullable=False),  # reports that it refused, in a row
     time("due_at"),  # not before, after a refusal
     sa.Index("workitem_watch_study", "study_instance_uid"),
+    sa.Index("workitem_watch_locked", "study_instance_uid", sqlite_where=_LOCKED, postgresql_where=_LOCKED),
     sa.Index("workitem_watch_job", "job_id"),
     sa.Index("workitem_watch_uid", "uid"),
     sa.Index("workitem_watch_followed", "title", "due_at", sqlite_where=_FOLLOWED, postgresql_where=_FOLLOWED),

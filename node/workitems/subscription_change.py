@@ -13,6 +13,8 @@ from node.ledger import NoticeKind
 from node.ledger.audit_events import add_notice
 from node.ledger.engine import begin_immediate
 from node.ledger.workitem_subscriptions import (
+    PLAIN,
+    Terms,
     subscribe,
     subscribe_to_all,
     subscribe_to_matching,
@@ -55,8 +57,8 @@ class SubscriptionChange:
     who: str
     """Who asks for it."""
     address: str
-    websocket: bool = False
-    """Events go over a WebSocket from now on; of a new subscription."""
+    terms: Terms = PLAIN
+    """Of a new subscription."""
     keys: Dataset | None = None
     """Of a filtered global subscription."""
 
@@ -71,7 +73,7 @@ def change_subscription(engine: Engine, uids: JobUids, change: SubscriptionChang
         if workitem is None:
             _change_global(connection, change)
         elif change.action == SubscriptionAction.SUBSCRIBE:
-            subscribe(connection, change.title, workitem_key(change.uid, workitem), websocket=change.websocket)
+            subscribe(connection, change.title, workitem_key(change.uid, workitem), change.terms)
         else:
             unsubscribe(connection, change.title, workitem_key(change.uid, workitem))
         add_notice(connection, NoticeKind.ACT, who=change.who, address=change.address, detail=detail)
@@ -86,6 +88,6 @@ def _change_global(connection: Connection, change: SubscriptionChange) -> None:
         unsubscribe_from_all(connection, change.title, matching=is_matching)
     elif is_matching:
         keys = (change.keys or Dataset()).to_json_dict(suppress_invalid_tags=True)
-        subscribe_to_matching(connection, change.title, keys, websocket=change.websocket)
+        subscribe_to_matching(connection, change.title, keys, change.terms)
     else:
-        subscribe_to_all(connection, change.title, websocket=change.websocket)
+        subscribe_to_all(connection, change.title, change.terms)
