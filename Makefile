@@ -7,6 +7,7 @@ TORCH_INDEX ?= $(if $(wildcard /proc/driver/nvidia/version),,https://download.py
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 SUPPLY := build/supply
 SITE_TOOLS := build/site-tools
+S3_SERVER := build/s3-server
 OHIF_VERSION := 3.13.2
 OHIF_SHA256 := b189d3963bfc58e9394a9db8c7be75d07beb029ec211dbb126d47b62969dd3f1
 OHIF_PAGES := build/ohif-$(OHIF_VERSION)
@@ -44,6 +45,7 @@ test-quick: install
 test-all: test test-rest
 
 test-rest: install
+	@$(MAKE) --no-print-directory $(S3_SERVER) || echo "moto cannot be installed: what needs a server of S3 is skipped"
 	$(PYTEST) -m "not walk and (not unit or thorough or examples)"
 
 # With the lowest version of every dependency that pyproject.toml allows; the tools of the tests are those of .venv.
@@ -69,6 +71,12 @@ $(SITE_TOOLS): docs/requirements.txt
 	python3 -m venv $(SITE_TOOLS)
 	$(SITE_TOOLS)/bin/pip install --quiet --disable-pip-version-check --requirement docs/requirements.txt
 	touch $(SITE_TOOLS)
+
+# A server of S3 for tests; it needs other versions than the node.
+$(S3_SERVER): Makefile
+	python3 -m venv $(S3_SERVER)
+	$(S3_SERVER)/bin/pip install --quiet --disable-pip-version-check flask==3.1.3 flask-cors==6.0.5 'moto[s3]==5.2.5'
+	touch $(S3_SERVER)
 
 lint: install
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ NAVIGATION = {
             "deliver",
             "deidentify",
             "operate",
+            "object-store",
             "dashboard",
             "inputs",
             "troubleshoot",

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,13 +34,14 @@ if TYPE_CHECKING:  # each process imports what its own role needs; the superviso
     from node.ledger.members import Member
     from node.membership import Membership
     from node.spool import Spool
+    from node.spool.other_machines import OtherMachines
 
 logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 
 
-def open_storage(config: Config, writer: str = "") -> tuple[Engine, Spool]:
+def open_storage(config: Config, writer: str = "", role: str = "") -> tuple[Engine, Spool]:
     """Open ledger and spool of a configuration; create them if necessary. ``writer``: this process as a member."""
     from node.ledger.engine import ledger_url, open_ledger
     from node.spool import Spool
@@ -48,12 +50,29 @@ def open_storage(config: Config, writer: str = "") -> tuple[Engine, Spool]:
     url = ledger_url(config.storage.ledger_url, folder)
     if not config.fleet.host:
         spool = Spool(folder, synced=synced, writer=writer)  # makes the folder of an SQLite ledger
-        return open_ledger(url), spool
-    from node.fleet.file_client import FileClient
-
     engine = open_ledger(url)
-    others = FileClient(config.fleet, config.storage, engine)
-    return engine, Spool(folder, synced=synced, writer=writer, others=others)
+    if (others := _elsewhere(config, engine, role)) is not None:
+        spool = Spool(folder, synced=synced, writer=writer, others=others)
+    return engine, spool
+
+
+def _elsewhere(config: Config, engine: Engine, role: str) -> OtherMachines | None:
+    """What fetches files that are not in the storage folder; ``None``: all are there."""
+    fleet: OtherMachines | None = None
+    if config.fleet.host:
+        from node.fleet.file_client import FileClient
+
+        fleet = FileClient(config.fleet, config.storage, engine)
+    if not config.storage.object_store.url:
+        return fleet
+    if role == "receiver":  # no other program's code than it needs runs where strangers call
+        from node.object_store.fetch_process import FetchProcess
+
+        return FetchProcess(config.storage, engine, os.environ[CONFIG_FILE], fleet)
+    from node.object_store.packed_reader import PackedReader
+    from node.object_store.store import open_objects
+
+    return PackedReader(config.storage, engine, partial(open_objects, config.storage.object_store), fleet)
 
 
 def open_jobs(config: Config) -> Jobs:
@@ -103,7 +122,7 @@ def _run_role(new: NewProcess) -> None:
     shutdown = ShutdownSignals()
     shutdown.install()
     member = replace(new_member(role), configuration=shared_digests(config))
-    engine, spool = open_storage(config, member.id)
+    engine, spool = open_storage(config, member.id, role)
     for handler in (StudyLog(spool.logs, spool.holds_study), WarningLog(spool.logs)):
         logging.getLogger().addHandler(handler)
     with (

@@ -9,6 +9,7 @@ from node.config.loader import load, parse, read
 from node.config.mask_references import MaskReference, mask_references
 from node.config.network import Ae, AeTls, Caller
 from node.config.notify import Notify
+from node.config.object_store import ObjectStoreTable
 from node.config.orders import Orders
 from node.config.outside import CONTAINER, ContainerImage, Outsider, ReturnedResults, ServedModel, outside_factory
 from node.config.pipelines import PipelineTable, StopRule
@@ -48,6 +49,7 @@ __all__ = [
     "MaskReference",
     "Notify",
     "ObjectKind",
+    "ObjectStoreTable",
     "Orders",
     "Outsider",
     "PipelineTable",

@@ -22,6 +22,7 @@ def secret_files(config: Config) -> Iterator[tuple[str, Path]]:
         ("[ae.tls] key", config.ae.tls.key),
         ("[orders.tls] key", config.orders.tls.key),
         ("[fleet] key", config.fleet.key),
+        ("[storage.object_store] credentials_file", config.storage.object_store.credentials_file),
         ("[web] key", web.key),
         ("[dicomweb] key", config.dicomweb.key),
         ("[web] proxy_secret_file", web.proxy_secret_file),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from node.config.object_store import ObjectStoreTable
 from node.config.table import KeepDays, Table
 
 
@@ -35,6 +36,7 @@ class Storage(Table):
     """Most elements, sequence items and fragments of pixel data of one instance."""
     ledger_url: str = ""
     """``postgresql://user@host/database`` to share work between machines; empty: SQLite in ``folder``."""
+    object_store: ObjectStoreTable = ObjectStoreTable()
 
     @field_validator("folder", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from node.doctor.isolation import isolation
 from node.doctor.lint import lint
 from node.doctor.machine import disk_speed, integrity, our_clock
 from node.doctor.network import callers, habits, host_names, presentation, reports, their_clock
+from node.doctor.object_store import object_store
 from node.doctor.trial import try_pipelines
 
 
@@ -27,6 +28,7 @@ def examine(config: Config, config_path: Path) -> Iterator[Check]:
     yield from isolation()
     yield disk_speed(config.storage.folder)
     yield integrity(config)
+    yield from object_store(config)
     yield from fonts(config)
     yield from reports(config)
     yield from callers(config)

@@ -15,6 +15,7 @@ from node.errors import PlatformError
 from node.ledger.engine import begin_immediate
 from node.ledger.holdings import RecordedFile, file_services, folder_of, holders, record_holdings, recorded_files
 from node.ledger.missing_copies import end_missing_copies, missing_copies
+from node.ledger.packed_files import packed_files
 from node.spool import Spool, digest_of
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,9 @@ class CopyRepair:
         with begin_immediate(self._engine) as connection:
             recorded = recorded_files(connection, paths)
             end_missing_copies(connection, set(paths) - recorded.keys())  # purged, or known by another path
+            packed = packed_files(connection, recorded).keys()
+            end_missing_copies(connection, packed)  # the store keeps them
+            recorded = {path: of for path, of in recorded.items() if path not in packed}
             if not file_services(connection).keys() - {self._spool.machine}:
                 return 0  # there is nobody to share with
             having = {folder: holders(connection, folder) for folder in set(map(folder_of, recorded))}

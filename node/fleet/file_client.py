@@ -88,7 +88,7 @@ class FileClient:
             fetched = threads.map(copy, sorted(copies.keys() - here.keys()))
             return here | {path: place for path, place in fetched if place is not None}
 
-    def sizes(self, paths: Sequence[str]) -> dict[str, int]:
+    def sizes(self, paths: Sequence[str], *, asked: bool = False) -> dict[str, int]:  # noqa: ARG002 - always asked
         """Return the size of each file that another machine has. Raises ``AbsentFileError``."""
         with self._engine.connect() as connection:
             services = self._services(connection)

@@ -16,6 +16,7 @@ from node.ledger.engine import begin_immediate, insert_if_new, insert_new
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.holdings import folder_of, held_elsewhere, record_holdings, recorded_files
 from node.ledger.missing_copies import record_missing_copies
+from node.ledger.packed_files import packed_files
 from node.ledger.states import SeriesState
 from node.ledger.tables import association, conflict, excluded, instance, series
 
@@ -59,7 +60,7 @@ def record_instances(
     """Record received files in the caller's write transaction; recording the same file again changes nothing.
 
     ``machine``: whose storage folder has them; "": all machines share it. ``copies``: how many machines should have
-    them. Return those that are not recorded, because another machine has other bytes at the same path:
+    them. Return those that are not recorded, because another machine or a pack has other bytes at the same path:
     ``Spool.set_aside`` makes a conflict of each.
 
     The digest of a receipt is that of the file at its path. Another digest than the row's means that the file was lost
@@ -117,11 +118,11 @@ def _without_excluded(connection: sa.Connection, receipts: Sequence[Receipt]) ->
 
 
 def _of_other_bytes(connection: sa.Connection, receipts: list[Receipt], machine: str) -> list[Receipt]:
-    """Those whose paths the ledger knows with other bytes, from another machine than ``machine``."""
-    elsewhere = held_elsewhere(connection, machine, {folder_of(receipt.path) for receipt in receipts})
-    doubtful = [receipt for receipt in receipts if folder_of(receipt.path) in elsewhere]
-    recorded = recorded_files(connection, [receipt.path for receipt in doubtful])
-    return [r for r in doubtful if r.path in recorded and recorded[r.path].digest != r.digest]
+    """Those whose paths the ledger knows with other bytes, from another machine than ``machine`` or in a pack."""
+    paths = [receipt.path for receipt in receipts]
+    elsewhere, packed = held_elsewhere(connection, machine, set(map(folder_of, paths))), packed_files(connection, paths)
+    recorded = recorded_files(connection, [p for p in paths if p in packed or folder_of(p) in elsewhere])
+    return [r for r in receipts if r.path in recorded and recorded[r.path].digest != r.digest]
 
 
 def _later(receipt: Receipt, seconds: float) -> Receipt:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import insert_new
 from node.ledger.holdings import folder_of, record_holdings
+from node.ledger.packed_files import packed_files
 from node.ledger.tables import conflict, excluded, holding, instance, member, missing_copy, result
 
 _PATHS_AT_ONCE = 500
@@ -78,14 +79,20 @@ def end_missing_copies_below(connection: sa.Connection, folder: str) -> None:
 def lose_machine(connection: sa.Connection, machine: str) -> list[str]:
     """Remove what the ledger says of the files of a machine that is gone for good.
 
-    Every file in its folders may have lost a copy. Return the folders in which no other machine has files.
+    Every file in its folders that is not in a pack may have lost a copy. Return the folders with files that no other
+    machine and no pack has.
     """
-    folders = list(connection.scalars(sa.select(holding.c.folder).where(holding.c.machine == machine)))
+    folders = set(connection.scalars(sa.select(holding.c.folder).where(holding.c.machine == machine)))
+    packed = set()
     for folder in folders:
-        record_missing_copies(connection, _files_in(connection, folder))
+        files = set(_files_in(connection, folder))
+        lacking = files - packed_files(connection, files).keys()
+        record_missing_copies(connection, lacking)
+        if files and not lacking:
+            packed.add(folder)
     connection.execute(sa.delete(holding).where(holding.c.machine == machine))
     others = set(connection.scalars(sa.select(holding.c.folder).distinct()))
-    return sorted(set(folders) - others)
+    return sorted(folders - others - packed)
 
 
 def machines_with_files(connection: sa.Connection) -> set[str]:

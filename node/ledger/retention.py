@@ -14,6 +14,7 @@ from node.ledger.events import EventKind, record_event, record_study_event
 from node.ledger.instances import hold_receipts
 from node.ledger.jobs import Job
 from node.ledger.missing_copies import end_missing_copies, end_missing_copies_below
+from node.ledger.packed_files import delete_packed
 from node.ledger.planned_purges import StoredStudy, stored_studies
 from node.ledger.states import JobStage
 from node.ledger.tables import (
@@ -107,7 +108,7 @@ def purge_study(connection: sa.Connection, study: str) -> PurgedFiles:
         worklist_query,
     ):
         connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
-    _end_missing_copies(connection, purged)
+    _end_copies(connection, purged)
     return purged
 
 
@@ -126,7 +127,7 @@ def purge_images(connection: sa.Connection, study: str, series_uid: str) -> Purg
             purged_images=sa.case((series.c.purged_images > images, series.c.purged_images), else_=images),
         )
     )
-    _end_missing_copies(connection, purged)
+    _end_copies(connection, purged)
     record_study_event(
         connection,
         EventKind.IMAGES_PURGED,
@@ -146,7 +147,7 @@ def purge_results(connection: sa.Connection, job_id: str) -> PurgedFiles:
     # Its own column alone: the study is as old as it was before.
     connection.execute(sa.update(job).where(job.c.id == job_id).values(results_purged_at=at))
     purged = PurgedFiles(jobs=(job_id,))
-    _end_missing_copies(connection, purged)
+    _end_copies(connection, purged)
     record_event(connection, job_id, EventKind.RESULTS_PURGED, objects=objects)
     return purged
 
@@ -195,7 +196,8 @@ def studies_of_pipelines(connection: sa.Connection, pipelines: Collection[str]) 
     return sorted(connection.scalars(query))
 
 
-def _end_missing_copies(connection: sa.Connection, purged: PurgedFiles) -> None:
+def _end_copies(connection: sa.Connection, purged: PurgedFiles) -> None:
     end_missing_copies(connection, purged.paths)
+    delete_packed(connection, purged.paths)
     for job_id in purged.jobs:
         end_missing_copies_below(connection, f"results/{job_id}")

@@ -17,6 +17,17 @@ class SeriesState(StrEnum):
     COMPLETE = "COMPLETE"
 
 
+class PackState(StrEnum):
+    """State of a pack in the object store."""
+
+    WRITING = "writing"
+    """A process uploads it, or has died while it did."""
+    VERIFIED = "verified"
+    """It was read back and is right."""
+    DELETING = "deleting"
+    """Nothing needs it any more; nobody writes one of this name until it is gone."""
+
+
 class DecisionOutcome(StrEnum):
     """What routing decided about one generation of a series."""
 

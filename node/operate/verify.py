@@ -105,7 +105,7 @@ def verify(engine: sa.Engine, spool: Spool, at: float, progress: Progress = lamb
 
 def _on_others(spool: Spool, paths: Sequence[str]) -> dict[str, Fault | None]:
     """Return ``None`` for each file that another machine has, and what is known of those that are not here."""
-    if not paths or not spool.machine:
+    if not paths:
         return {}
     try:
         return dict.fromkeys(spool.sizes_elsewhere(paths))
@@ -179,7 +179,7 @@ def describe(of: Verification) -> str:
         (
             marked("unreachable"),
             of.unreachable,
-            marked("only a machine that does not answer may have it: start it, and verify again"),
+            marked("only a machine or an object store that does not answer may have it: start it, and verify again"),
         ),
         (
             marked("altered"),

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from node.ledger.file_digests import digests_of_job, digests_of_study, jobs_with_files, studies_with_files
 from node.ledger.missing_copies import among_missing_copies
 from node.spool import Spool, digest_of
+from node.spool.other_machines import OBJECT_STORE
 
 Recorded = Callable[[sa.Connection], dict[str, str]]
 
@@ -21,7 +22,7 @@ class CopyVerification:
     """The answer of ``ainode verify --fleet``; paths are relative to the storage folders."""
 
     copies: Mapping[int, int]
-    """Recorded files by the number of machines that have them as recorded."""
+    """Recorded files by the number of machines that have them as recorded; the object store counts as one."""
     pending: tuple[str, ...]
     """With fewer copies than configured, which the ledger knows: the next one is being made."""
     missing: tuple[str, ...]
@@ -55,7 +56,8 @@ def verify_copies(engine: sa.Engine, spool: Spool) -> CopyVerification:
             digests = found[path]
             good = sum(of == digest for of in digests.values())
             copies[good] += 1
-            if good < spool.copies or not good:
+            is_packed = digests.get(OBJECT_STORE) == digest  # which replaces all copies on machines
+            if not good or (good < spool.copies and not is_packed):
                 short.append(path)
             corrupt += [f"{machine} {path}" for machine, of in digests.items() if of not in (digest, "", None)]
             unreachable |= {machine for machine, of in digests.items() if of is None}

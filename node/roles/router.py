@@ -21,6 +21,7 @@ from node.operate.records.recorder import Recorder
 from node.operate.traces import Tracer
 from node.operate.urgent_messages import UrgentMessages
 from node.roles.context import RoleContext
+from node.roles.packing import packing_loops
 from node.routing.conflicts import Conflicts
 from node.routing.router import Router
 
@@ -42,6 +43,7 @@ def run(context: RoleContext) -> Iterator[None]:
         MonthlyMail(config, engine, partial(_quality_pdf, engine), is_responsible).run,
         UrgentMessages(config, engine).run,
         Tracer(config, engine).run,
+        *(packing_loops(context) if not config.fleet.host else ()),  # else the role files packs what its machine has
     ]
     with running(loops, context.shutdown.requested):
         yield

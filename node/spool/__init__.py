@@ -6,7 +6,7 @@ Layout, every path relative to that folder::
     conflicts/STUDY/SERIES/SOP.DIGEST.dcm     the same SOP Instance UID with other bytes
     results/JOB/SOP.dcm                       encoded results
     work/JOB/                                 handover between the stages of a job
-    cache/DIGEST/SOP.dcm                      copies of files that only other machines hold
+    cache/DIGEST/SOP.dcm                      copies of files that only other machines or packs hold
     temporary/WRITER/                         files that one process, which locks this folder, is writing, and second
                                               links of files whose row is not yet in the ledger
 

@@ -1,4 +1,4 @@
-"""What the spool needs to know of machines that have storage folders of their own."""
+"""What the spool needs to know of files that are elsewhere: on machines with folders of their own, or in packs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+OBJECT_STORE = "object store"
+"""What stands in place of a machine where copies are counted: a verified pack."""
+
 
 class OtherMachines(Protocol):
-    """The files of machines that have storage folders of their own; ``node.fleet`` fetches them."""
+    """Files that are elsewhere: ``node.fleet`` fetches those of machines, ``node.object_store`` those of packs."""
 
     @property
     def machine(self) -> str:
-        """Id of this machine, under which the ledger records what it holds."""
+        """Id of this machine, under which the ledger records what it holds; "": all machines see its files."""
 
     @property
     def copies(self) -> int:
@@ -21,8 +24,11 @@ class OtherMachines(Protocol):
     def fetch(self, paths: Sequence[str]) -> dict[str, Path]:
         """Return copies of files; raise ``AbsentFileError`` or ``PlatformError`` when one cannot be fetched."""
 
-    def sizes(self, paths: Sequence[str]) -> dict[str, int]:
-        """Return the size of each file that another machine has; raise ``AbsentFileError`` when one cannot be asked."""
+    def sizes(self, paths: Sequence[str], *, asked: bool = False) -> dict[str, int]:
+        """Return the size of each file that is elsewhere; raise ``AbsentFileError`` when a machine cannot be asked.
+
+        ``asked``: whether the object store is asked, too; otherwise a verified pack counts as being there.
+        """
 
     def digests(self, paths: Sequence[str]) -> dict[str, dict[str, str | None]]:
         """Return the digest of each file by machine, of the other machines that hold its folder."""

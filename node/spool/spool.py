@@ -27,7 +27,7 @@ DATA_FOLDERS = ("incoming", "conflicts", "results")
 _TEMPORARY = "temporary"
 """Of drafts; they are of this machine alone."""
 CACHE = "cache"
-"""Of copies of files that other machines hold."""
+"""Of copies of files that are elsewhere: on other machines, or in packs."""
 MOST_CONFLICTS = 16
 """Contents of one SOP Instance UID, besides the first: a peer that makes ever new ones must not fill the disk."""
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -55,7 +55,7 @@ class Spool:
         """Create missing folders. Raises ``PlatformError`` when that is not possible.
 
         ``synced=False``: received files survive a crash of the process, but not of the machine. ``writer``: the id of
-        this process as a member of the fleet; "": it is none. ``others``: ``None`` when all machines see this folder.
+        this process as a member of the fleet; "": it is none. ``others``: ``None`` when all files are in this folder.
         """
         self.folder = folder
         self._others = others
@@ -134,7 +134,7 @@ class Spool:
 
     @property
     def data_folders(self) -> tuple[Path, ...]:
-        """Folders of all DICOM files, with the copies of those of other machines."""
+        """Folders of all DICOM files, with the copies of those that are elsewhere."""
         return tuple(self.folder / name for name in (*DATA_FOLDERS, *((CACHE,) if self._others else ())))
 
     @property
@@ -177,21 +177,21 @@ class Spool:
         return tuple(copies.get(path) or self.absolute(path) for path in wanted)
 
     def stored_size(self, path: str) -> int | None:
-        """Return the size of a file on any machine; ``None`` when there is no such file.
+        """Return the size of a file on any machine or in a verified pack; ``None`` when there is no such file.
 
         Raises ``AbsentFileError`` when a machine that may have it cannot be reached.
         """
         try:
             return self.absolute(path).stat().st_size
         except FileNotFoundError:
-            return self.sizes_elsewhere([path]).get(path)
+            return self._others.sizes([path]).get(path) if self._others else None
 
     def sizes_elsewhere(self, paths: Sequence[str]) -> dict[str, int]:
-        """Return the size of each file that another machine has.
+        """Return the size of each file that another machine or the object store has, which both are asked.
 
-        Raises ``AbsentFileError`` when a machine that may have one cannot be reached.
+        Raises ``AbsentFileError`` when one that may have a file cannot be reached.
         """
-        return self._others.sizes(paths) if self._others else {}
+        return self._others.sizes(paths, asked=True) if self._others else {}
 
     def digests_elsewhere(self, paths: Sequence[str]) -> dict[str, dict[str, str | None]]:
         """Return the digest that each file has now on other machines that hold its folder, by their ids.
@@ -225,13 +225,16 @@ class Spool:
         """List the relative paths of all files below a relative folder, which need not exist."""
         return sorted(str(p.relative_to(self.folder)) for p in (self.folder / folder).rglob("*") if p.is_file())
 
-    def purge(self, paths: Iterable[str]) -> None:
-        """Delete received files and empty folders; missing ones are no error."""
+    def purge(self, paths: Iterable[str], *, keep_study: bool = False) -> None:
+        """Delete received files and empty folders; missing ones are no error.
+
+        ``keep_study``: the files are elsewhere, and the folder of their study stays, which says that it is stored.
+        """
         folders = set()
         for path in paths:
             file = self.absolute(path)
             file.unlink(missing_ok=True)
-            folders |= {file.parent, file.parent.parent}
+            folders |= {file.parent} if keep_study else {file.parent, file.parent.parent}
         for folder in sorted(folders, reverse=True):  # a series before its study
             with suppress(OSError):  # not empty, or gone
                 folder.rmdir()

@@ -184,6 +184,7 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
         assert [row.pop("named") for row in after[table]] == [0, 0]
     assert [row.pop("size") for row in after["series"]] == [1, 2]
     assert [row.pop("purged_images") for row in after["series"]] == [0, 0]
+    assert [row.pop("packed_generation") for row in after["series"]] == [None, None]
     for column in ("results_purged_at", "after", "urgent"):
         assert [row.pop(column) for row in after["job"]] == [None, None]
     for column in ("version", "weights", "configuration"):
@@ -208,6 +209,8 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
         "member",
         "missing_copy",
         "order_message",
+        "pack",
+        "packed",
         "patient_change",
         "pipeline_failure",
         "promotion",

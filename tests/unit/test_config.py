@@ -16,6 +16,7 @@ from node.config import (
     Devices,
     JobsTable,
     Notify,
+    ObjectStoreTable,
     Orders,
     Procedure,
     Retention,
@@ -57,6 +58,7 @@ def test_the_shipped_file_states_every_default_truthfully():
         Ae,
         AeTls,
         Storage,
+        ObjectStoreTable,
         Retention,
         Records,
         Orders,
@@ -75,7 +77,7 @@ def test_the_shipped_file_states_every_default_truthfully():
 )
 def test_the_shipped_file_shows_every_key(model: type[BaseModel]):
     lines = SHIPPED.read_text().splitlines()
-    for key in set(model.model_fields) - {"tls", "oidc", "worklist", "ups"}:  # tables of their own
+    for key in set(model.model_fields) - {"tls", "oidc", "worklist", "ups", "object_store"}:  # tables of their own
         assert any(line.startswith(f"{key} =") and "#" in line for line in lines), f"{model.__name__}.{key}"
 
 
@@ -123,3 +125,22 @@ def test_an_empty_file_is_a_complete_configuration():
 def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path):
     with pytest.raises(ConfigError, match="--config"):
         load(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ('url = "https://example.org/bucket"', "is not of the form s3://BUCKET/PREFIX"),
+        ('url = "s3://bucket/a"\nendpoint = "http://s3.example.org"', "in clear"),
+        ('url = "s3://bucket/a"\nendpoint = "https://key:secret@s3.example.org"', "holds credentials"),
+        ('url = "s3://bucket/a"\nkms_key = "k"', "kms_key needs"),
+    ],
+)
+def test_an_object_store_that_would_be_unsafe_is_refused(keys: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(f"[storage.object_store]\n{keys}\n")
+
+
+def test_http_is_allowed_on_this_machine_and_where_it_is_asked_for() -> None:
+    for keys in ('endpoint = "http://127.0.0.1:9000"', 'endpoint = "http://s3.example.org"\nallow_http = true'):
+        assert parse(f'[storage.object_store]\nurl = "s3://bucket/a/b"\n{keys}\n').storage.object_store.prefix == "a/b"

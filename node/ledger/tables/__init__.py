@@ -25,6 +25,7 @@ from node.ledger.tables.operation import (
     taken_rules,
 )
 from node.ledger.tables.orders import imaging_order, order_message, patient_change, series_request, worklist_query
+from node.ledger.tables.packs import pack, packed
 from node.ledger.tables.received import (
     association,
     commitment,
@@ -75,6 +76,8 @@ __all__ = [
     "notice",
     "order_message",
     "original",
+    "pack",
+    "packed",
     "patient_change",
     "pipeline_failure",
     "procedure_step",

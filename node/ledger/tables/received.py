@@ -153,6 +153,7 @@ series = sa.Table(
     # images that retention has purged, until as many are here again
     sa.Column("purged_images", sa.Integer, nullable=False, server_default="0"),
     json("doubts", null=True),  # why it is not complete yet: {"about", "seconds", "until"}
+    sa.Column("packed_generation", sa.Integer, nullable=True),  # the last one of which every image is in a pack
     sa.Index("series_state", "state", "last_at"),
     sa.Index("series_last", "last_at"),
 )

@@ -1,0 +1,67 @@
+"""Reading of packed files by another process, for receivers, which never import obstore.
+
+``python -m node.object_store.fetch_process CONFIG PATH ...`` puts copies of packed files into the cache and prints
+their places, one a line.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from node.config import Storage, load
+from node.errors import AbsentFileError, NodeError
+from node.ledger.engine import ledger_url, open_ledger
+from node.ledger.packed_files import PackedFile, packed_files
+from node.object_store.packed_reader import PackedReader
+from node.object_store.store import Objects, open_objects
+from node.spool.other_machines import OtherMachines
+
+_LONGEST_SECONDS = 120.0
+
+
+class FetchProcess(PackedReader):
+    """The files of the object store, read by a process for each question; any thread may call."""
+
+    def __init__(self, storage: Storage, engine: Engine, config_path: str, fleet: OtherMachines | None) -> None:
+        super().__init__(storage, engine, _no_store, fleet)
+        self._config_path = config_path
+
+    def read_packs(self, lacking: Mapping[str, PackedFile]) -> dict[str, Path]:
+        """Have files of packs put into the cache. Raises ``AbsentFileError`` when that fails."""
+        command = [sys.executable, "-m", "node.object_store.fetch_process", self._config_path, *lacking]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_SECONDS, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise AbsentFileError("the object store does not answer in time") from error
+        if done.returncode:
+            raise AbsentFileError(done.stderr.strip()[-300:] or "the object store cannot be read")
+        return dict(zip(lacking, map(Path, done.stdout.splitlines()), strict=True))
+
+
+def _no_store() -> Objects:
+    raise AbsentFileError("this process does not read the object store")
+
+
+def main(config_path: str, *paths: str) -> None:
+    """Fetch files and print where their copies are. Raises ``NodeError``."""
+    storage = load(Path(config_path)).storage
+    engine = open_ledger(ledger_url(storage.ledger_url, storage.folder))
+    with engine.connect() as connection:
+        packed = packed_files(connection, paths)
+    copies = PackedReader(storage, engine, partial(open_objects, storage.object_store)).read_packs(packed)
+    for path in paths:
+        sys.stdout.write(f"{copies[path]}\n")
+    engine.dispose()
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except NodeError as error:
+        sys.exit(str(error))

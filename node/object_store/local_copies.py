@@ -1,0 +1,96 @@
+"""Deletion of local copies of packed images, each of which is compared with the pack's digest before it goes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from node.actor import look_every, surviving
+from node.config import ObjectStoreTable
+from node.fleet.cache import Cache
+from node.ledger.engine import begin_immediate
+from node.ledger.holdings import end_purge
+from node.ledger.instances import hold_receipts
+from node.ledger.packed_files import PackedFile, packed_files
+from node.ledger.study_use import is_study_in_use
+from node.spool import CACHE, Spool, digest_of
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 900.0
+_DAY_SECONDS = 86400.0
+
+
+class LocalCopies:
+    """The local copies on one machine."""
+
+    def __init__(self, table: ObjectStoreTable, engine: sa.Engine, spool: Spool, cache_gib: float | None) -> None:
+        """``cache_gib``: to how much the cache is tidied, or ``None`` where another loop does it."""
+        self._keep_seconds = table.keep_local_days * _DAY_SECONDS
+        self._free_gib = table.local_free_gib
+        self._engine = engine
+        self._spool = spool
+        self._cache_gib = cache_gib
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every few minutes until ``stop`` is set."""
+        look_every(LOOK_SECONDS, stop, "local copies", lambda: self.look(time.time(), stop))
+
+    def look(self, at: float, stop: threading.Event) -> int:
+        """Delete what is due at a time of this machine's clock; return how many files."""
+        deleted = 0
+        for changed_at, folder in sorted(self._folders()):
+            if stop.is_set():
+                break
+            if at - changed_at < self._keep_seconds and not self._spool.space().is_below(self._free_gib):
+                break  # those that follow are younger
+            with surviving(f"local copies in {folder}"):
+                deleted += self._release(folder)
+        if deleted:
+            logger.info("%d local copies of packed images deleted", deleted)
+        if self._cache_gib is not None:
+            Cache(self._spool.folder / CACHE).tidy(self._cache_gib * 2**30)
+        return deleted
+
+    def _folders(self) -> Iterator[tuple[float, str]]:
+        """When each folder of a series last changed, and its path."""
+        for root in ("incoming", "conflicts"):
+            for folder in (self._spool.folder / root).glob("*/*"):
+                with suppress(FileNotFoundError):
+                    yield folder.stat().st_mtime, str(folder.relative_to(self._spool.folder))
+
+    def _release(self, folder: str) -> int:
+        """Delete the files of a folder that a verified pack holds, unless their study is in use."""
+        with self._engine.connect() as connection:
+            packed = packed_files(connection, self._spool.files(folder))
+        equal = {path: of for path, of in packed.items() if self._is_equal(path, of)}
+        if not equal:
+            return 0
+        _, study, series_uid = folder.split("/")
+        with begin_immediate(self._engine) as connection:
+            hold_receipts(connection)
+            if is_study_in_use(connection, study, series_uid):
+                return 0
+            still = packed_files(connection, equal)
+            due = [path for path, of in equal.items() if still.get(path) == of]
+            unlinked = [path for path in due if not self._spool.drafts.has_writer(self._place(path))]
+            self._spool.purge(unlinked, keep_study=True)
+            if self._spool.machine and not self._place(folder).exists():
+                end_purge(connection, self._spool.machine, folder, is_empty=True)
+        return len(unlinked)
+
+    def _is_equal(self, path: str, of: PackedFile) -> bool:
+        try:
+            with self._place(path).open("rb") as file:
+                return digest_of(file, of.digest) == of.digest
+        except FileNotFoundError:
+            return False
+
+    def _place(self, path: str) -> Path:
+        return self._spool.absolute(path)

@@ -1,0 +1,187 @@
+"""Packing: every complete series becomes a pack in the object store, which is read back before it counts.
+
+A process may be killed after any step. Until the ledger has the files of a verified pack, the local files are what
+counts; a pack that was uploaded before that is found by its name, which is made of its content, and used.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from node.actor import look_every
+from node.config import ObjectStoreTable
+from node.errors import AbsentFileError, InputError, PlatformError
+from node.fleet.cache import Cache
+from node.ledger.clock import clock_of
+from node.ledger.engine import begin_immediate
+from node.ledger.holdings import RecordedFile, file_services, holders, recorded_files
+from node.ledger.instances import hold_receipts
+from node.ledger.leadership import Leadership
+from node.ledger.packed_files import (
+    PackedFile,
+    UnpackedSeries,
+    end_packing,
+    unpacked_files,
+    unpacked_series,
+)
+from node.ledger.packs import NewPack, claim_pack, fail_pack, record_pack
+from node.object_store.pack_digests import is_whole
+from node.object_store.pack_file import portions, remote_index, write_pack
+from node.object_store.store import UPLOAD_SECONDS, Objects
+from node.spool import CACHE, Spool
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 60.0
+STALE_SECONDS = 4 * UPLOAD_SECONDS
+"""A claim that is older was left by a process that has died: upload and verification are over by then."""
+_WHOLE_SECONDS = 3600.0
+"""Between two looks at all series; in between those that were received in the last hours are looked at."""
+_RECENT_SECONDS = 4 * 3600.0
+_MOST_SERIES = 2000
+"""Of one look."""
+
+
+class Packing:
+    """The packing of one process; of those on one machine one works at a time."""
+
+    def __init__(
+        self, table: ObjectStoreTable, engine: sa.Engine, spool: Spool, open_store: Callable[[], Objects]
+    ) -> None:
+        self._after_seconds = table.pack_after_minutes * 60
+        self._engine = engine
+        self._spool = spool
+        self._open_store = open_store
+        self._cache = Cache(spool.folder / CACHE)
+        self._leadership = Leadership(engine, f"packing {spool.machine}")
+        self._whole_at = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every minute until ``stop`` is set."""
+        look_every(LOOK_SECONDS, stop, "packing", lambda: self.look(stop))
+        self.release()
+
+    def release(self) -> None:
+        """Let another process of this machine pack."""
+        self._leadership.release()
+
+    def look(self, stop: threading.Event) -> int:
+        """Pack every series whose turn it is; return how many were packed."""
+        if not self._leadership.is_ours():
+            return 0
+        at = clock_of(self._engine)
+        since = at - self._after_seconds - _RECENT_SECONDS
+        if at - self._whole_at > _WHOLE_SECONDS:
+            self._whole_at, since = at, 0.0
+        with self._engine.connect() as connection:
+            waiting = unpacked_series(connection, at - self._after_seconds, since, _MOST_SERIES)
+        ours = [of for of in waiting if self._is_ours(of)]
+        if not ours:
+            return 0
+        objects, packed = self._open_store(), 0
+        for of in ours:
+            if stop.is_set():
+                break
+            try:
+                packed += self.pack(objects, of)
+            except AbsentFileError as error:  # the store, or a machine: the next look tries again
+                logger.warning("series %s is not packed yet: %s", of.series_instance_uid, error)
+                if not _answers(objects):
+                    break
+            except (PlatformError, OSError):
+                logger.exception("series %s cannot be packed", of.series_instance_uid)
+        if len(waiting) == _MOST_SERIES:
+            self._whole_at = 0.0
+        return packed
+
+    def pack(self, objects: Objects, of: UnpackedSeries) -> bool:
+        """Pack the images of a series that are in no pack; return whether all are now.
+
+        Raises ``AbsentFileError`` when store or files cannot be reached, ``PlatformError`` when a file is not as it was
+        recorded or the store does not keep what it is given.
+        """
+        series = of.study_instance_uid, of.series_instance_uid
+        with self._engine.connect() as connection:
+            files = unpacked_files(connection, *series)
+        for part in portions(files):
+            self._write(objects, of, part)
+        with begin_immediate(self._engine) as connection:
+            left = portions(unpacked_files(connection, *series))
+            if not left:
+                end_packing(connection, of)
+        return not left
+
+    def _write(self, objects: Objects, of: UnpackedSeries, part: Mapping[str, RecordedFile]) -> None:
+        """Write one pack, read it back, and record its files."""
+        readable = zip(part.items(), self._spool.all_readable(part), strict=True)
+        places = {path: (place, recorded.digest) for (path, recorded), place in readable}
+        with self._cache.draft() as draft:
+            name, files = write_pack(draft, places)
+            claim, size = uuid.uuid4().hex, draft.stat().st_size
+            new = NewPack(
+                name=name,
+                claim=claim,
+                study_instance_uid=of.study_instance_uid,
+                series_instance_uid=of.series_instance_uid,
+                size=size,
+            )
+            with begin_immediate(self._engine) as connection:
+                if not claim_pack(connection, new, STALE_SECONDS):
+                    return  # another process is about it
+            try:
+                self._upload(objects, draft, name, files)
+            except (AbsentFileError, PlatformError) as error:
+                with begin_immediate(self._engine) as connection:
+                    fail_pack(connection, name, claim, str(error))
+                raise
+            with begin_immediate(self._engine) as connection:
+                hold_receipts(connection)  # nobody purges a file between the question and its row
+                recorded = recorded_files(connection, files)
+                wanted = {path: file for path, file in files.items() if _is_recorded(recorded.get(path), file)}
+                is_kept = record_pack(connection, name, claim, wanted)
+        if is_kept:
+            logger.info("series %s: %d images in %s, %d bytes", of.series_instance_uid, len(wanted), name, size)
+
+    def _upload(self, objects: Objects, draft: Path, name: str, files: Mapping[str, PackedFile]) -> None:
+        size = draft.stat().st_size
+        is_new = objects.put_new(name, draft)
+        if not is_whole(objects, name, size):
+            if is_new:
+                objects.delete(name)  # nobody else relies on it
+            raise PlatformError(f"{objects.where}: {name} is not what was written; nothing local is deleted")
+        try:
+            index = remote_index(objects, name, size)
+        except InputError as error:
+            raise PlatformError(f"{objects.where}: {name} cannot be read in ranges: {error}") from error
+        if index != {path: of.digest for path, of in files.items()}:
+            raise PlatformError(f"{objects.where}: the index of {name} is not what was written")
+
+    def _is_ours(self, of: UnpackedSeries) -> bool:
+        """Whether this machine packs a series: the one that its name elects among the living ones that have it."""
+        if not self._spool.machine:
+            return True
+        folder = f"incoming/{of.study_instance_uid}/{of.series_instance_uid}"
+        with self._engine.connect() as connection:
+            having = holders(connection, folder) & file_services(connection).keys()
+        weights = {blake2b(f"{machine} {folder}".encode(), digest_size=8).digest(): machine for machine in having}
+        return bool(weights) and weights[max(weights)] == self._spool.machine
+
+
+def _is_recorded(recorded: RecordedFile | None, packed: PackedFile) -> bool:
+    return recorded is not None and recorded.digest == packed.digest
+
+
+def _answers(objects: Objects) -> bool:
+    """Whether the store answers at all."""
+    try:
+        objects.size("packs/none.zip")
+    except AbsentFileError:
+        return False
+    return True
