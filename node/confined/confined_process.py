@@ -29,6 +29,7 @@ from node.isolation import READ, WRITE
 from node.log import subject
 from node.process import subreaper
 from node.process.limits import THREAD_VARIABLES
+from node.process.priority import compute_when_idle
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +56,16 @@ class ConfinedProcess:
         writable: Iterable[Path] = (),
         bounds: Bounds | None = None,
         decodes: bool = True,
+        when_idle: bool = False,
     ) -> None:
-        """``name``: for the log, for example ``"header reader"``; ``decodes``: its functions may decode pixels."""
+        """``name``: for the log, for example ``"header reader"``; ``decodes``: its functions may decode pixels.
+
+        ``when_idle``: it computes while nobody else does.
+        """
         self._name = name
         self._bounds = bounds or Bounds()
         self._decodes = decodes
+        self._when_idle = when_idle
         self._rules = (*((path, READ) for path in readable), *((path, WRITE) for path in writable))
         self._turn = threading.Lock()
         self._child: _Child | None = None
@@ -139,6 +145,8 @@ class ConfinedProcess:
         finally:
             theirs.close()
             output.close()
+        if self._when_idle:
+            compute_when_idle(process.pid)
         child = _Child(self, process, ours)
         threading.Thread(target=self._output.log, args=(printed,), name=f"log {self._name}", daemon=True).start()
         ours.settimeout(self._bounds.wall_seconds)

@@ -21,6 +21,7 @@ from node.inference.encode_task import EncodedEmbeddings, EncodedFile, EncodeTas
 from node.inference.result_storage import Subject, store_result
 from node.inference.sandbox_folder import SandboxFolder, linked
 from node.ledger.jobs import Job
+from node.process.priority import TIMES_SLOWER
 from node.spool import Spool
 from node.spool.remove_tree import remove_tree
 
@@ -46,13 +47,16 @@ class _Folders:
 class EncodeProcess:
     """One confined process that encodes; any thread may call, and one task runs at a time."""
 
-    def __init__(self, spool: Spool, seconds: float) -> None:
-        """``seconds``: longest time of one task."""
+    def __init__(self, spool: Spool, seconds: float, *, when_idle: bool = False) -> None:
+        """``seconds``: longest time of one task. ``when_idle``: it computes while nobody else does."""
         memory = int(psutil.virtual_memory().total * _SHARE_OF_MEMORY) >> 20
         self._bounds = Bounds(
-            memory_mib=max(_LEAST_MEMORY_MIB, memory), cpu_seconds=max(1, int(seconds)), wall_seconds=seconds
+            memory_mib=max(_LEAST_MEMORY_MIB, memory),
+            cpu_seconds=max(1, int(seconds)),
+            wall_seconds=seconds * (TIMES_SLOWER if when_idle else 1.0),
         )
         self._spool = spool
+        self._when_idle = when_idle
         self._turn = threading.Lock()
         self._sandbox: SandboxFolder | None = None
         self._process: ConfinedProcess | None = None
@@ -151,7 +155,11 @@ class EncodeProcess:
         if self._process is None or self._sandbox is None:
             self._sandbox = SandboxFolder(self._spool.sandbox_folders)
             self._process = ConfinedProcess(
-                "encoder", readable=[self._sandbox.inside], writable=[self._sandbox.out], bounds=self._bounds
+                "encoder",
+                readable=[self._sandbox.inside],
+                writable=[self._sandbox.out],
+                bounds=self._bounds,
+                when_idle=self._when_idle,
             )
         return self._process, self._sandbox
 

@@ -36,6 +36,7 @@ from node.ledger.jobs import Job, PreviousResult, get_job, previous_results, sou
 from node.ledger.missing_copies import record_results_held
 from node.ledger.replaced_results import to_withdraw
 from node.ledger.shadow import stays_in_shadow
+from node.ledger.states import ShadowCause
 from node.ledger.transitions import escalate, record_outcome, record_results, schedule_results
 from node.outcome import ANALYSED, Outcome
 from node.reasons import Reason, ReasonCode, reason, reason_text
@@ -63,6 +64,7 @@ class Encode:
         self._salt = secret_of(engine, spool.folder)
         self._search = SimilarSearch()
         self._encoder = EncodeProcess(spool, config.jobs.encode_timeout_seconds)
+        self._shadow_encoder = EncodeProcess(spool, config.jobs.encode_timeout_seconds, when_idle=True)
 
     def stage(self) -> Stage:
         """Return the stage for the engine."""
@@ -73,7 +75,7 @@ class Encode:
             seconds=_CALLS * self._config.jobs.encode_timeout_seconds + _STORING_SECONDS,
             owners=tuple(self._config.pipelines),
             begin=self.sweep,
-            interrupt=self._encoder.interrupt,
+            interrupt=self._interrupt,
         )
 
     def encode(self, job_id: str, _subject: str) -> Done:
@@ -86,15 +88,22 @@ class Encode:
             task = self._task(connection, job)
         self._fetch_handover(job)
         try:
-            encoding, rows = self._encoder.analysis(self._with_similar(job, task))
+            encoding, rows = self._encoder_of(job).analysis(self._with_similar(job, task))
         except (IdentityError, SQLAlchemyError):
             raise
         except Exception as error:
             if job.outcome != Outcome.FAILED:
                 raise
             logger.warning("job %s: report of UIDs and identity only: %s", job_id, error, exc_info=logged_error(error))
-            encoding, rows = self._encoder.failure(task)
+            encoding, rows = self._encoder_of(job).failure(task)
         return self._done(job, encoding, rows)
+
+    def _encoder_of(self, job: Job) -> EncodeProcess:
+        return self._shadow_encoder if job.shadow == ShadowCause.TRIAL else self._encoder
+
+    def _interrupt(self) -> None:
+        self._encoder.interrupt()
+        self._shadow_encoder.interrupt()
 
     def _fetch_handover(self, job: Job) -> None:
         """Fetch what infer left on another machine; when that machine stays away, have the job inferred again."""
@@ -201,7 +210,7 @@ class Encode:
         if table is None or not table.similar_in_pdf or "pdf" not in task.kinds or job.outcome not in ANALYSED:
             return task
         try:
-            found = self._encoder.embeddings(task)
+            found = self._encoder_of(job).embeddings(task)
             if found is None:
                 return task
             with self._engine.connect() as connection:

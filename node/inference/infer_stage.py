@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import Config
 from node.errors import NodeError
-from node.inference.device_slots import DeviceSlots
+from node.inference.device_slots import DeviceSlots, shares_no_time
 from node.inference.devices import device_names, thread_count
 from node.inference.memory_admission import MemoryPeak
 from node.inference.model_process import TaskAborted
@@ -33,7 +33,7 @@ from node.ledger.events import EventKind, record_event
 from node.ledger.holdings import record_handover
 from node.ledger.jobs import Job, get_job, is_active, source_paths
 from node.ledger.prerequisite_results import prerequisite_results
-from node.ledger.shadow import allow_sending, others_wait
+from node.ledger.shadow import allow_sending
 from node.ledger.states import ShadowCause
 from node.ledger.transitions import record_outcome
 from node.outcome import Outcome
@@ -82,6 +82,8 @@ class Infer:
             seconds=_LONGEST_WAIT + _RUNS_WAITED_FOR * self._config.jobs.run_timeout_seconds,
             owners=self.pipelines,
             slots=self._slots.number,
+            shadow_slots=len(self._slots.devices),
+            takes_shadow=self._slots.has_free,
             begin=self.warm,
             tidy=lambda alive: sweep_members(self._spool.sandbox_folders.parent, alive),
             interrupt=self.close,
@@ -117,10 +119,11 @@ class Infer:
             seen=seen,
             incomplete=in_every_language(lambda: reason_text(job.incomplete)),
             folder=self._spool.work(job_id),
+            in_shadow=job.shadow == ShadowCause.TRIAL,
         )
         try:
-            with self._turn(task, in_shadow=job.shadow == ShadowCause.TRIAL) as device:
-                reply = self._run(device, task, job)
+            with self._turn(task) as device:
+                reply = self._run(device, task)
         finally:
             shutil.rmtree(self._spool.work(job_id) / "prior", ignore_errors=True)
 
@@ -160,30 +163,21 @@ class Infer:
 
         return Done(write=write)
 
-    def _run(self, device: str, task: Task, job: Job) -> Reply:
-        """Run a task. Raises ``AttemptYielded`` when it is tried in shadow and another job needs the device."""
-        if job.shadow != ShadowCause.TRIAL:
-            return self._processes.run(device, task, lambda: self._wanted(job.id))
-        yields = False
+    def _run(self, device: str, task: Task) -> Reply:
+        """Run a task. Raises ``AttemptYielded`` when it is in shadow and another job needs its device or memory."""
+        if not task.in_shadow:
+            return self._processes.run(device, task, lambda: self._wanted(task.job_id))
 
         def wanted() -> bool:
-            nonlocal yields
-            yields = self._slots.is_needed(device) or self._others_wait()
-            return not yields and self._wanted(job.id)
+            yields = shares_no_time(device) and self._slots.is_needed(device)
+            return not yields and self._wanted(task.job_id)
 
         try:
             return self._processes.run(device, task, wanted)
         except TaskAborted as aborted:
-            if not yields:
+            if not self._wanted(task.job_id):
                 raise
-            raise AttemptYielded(f"job {job.id} in shadow yields the device {device}") from aborted
-
-    def _others_wait(self) -> bool:
-        try:
-            with self._engine.connect() as connection:
-                return others_wait(connection, self.pipelines)
-        except SQLAlchemyError:  # as in _wanted
-            return False
+            raise AttemptYielded(f"job {task.job_id} in shadow yields the device {device}") from aborted
 
     def close(self) -> None:
         """Kill the children; their work is recovered later."""
@@ -201,12 +195,16 @@ class Infer:
         )
 
     @contextmanager
-    def _turn(self, task: Task, *, in_shadow: bool) -> Iterator[str]:
+    def _turn(self, task: Task) -> Iterator[str]:
         """The device that runs ``task``, when it is its turn. Of several that of the fewest jobs.
 
         While it runs another job, it decodes the series of this one.
         """
-        with self._slots.chosen(in_shadow=in_shadow) as (device, is_busy):
+        if task.in_shadow:
+            with self._slots.chosen_in_shadow() as device:
+                yield device
+            return
+        with self._slots.chosen() as (device, is_busy):
             if is_busy:
                 self._processes.prepare(device, task)
             with self._slots.running(device):
@@ -217,11 +215,19 @@ class Infer:
 
     def _warm_one(self, device: str) -> None:
         try:
-            for name in self.pipelines:
-                table = self._config.pipelines[name]
-                task = Task(job_id="", pipeline=name, table=table, paths=(), folder=self._spool.folder, load_only=True)
+            candidates = {name for rule in self._config.rules for name in rule.shadow}
+            for name in sorted(self.pipelines, key=lambda name: name in candidates):
+                task = Task(
+                    job_id="",
+                    pipeline=name,
+                    table=self._config.pipelines[name],
+                    paths=(),
+                    folder=self._spool.folder,
+                    load_only=True,
+                    in_shadow=name in candidates,
+                )
                 try:
-                    with self._slots.running(device):
+                    with self._slots.running_in_shadow(device) if task.in_shadow else self._slots.running(device):
                         seconds = self._processes.run(device, task, lambda: True).timings["load"]
                 except NodeError as error:  # jobs that need it will fail for the same reason, which is then theirs
                     logger.warning("pipeline %s cannot be loaded on %s: %s", name, device, error)

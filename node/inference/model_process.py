@@ -12,9 +12,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,6 +31,8 @@ from node.isolation.device_files import prepare_nvidia_devices
 from node.log import subject
 from node.outside.caller import Caller, caller_of, not_allowed
 from node.process import subreaper
+from node.process.children import without_working_directory
+from node.process.priority import TIMES_SLOWER, compute_when_idle
 from node.spool.remove_tree import remove_tree
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class ModelProcess:
         cache: Path | None = None,
         level: int = logging.INFO,
         exchange: bool = False,
+        when_idle: bool = False,
     ) -> None:
         """``sandbox_folders``: where its folder is made, best on the file system of the images.
 
@@ -70,13 +73,16 @@ class ModelProcess:
         ``level``: of what it prints, in the log.
 
         ``exchange``: its pipelines may call what their tables name outside (``node.outside``).
+
+        ``when_idle``: it computes while nobody else does.
         """
         self.device = device
         self._threads = threads
         self._sandbox_folders = sandbox_folders
         self._rules = rules
         self._cache = cache
-        self._timeout = timeout_seconds
+        self._seconds = timeout_seconds
+        self._timeout = timeout_seconds * (TIMES_SLOWER if when_idle else 1.0)
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._process: SpawnProcess | None = None
@@ -85,6 +91,7 @@ class ModelProcess:
         self._closed = False
         self._callers: dict[str, Caller | None] = {}
         self._exchange = exchange
+        self._when_idle = when_idle
         self._level = level
         self._output = ChildOutput(device, level)
         # The kernel kills a child when the thread that started it ends (prctl(2)): this one lives as long as we do.
@@ -214,7 +221,8 @@ class ModelProcess:
                 raise PipelineError(
                     f"pipeline {task.pipeline!r} is not loaded after {self._timeout:g} s and was killed"
                 )
-            limit = f"[jobs] run_timeout_seconds = {self._timeout:g}"
+            times = f"{TIMES_SLOWER:g} times " if self._when_idle else ""
+            limit = f"{times}[jobs] run_timeout_seconds = {self._seconds:g}"
             raise PipelineError(f"pipeline {task.pipeline!r} ran longer than {limit} and was killed")
         if not wanted():
             raise TaskAborted(f"job {task.job_id} is not wanted any more")
@@ -252,8 +260,10 @@ class ModelProcess:
             args=(theirs, output, os.getpid(), bounds),
             name=f"ainode {self.device}",
         )
-        with _safe_path():
+        with without_working_directory():
             process.start()
+        if self._when_idle and process.pid is not None:
+            compute_when_idle(process.pid)
         atexit.register(self.close)  # before multiprocessing waits for its children
         theirs.close()
         output.close()
@@ -276,20 +286,6 @@ class ModelProcess:
                 tasks.close()
         if sandbox_folder is not None:
             sandbox_folder.close()
-
-
-@contextmanager
-def _safe_path() -> Iterator[None]:
-    """Processes started within it import no module from the working directory."""
-    before = os.environ.get("PYTHONSAFEPATH", "")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before:
-            os.environ["PYTHONSAFEPATH"] = before
-        else:
-            del os.environ["PYTHONSAFEPATH"]
 
 
 def _death(exitcode: int | None) -> str:

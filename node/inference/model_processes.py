@@ -40,11 +40,15 @@ class _ModelProcess:
     worker: ModelProcess
     definition: str
     """See ``definition_of``."""
+    in_shadow: bool
     busy: bool = False
 
 
 class ModelProcesses:
-    """Runs tasks on any device. ``run`` is called by one thread at a time for each device."""
+    """Runs tasks on any device. ``run`` is called by one thread at a time for each device, and by one in shadow.
+
+    A pipeline that is both sent and tried, as after a promotion, has a process for each.
+    """
 
     def __init__(
         self, threads: int, timeout_seconds: float, sandbox_folders: Path, tables: Mapping[str, PipelineTable]
@@ -74,7 +78,7 @@ class ModelProcesses:
                     if task.load_only or task.alone:
                         raise
                     with self._lock:
-                        ended = self._end_oldest(device)
+                        ended = self._end_oldest(device, in_shadow=task.in_shadow)
                     task = replace(task, alone=not ended)
         finally:
             process.busy = False
@@ -113,7 +117,9 @@ class ModelProcesses:
                 self._end(key)
             if key not in self._processes:
                 self._make_room(device, task, tables)
-                self._processes[key] = _ModelProcess(self._worker(device, tables, definition), definition)
+                self._processes[key] = _ModelProcess(
+                    self._worker(device, tables, definition, when_idle=task.in_shadow), definition, task.in_shadow
+                )
             self._processes.move_to_end(key)
             self._processes[key].busy = True
             return self._processes[key]
@@ -122,7 +128,8 @@ class ModelProcesses:
         """Key of the process of a task, and the pipelines that it may run."""
         group = task.table.trust_group
         if not group:
-            return (device, f"pipeline {task.pipeline}"), {task.pipeline: task.table}
+            role = " in shadow" if task.in_shadow else ""
+            return (device, f"pipeline {task.pipeline}{role}"), {task.pipeline: task.table}
         members = {name: table for name, table in self._tables.items() if table.trust_group == group}
         return (device, f"group {group}"), members | {task.pipeline: task.table}
 
@@ -133,7 +140,9 @@ class ModelProcesses:
             groups.setdefault(group, {})[name] = table
         return {definition_of(tables) for tables in groups.values()}
 
-    def _worker(self, device: str, tables: Mapping[str, PipelineTable], definition: str) -> ModelProcess:
+    def _worker(
+        self, device: str, tables: Mapping[str, PipelineTable], definition: str, *, when_idle: bool
+    ) -> ModelProcess:
         rules, folder = tuple(models(tables.values())), _cache(definition)
         return ModelProcess(
             device,
@@ -143,6 +152,7 @@ class ModelProcesses:
             rules=rules,
             cache=folder,
             exchange=goes_outside(tables.values()),
+            when_idle=when_idle,
         )
 
     def _make_room(self, device: str, task: Task, tables: Mapping[str, PipelineTable]) -> None:
@@ -155,13 +165,18 @@ class ModelProcesses:
                     f"memory: loading it takes about {need:.0f} MiB with a reserve, {free:.0f} MiB are available; "
                     "it is loaded when a job needs it"
                 )
-            if not self._end_oldest(device):
+            if not self._end_oldest(device, in_shadow=task.in_shadow):
                 return
 
-    def _end_oldest(self, device: str) -> bool:
-        """End the idle process that was not used for the longest time, of ``device`` if it has one."""
-        idle = [key for key, process in self._processes.items() if not process.busy]
-        oldest = next((key for key in idle if key[0] == device), *idle[:1] or (None,))
+    def _end_oldest(self, device: str, *, in_shadow: bool) -> bool:
+        """End the idle process that was not used for the longest time, of ``device`` if it has one.
+
+        A task that is not ``in_shadow`` ends a busy one that is, if none is idle.
+        """
+        ends = [key for key, process in self._processes.items() if not process.busy]
+        if not ends and not in_shadow:
+            ends = [key for key, process in self._processes.items() if process.in_shadow]
+        oldest = next((key for key in ends if key[0] == device), *ends[:1] or (None,))
         if oldest is not None:
             logger.info("the process of %s on %s makes room for another one", oldest[1], oldest[0])
             self._end(oldest)

@@ -98,6 +98,8 @@ class Task:
     """No other process is left that could be ended to make room on the device."""
     load_only: bool = False
     """Only make sure that the pipeline is loaded."""
+    in_shadow: bool = False
+    """It is computed while nobody else computes."""
     prefetch: bool = False
     """Only read and decode the series while another task runs; the same task without this comes next. No reply."""
 

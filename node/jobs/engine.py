@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from dbos import DBOS, DBOSClient, WorkflowSerializationFormat
 from sqlalchemy import Connection, Engine
@@ -22,12 +23,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.actor import surviving
 from node.jobs import delays, queues
-from node.jobs.execution import AttemptExecution
+from node.jobs.execution import SHADOW, AttemptExecution
 from node.jobs.ledger_writes import LedgerWrites
 from node.jobs.pace import Pace
 from node.jobs.stage import Stage
+from node.jobs.stage_turns import StageTurns
 from node.jobs.takeover import take_over_dead
-from node.jobs.turns import Turns
 from node.ledger import JobStage, job_priority, transitions
 from node.ledger import retry_transitions as reopening
 from node.ledger.clock import clock_of
@@ -220,7 +221,8 @@ class Jobs:
                 **({"delay_seconds": a.delay_seconds} if a.delay_seconds else {}),
             }
             of_pipeline = () if a.stage == JobStage.DELIVER else (a.pipeline,)
-            arguments = (a.job_id, a.run, a.stage, a.subject, a.number, *of_pipeline)
+            role = (SHADOW,) if a.in_shadow else ()
+            arguments = (a.job_id, a.run, a.stage, a.subject, a.number, *of_pipeline, *role)
             self._client.enqueue_in_transaction(connection, options, *arguments)
             queues.date_by_ledger(connection, f"{a.key}/{a.number}", a.delay_seconds)
 
@@ -229,20 +231,10 @@ class Jobs:
         poll_seconds = self._pace.poll_seconds
         shared = queues.LocalQueue(queues.stage_queue(stage.name), poll_seconds, stage.slots)
         shared.pause(paused=membership.is_drained)
-
-        def waiting() -> queues.Waiting:
-            if membership.is_drained:
-                return queues.Waiting(attempts={})
-            with self._engine.connect() as connection:
-                return queues.attempts_in_turn(connection, stage.name, stage.owners)
-
-        def queue_of(owner: str) -> queues.LocalQueue:
-            # It gives its attempt shortly after the turn, and asks the database only then.
-            return queues.LocalQueue(queues.owner_queue(stage.name, owner), poll_seconds / 2, 0)
-
-        turns = Turns(queue_of, stage.owners, stage.slots, waiting, self._stopping)
+        turns = StageTurns(self._engine, stage, membership, poll_seconds, self._stopping)
         self._execution.turns[stage.name] = turns
-        self._begin(f"turns of {stage.name}", lambda: turns.run(poll_seconds))
+        for name, of in turns.every():
+            self._begin(name, partial(of.run, poll_seconds))
         return shared
 
     def _begin(self, name: str, function: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -14,14 +15,19 @@ from node.errors import IdentityError, NodeError, NotFoundError
 from node.jobs.failure import logged_error, shown_message
 from node.jobs.ledger_writes import AttemptAbandoned, LedgerWrites
 from node.jobs.stage import AttemptYielded, Done, Stage
+from node.jobs.stage_turns import StageTurns
 from node.jobs.time_limit import call_within
-from node.jobs.turns import Turns
 from node.ledger import JobStage, transitions
 from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Attempt
+from node.ledger.states import LEAST_URGENT
 from node.log import about
+from node.process.priority import TIMES_SLOWER
 
 logger = logging.getLogger(__name__)
+
+SHADOW = "in shadow"
+"""Last argument of the workflow of an attempt in shadow."""
 
 Enqueue = Callable[[Connection, Sequence[Attempt]], None]
 
@@ -32,7 +38,7 @@ class AttemptExecution:
     def __init__(self, ledger: LedgerWrites, stopping: threading.Event, enqueue: Enqueue) -> None:
         """``enqueue``: puts attempts into their queues, in the transaction that makes them due."""
         self.stages: dict[JobStage, Stage] = {}
-        self.turns: dict[JobStage, Turns] = {}
+        self.turns: dict[JobStage, StageTurns] = {}
         self._ledger = ledger
         self._stopping = stopping
         self._enqueue = enqueue
@@ -49,16 +55,15 @@ class AttemptExecution:
 
         def attempt(job_id: str, run: int, stage: str, subject: str, number: int, *pipeline: str) -> None:
             name = pipeline[0] if pipeline else ""  # deliver has none, and older releases gave it to infer only
-            self.execute(
-                Attempt(job_id=job_id, run=run, stage=JobStage(stage), subject=subject, number=number, pipeline=name)
-            )
+            this = Attempt(job_id=job_id, run=run, stage=JobStage(stage), subject=subject, number=number, pipeline=name)
+            self.execute(replace(this, priority=LEAST_URGENT) if SHADOW in pipeline[1:] else this)
 
         return attempt
 
     def execute(self, attempt: Attempt) -> None:
         """Execute an attempt if it is still due."""
         if attempt.owner:
-            with self.turns[attempt.stage].turn(attempt.owner):
+            with self.turns[attempt.stage].of(attempt).turn(attempt.owner):
                 self._execute(attempt)
         else:
             self._ledger.commit(lambda connection: self._requeue(connection, attempt))
@@ -91,8 +96,9 @@ class AttemptExecution:
         with self._idle:
             self._running += 1
         try:
+            seconds = stage.seconds * (TIMES_SLOWER if attempt.in_shadow else 1.0)
             done = call_within(
-                stage.seconds, f"the stage {stage.name}", lambda: stage.handler(attempt.job_id, attempt.subject)
+                seconds, f"the stage {stage.name}", lambda: stage.handler(attempt.job_id, attempt.subject)
             ) or Done(write=lambda _: None)
             finished = self._finish(attempt, done, time.monotonic() - started)
         except Exception as error:  # the actor's own loop

@@ -63,7 +63,7 @@ def pause_all(queues: Sequence[LocalQueue], *, paused: bool) -> None:
 
 def queue_of(attempt: Attempt) -> str:
     """Name of the queue of an attempt."""
-    return owner_queue(attempt.stage, attempt.owner)
+    return owner_queue(attempt.stage, attempt.owner, in_shadow=attempt.in_shadow)
 
 
 def stage_queue(stage: JobStage) -> str:
@@ -71,9 +71,9 @@ def stage_queue(stage: JobStage) -> str:
     return _STAGES[stage]
 
 
-def owner_queue(stage: JobStage, owner: str) -> str:
+def owner_queue(stage: JobStage, owner: str, *, in_shadow: bool = False) -> str:
     """Name of the queue of the attempts of a pipeline, or in deliver of those for a destination."""
-    return f"{_STAGES[stage]}/{owner}"
+    return f"{_STAGES[stage]}{'-shadow' if in_shadow else ''}/{owner}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +86,15 @@ class Waiting:
     """Pipelines whose last job failed; they have less time for infer."""
 
 
-def attempts_in_turn(connection: sa.Connection, stage: JobStage, pipelines: Collection[str]) -> Waiting:
-    """Count the attempts of a stage that may have a turn now, by owner and priority.
+def attempts_in_turn(
+    connection: sa.Connection, stage: JobStage, pipelines: Collection[str], *, in_shadow: bool = False
+) -> Waiting:
+    """Count the attempts of a stage, those in shadow or the others, that may have a turn now, by owner and priority.
 
     In infer those of ``pipelines`` only: none of a pipeline that an operator has stopped or that is paused, one of a
     pipeline that keeps failing. The other stages need no pipeline.
     """
-    waiting = waiting_attempts(connection, stage)
+    waiting = waiting_attempts(connection, stage, in_shadow=in_shadow)
     if stage != JobStage.INFER:
         return Waiting(attempts=waiting)
     waiting = {name: of for name, of in waiting.items() if name in pipelines}
@@ -193,12 +195,12 @@ def _schema(connection: sa.Connection) -> str | None:
     return "dbos" if connection.dialect.name == "postgresql" else None
 
 
-def waiting_attempts(connection: sa.Connection, stage: JobStage) -> dict[str, Counter[int]]:
+def waiting_attempts(connection: sa.Connection, stage: JobStage, *, in_shadow: bool = False) -> dict[str, Counter[int]]:
     """Count the attempts of a stage that any process may take now, by owner and priority.
 
     Reads DBOS's table of workflows by an index of nothing but what waits or runs.
     """
-    prefix = owner_queue(stage, "")
+    prefix = owner_queue(stage, "", in_shadow=in_shadow)
     rows = connection.execute(_waiting_in(_schema(connection), prefix))
     waiting: dict[str, Counter[int]] = {}
     for queue, priority, number in rows:

@@ -13,6 +13,10 @@ from node.ledger.jobs import Retries
 def _nothing(_alive: Collection[str] = ()) -> None: ...
 
 
+def _always() -> bool:
+    return True
+
+
 class AttemptYielded(Exception):  # noqa: N818 - nothing went wrong
     """A handler lets other jobs go first; its attempt goes back into its queue and does not count as a failure."""
 
@@ -43,7 +47,11 @@ class Stage:
     It gives them to those of others as well, except in infer, where they wait for a process that has their pipeline.
     """
     slots: int = 1
-    """Attempts executed at the same time by one process."""
+    """Attempts executed at the same time by one process, besides those in shadow."""
+    shadow_slots: int = 1
+    """Attempts in shadow executed at the same time by one process: no other ever waits for them."""
+    takes_shadow: Callable[[], bool] = _always
+    """Whether attempts in shadow may have a turn now."""
     begin: Callable[[], None] = _nothing
     """Called once, before the first attempt."""
     tidy: Callable[[Collection[str]], None] = _nothing

@@ -10,12 +10,9 @@ from node.ledger.engine import insert_new
 from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import incomplete_of, outcome_of_incomplete
 from node.ledger.jobs import Attempt, NewJob, due_of, get_job
-from node.ledger.states import JobStage, JobState, WithoutAnalysis
+from node.ledger.states import LEAST_URGENT, JobStage, JobState, WithoutAnalysis
 from node.ledger.tables import instance, job, original, series
 from node.ledger.transitions import schedule_results
-
-LEAST_URGENT = 4
-"""Priority of what is tried: it gets a turn when nothing else waits."""
 
 
 def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt] | None:

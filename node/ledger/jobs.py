@@ -13,7 +13,7 @@ from node.errors import NotFoundError
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import among
 from node.ledger.prerequisites import waits
-from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, ShadowCause
+from node.ledger.states import ACTIVE, LEAST_URGENT, DeliveryState, JobStage, JobState, ShadowCause
 from node.ledger.tables import delivery, instance, job, result
 from node.reasons import Reason
 from node.retry_delay import retry_delay
@@ -79,6 +79,11 @@ class Attempt:
     def owner(self) -> str:
         """Who takes turns with others for this stage: the destination in deliver, else the pipeline."""
         return self.subject or self.pipeline
+
+    @property
+    def in_shadow(self) -> bool:
+        """Whether it waits among those that are tried in shadow."""
+        return self.priority == LEAST_URGENT and self.stage != JobStage.DELIVER
 
     @property
     def key(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -12,14 +11,10 @@ from node.ledger.clock import ledger_clock
 from node.ledger.engine import insert_new
 from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import REJECTION, Job, update_job
-from node.ledger.prerequisites import WAITS
-from node.ledger.states import DeliveryState, JobStage, JobState, ShadowCause
-from node.ledger.tables import delivery, job, job_fact, pipeline_failure, quality_stop, result, stopped
+from node.ledger.states import DeliveryState, JobStage, ShadowCause
+from node.ledger.tables import delivery, job, job_fact, quality_stop, result
 from node.ledger.transitions import cancel_active
 from node.reasons import Reason, ReasonCode, reason
-
-_TURN_SECONDS = 0.5
-"""In which a worker with a free device takes an attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,26 +74,6 @@ def resume_sending(connection: sa.Connection, pipeline: str) -> QualityStop:
         sa.update(quality_stop).where(quality_stop.c.pipeline == pipeline).values(resumed_at=ledger_clock(connection))
     )
     return stop
-
-
-def others_wait(connection: sa.Connection, pipelines: Collection[str]) -> bool:
-    """Whether a job whose results are sent waits for one of these pipelines, and nothing but a device is missing."""
-    since = ledger_clock(connection) - _TURN_SECONDS
-    held = sa.union(
-        sa.select(stopped.c.pipeline),
-        sa.select(pipeline_failure.c.pipeline).where(pipeline_failure.c.until.is_not(None)),
-    )
-    waits = (
-        job.c.state == JobState.SCHEDULED,
-        job.c.stage == JobStage.INFER,
-        job.c.updated_at <= since,
-        job.c.next_at.is_(None),
-        job.c.shadow.is_(None),
-        job.c.pipeline.in_(pipelines),
-        job.c.pipeline.not_in(held),
-        ~WAITS,
-    )
-    return connection.scalar(sa.select(sa.exists().where(*waits))) is True
 
 
 def allow_sending(connection: sa.Connection, of: Job, refusal: Reason | None) -> None:

@@ -58,6 +58,9 @@ class JobState(StrEnum):
 PRIORITIES: Mapping[str, int] = MappingProxyType({"high": 1, "medium": 2, "low": 3})
 """Priorities of jobs, as rules and operators name them and as the ledger keeps them."""
 
+LEAST_URGENT = 4
+"""Priority of jobs that are tried in shadow, which have turns of their own."""
+
 
 def priority_word(number: int) -> str:
     """Return the word for a priority of the ledger; ``""`` for that of jobs in shadow, which has none."""

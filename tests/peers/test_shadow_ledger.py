@@ -12,9 +12,8 @@ from node.feedback.stop_watch import StopWatch
 from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import NewJob
-from node.ledger.operator_switches import stop_pipeline
 from node.ledger.promotions import active_promotions, answered_before, promote, promotions, roll_back
-from node.ledger.shadow import others_wait, pipelines_in_shadow, resume_sending
+from node.ledger.shadow import pipelines_in_shadow, resume_sending
 from node.ledger.states import ShadowCause
 from node.ledger.tables import job, job_fact, notice, verdict
 from node.ledger.transitions import record_outcome
@@ -80,12 +79,6 @@ def test_a_trial_pairs_both_analyses_of_a_series_and_a_promotion_exchanges_them(
         assert pair.champion.run_seconds is None
         assert segmentation_path(connection, pair.champion.job_id, ["1.2"]) is None
         assert added_lesions(connection, pair.champion.job_id) == []
-        assert others_wait(connection, ["a"]) is False  # it has not waited long enough
-        connection.execute(sa.update(job).values(updated_at=1.0))
-        assert others_wait(connection, ["a"]) is True
-        assert others_wait(connection, ["b"]) is False
-        stop_pipeline(connection, "a", "anna")
-        assert others_wait(connection, ["a"]) is False
         promote(connection, "a", "b", who="anna", reason="better")
         assert [one.candidate for one in active_promotions(connection)] == ["b"]
         assert roll_back(connection, "a").reason == "better"

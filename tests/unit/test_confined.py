@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import confined_functions as f
+import psutil
 import pytest
 from process_marks import alive
 
@@ -39,6 +40,16 @@ def folder(reader: ConfinedProcess) -> Path:
 
 def test_results_come_back_as_the_values_they_are(reader: ConfinedProcess) -> None:
     assert reader.call("series 1.2", f.values, 7) == f.values(7)
+
+
+def test_one_that_computes_when_idle_has_the_lowest_priority(tmp_path: Path) -> None:
+    idle = ConfinedProcess("reader", readable=[tmp_path], bounds=SMALL, when_idle=True)
+    try:
+        idle.call("a", f.values, 7)
+        first = psutil.Process(idle._child.process.pid)
+        assert {process.nice() for process in (first, *first.children(recursive=True))} == {19}
+    finally:
+        idle.close()
 
 
 def test_one_process_serves_many_calls(reader: ConfinedProcess) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from dicom_files import ct_series, write
 from worker_tasks import wanted
@@ -91,6 +92,32 @@ def test_pipelines_of_one_trust_group_share_a_process_and_others_do_not(tmp_path
     assert a is b
     assert len({id(worker) for worker in (a, c, d)}) == 3
     processes.close()
+
+
+def nice_levels(worker: ModelProcess) -> set[int]:
+    """Of the process of a worker and of all that it has started."""
+    first = psutil.Process(worker._process.pid)
+    return {process.nice() for process in (first, *first.children(recursive=True))}
+
+
+@pytest.mark.thorough
+def test_a_pipeline_in_shadow_has_a_process_of_its_own_that_leaves_the_processor_to_others(processes, tmp_path):
+    sent = task(tmp_path, "a")
+    tried = replace(sent, in_shadow=True)
+    assert run(processes, sent)["id"] != run(processes, tried)["id"]
+    assert nice_levels(serving(processes, sent)) == {os.getpriority(os.PRIO_PROCESS, 0)}
+    assert nice_levels(serving(processes, tried)) == {19}
+    assert pipelines(processes) == ["a", "a in shadow"]
+
+
+def test_a_busy_process_in_shadow_makes_room_for_another_one_but_not_the_other_way_round(processes, machine, tmp_path):
+    machine["mib"] = 2500.0
+    sent, tried = task(tmp_path, "a"), replace(task(tmp_path, "b"), in_shadow=True)
+    processes._begin("cpu", tried)  # and stays busy
+    processes._begin("cpu", sent)
+    assert pipelines(processes) == ["a"]
+    processes._begin("cpu", tried)
+    assert pipelines(processes) == ["a", "b in shadow"]
 
 
 def test_other_options_or_weights_end_the_process_and_begin_another(processes, tmp_path):

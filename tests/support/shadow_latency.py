@@ -1,0 +1,166 @@
+"""What candidates in shadow cost the champion: turnaround of its analyses with and without, in one run.
+
+``python tests/support/shadow_latency.py --pairs 4 --studies 4`` sends studies to one whole node, one as soon as the
+results of the one before have arrived. Blocks alternate: in one the rule tries candidates, with the champion's own
+model, on every study; in the other it does not. A study of a block with candidates thus meets the analyses in shadow of
+those before it. What they have not done at the end of a block is cancelled. Prints the turnaround (last image received
+to last result stored) of each study, its median for both kinds, and the ratio of each pair of blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import real_peers
+import sqlalchemy as sa
+from pydicom.uid import generate_uid
+from whole_node import WholeNode
+
+from node.demo.phantom import write_chest_ct
+from node.ledger.engine import ledger_url, open_ledger
+from node.ledger.states import ACTIVE, ShadowCause
+from node.ledger.tables import job
+from node.ledger.turnaround import arrived_since
+
+_LIMIT_SECONDS = 600.0
+_CONFIGURATION = """
+[ae]
+address = "127.0.0.1"
+port = {port}
+[storage]
+folder = "{folder}"
+min_free_gib = 0.0
+[series]
+quiet_seconds = 1.0
+[devices]
+use = ["cpu"]
+[pipelines.nodule]
+factory = "pipelines.nodule:create"
+{tables}
+[destinations.pacs]
+title = "STORESCP"
+host = "127.0.0.1"
+port = {pacs}
+[[rules]]
+name = "with a candidate"
+pipelines = ["nodule"]
+shadow = {candidates}
+destinations = ["pacs"]
+match = {{ StudyDescription = "with" }}
+[[rules]]
+name = "without"
+pipelines = ["nodule"]
+destinations = ["pacs"]
+match = {{ StudyDescription = "without" }}
+"""
+"""One node for both kinds of blocks: the description of the study says whether its rule has a candidate."""
+
+
+class _Bench:
+    def __init__(self, folder: Path, node: WholeNode, images: list[pydicom.Dataset]) -> None:
+        self._folder = folder
+        self._node = node
+        self._images = images
+        self._engine = open_ledger(ledger_url("", node.folder))
+
+    def block(self, kind: str, studies: int) -> list[float]:
+        """Turnaround (s) of each of as many studies; what candidates still have to do is cancelled at the end."""
+        seconds = [self._turnaround(kind) for _ in range(studies)]
+        for job_id in self._in_shadow():
+            self._node.ainode("cancel", job_id)
+        self._until(lambda: not self._in_shadow())
+        return seconds
+
+    def _turnaround(self, kind: str) -> float:
+        study = self._send(kind)
+        found: list[float] = []
+
+        def arrived() -> bool:
+            with self._engine.connect() as connection:
+                found.extend(one.seconds for one in arrived_since(connection, 0.0) if one.study_instance_uid == study)
+            return bool(found)
+
+        self._until(arrived)
+        return found[0]
+
+    def _in_shadow(self) -> list[str]:
+        """Jobs in shadow that have not ended."""
+        query = sa.select(job.c.id).where(job.c.shadow == ShadowCause.TRIAL, job.c.state.in_(ACTIVE))
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query))
+
+    def _send(self, kind: str) -> str:
+        study, series = generate_uid(), generate_uid()
+        folder = self._folder / study
+        folder.mkdir()
+        for number, image in enumerate(self._images):
+            image.StudyInstanceUID, image.SeriesInstanceUID = study, series
+            image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            image.StudyDescription = kind
+            image.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+        real_peers.dcmtk("storescu", "-aec", "AINODE", "+sd", "127.0.0.1", self._node.port, folder)
+        return study
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _LIMIT_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, self._node.log()
+            time.sleep(0.1)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument("--studies", type=int, default=4, help="in each block")
+    parser.add_argument("--candidates", type=int, default=2)
+    parser.add_argument("--matrix", type=int, default=256, help="rows and columns of the synthetic chest")
+    parser.add_argument("--slice-mm", type=float, default=5.0)
+    chosen = parser.parse_args()
+    candidates = [f"candidate-{number}" for number in range(1, chosen.candidates + 1)]
+    with tempfile.TemporaryDirectory() as name, real_peers.storescp(Path(name) / "pacs") as pacs:
+        folder = Path(name)
+        truth = write_chest_ct(folder / "phantom", matrix=chosen.matrix, slice_mm=chosen.slice_mm)
+        node = WholeNode(folder / "node", pacs.port)
+        tables = "".join(f'[pipelines.{one}]\nfactory = "pipelines.nodule:create"\n' for one in candidates)
+        node.config.write_text(
+            _CONFIGURATION.format(
+                port=node.port, folder=node.folder, pacs=pacs.port, tables=tables, candidates=json.dumps(candidates)
+            )
+        )
+        try:
+            node.start()
+            bench = _Bench(folder, node, [pydicom.dcmread(path) for path in truth.paths])
+            bench.block("with", 2)  # every model is loaded
+            _compare(bench, chosen.pairs, chosen.studies)
+        finally:
+            node.kill()
+
+
+def _compare(bench: _Bench, pairs: int, studies: int) -> None:
+    """Run pairs of blocks, each pair in the other order, and print a line for each and the medians."""
+    seconds: dict[str, list[float]] = {"without": [], "with": []}
+    ratios = []
+    for number in range(pairs):
+        kinds = sorted(seconds, reverse=number % 2 == 0)
+        pair = {kind: bench.block(kind, studies) for kind in kinds}
+        ratios.append(statistics.median(pair["with"]) / statistics.median(pair["without"]))
+        for kind, of in pair.items():
+            seconds[kind] += of
+        shown = "; ".join(f"{kind} {', '.join(f'{one:.2f}' for one in of)}" for kind, of in sorted(pair.items()))
+        print(f"pair {number + 1}: {shown} s: ratio {ratios[-1]:.3f}", flush=True)  # noqa: T201
+    medians = {kind: statistics.median(of) for kind, of in seconds.items()}
+    whole = medians["with"] / medians["without"]
+    print(f"median with {medians['with']:.2f} s, without {medians['without']:.2f} s: ratio {whole:.3f}")  # noqa: T201
+    print(f"median of the ratios of pairs {statistics.median(ratios):.3f}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
