@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -28,6 +28,7 @@ from node.errors import InputError, NodeError, PlatformError
 from node.isolation import READ, WRITE
 from node.log import subject
 from node.process import subreaper
+from node.process.idle_time import IdleTime
 from node.process.limits import THREAD_VARIABLES
 from node.process.priority import compute_when_idle
 
@@ -56,11 +57,11 @@ class ConfinedProcess:
         writable: Iterable[Path] = (),
         bounds: Bounds | None = None,
         decodes: bool = True,
-        when_idle: bool = False,
+        when_idle: IdleTime | None = None,
     ) -> None:
         """``name``: for the log, for example ``"header reader"``; ``decodes``: its functions may decode pixels.
 
-        ``when_idle``: it computes while nobody else does.
+        ``when_idle``: it computes with a lower priority, and pauses while this time is taken.
         """
         self._name = name
         self._bounds = bounds or Bounds()
@@ -84,10 +85,12 @@ class ConfinedProcess:
         by others or does not answer: the same call may succeed later.
         """
         data = pickle.dumps(Call(about, function, arguments, keywords))
-        with self._turn:
+        with self._turn, ExitStack() as using:
             child = self._ready()
+            if self._when_idle is not None:
+                using.enter_context(self._when_idle.used_by(child.process.pid))
             self._output.begin(subject())
-            deadline = time.monotonic() + self._bounds.wall_seconds
+            deadline = self._clock() + self._bounds.wall_seconds
             try:
                 child.channel.sendall(data)
                 longest = self._bounds.reply_mib << 20
@@ -145,7 +148,7 @@ class ConfinedProcess:
         finally:
             theirs.close()
             output.close()
-        if self._when_idle:
+        if self._when_idle is not None:
             compute_when_idle(process.pid)
         child = _Child(self, process, ours)
         threading.Thread(target=self._output.log, args=(printed,), name=f"log {self._name}", daemon=True).start()
@@ -157,8 +160,14 @@ class ConfinedProcess:
     def _look(self, child: _Child, about: str, deadline: float) -> None:
         if child.process.poll() is not None and not child.has_data():
             raise EOFError
-        if time.monotonic() > deadline:
+        if self._when_idle is not None:
+            self._when_idle.look()
+        if self._clock() > deadline:
             raise self._unanswered(about)
+
+    def _clock(self) -> float:
+        """Seconds without those in which it paused."""
+        return time.monotonic() - (self._when_idle.taken_seconds() if self._when_idle is not None else 0.0)
 
     def _unanswered(self, about: str) -> NodeError:
         seconds = self._bounds.wall_seconds

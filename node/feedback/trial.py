@@ -14,7 +14,7 @@ import numpy as np
 
 from node.feedback.mask_comparison import MaskComparison
 from node.feedback.quality import Estimate, mean, volume_agreement
-from node.ledger.trials import TrialAnalysis, TrialPair
+from node.ledger.trials import TrialAnalysis, TrialPair, Untried
 from node.ledger.verdict import Verdict
 from node.outcome import Outcome
 
@@ -86,6 +86,8 @@ class Trial:
     """The report of a trial."""
 
     analyses: int
+    untried: Untried
+    """Series that wait for idle time."""
     since: float | None
     """POSIX time of the first job; ``None``: there is none."""
     until: float | None
@@ -108,13 +110,14 @@ class Trial:
     disagreements: tuple[Disagreement, ...]
 
 
-def trial_of(champion: str, candidate: str, pairs: Sequence[ComparedPair]) -> Trial:
-    """Sum up a trial; ``pairs`` of the pipelines with these names."""
+def trial_of(champion: str, candidate: str, pairs: Sequence[ComparedPair], untried: Untried | None = None) -> Trial:
+    """Sum up a trial; ``pairs`` of the pipelines with these names. ``untried``: series that wait for idle time."""
     both = [lesion for one in pairs if one.masks is not None for lesion in one.masks.both]
     volume_difference, limits = volume_agreement([(lesion.candidate_mm3, lesion.champion_mm3) for lesion in both])
     times = [one.pair.candidate.created_at for one in pairs]
     return Trial(
         analyses=len(pairs),
+        untried=untried or Untried(),
         since=min(times, default=None),
         until=max(times, default=None),
         without_masks=sum(one.masks is None for one in pairs),

@@ -18,7 +18,7 @@ from node.feedback.trial_pictures import SlicePicture, draw_disagreements
 from node.ledger.clicked_verdicts import current_verdicts
 from node.ledger.engine import snapshot
 from node.ledger.jobs import get_job, source_paths
-from node.ledger.trials import TrialPair, added_lesions, segmentation_path, trial_pairs
+from node.ledger.trials import TrialPair, added_lesions, segmentation_path, trial_pairs, untried
 from node.outcome import Outcome
 from node.spool import Spool
 from node.studies.attributes import SEGMENTATIONS
@@ -50,6 +50,7 @@ def read_trial(
         pairs = trial_pairs(connection, champion, candidate, most)
         images = [source_paths(connection, get_job(connection, pair.champion.job_id)) for pair in pairs]
         files = [_files(connection, spool, *one) for one in zip(pairs, images, strict=True)]
+        waiting = untried(connection, champion, candidate)
         verdicts = current_verdicts(connection, [pair.sent.job_id for pair in pairs])
     process = ConfinedProcess("comparison of masks", readable=spool.data_folders, bounds=_BOUNDS)
     try:
@@ -66,7 +67,7 @@ def read_trial(
         drawn = _drawn(process, disagreements_of(compared)[:pictures], by_job)
     finally:
         process.close()
-    return TrialReading(trial=trial_of(champion, candidate, compared), pairs=compared, pictures=drawn)
+    return TrialReading(trial=trial_of(champion, candidate, compared, waiting), pairs=compared, pictures=drawn)
 
 
 def _masks(process: ConfinedProcess, pair: TrialPair, files: TrialFiles | None) -> MaskComparison | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from node.feedback.quality import LEAST, Estimate
 from node.feedback.quality_report import written
@@ -13,11 +14,13 @@ def as_text(trial: Trial) -> str:
     """Return the report for a terminal."""
     one, other = trial.champion, trial.candidate
     if not trial.analyses:
-        return (
+        nothing = (
             f"No series was analysed by both {one.pipeline} and {other.pipeline} in a trial; a rule with "
             f'shadow = ["{other.pipeline}"] begins one.'
         )
+        return "\n".join([nothing, *_waiting(trial)])
     lines = [f"{trial.analyses} series, analysed by {_named(one)} (champion) and {_named(other)} (candidate)"]
+    lines += _waiting(trial)
     for side in (one, other):
         lines += list(_cost(side, trial.analyses))
     lines += [*lesion_lines(trial), *hit_lines(trial)]
@@ -25,6 +28,12 @@ def as_text(trial: Trial) -> str:
     lines += ["", f"They disagree on {number} series{' (pages of the dashboard):' if number else '.'}"]
     lines += [f"  /study/{d.study_instance_uid}  {d.scanner or 'no scanner'}: {d.what}" for d in trial.disagreements]
     return "\n".join(lines)
+
+
+def _waiting(trial: Trial) -> Iterator[str]:
+    if trial.untried.since is not None:
+        since = datetime.fromtimestamp(trial.untried.since, UTC).astimezone()
+        yield f"{trial.untried.series} series not tried for lack of idle time, the first since {since:%Y-%m-%d %H:%M}"
 
 
 def lesion_lines(trial: Trial) -> Iterator[str]:

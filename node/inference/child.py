@@ -79,7 +79,7 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
         if outside is not None:
             outside.begin(task)
         reply = execute(task, loaded, bounds.device, prefetcher, outside)
-        send_reply(tasks, reply)
+        send_reply(tasks, replace(reply, task=task.number))
         if reply.ends_process:
             return
         release_unused(bounds.device)

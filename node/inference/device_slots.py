@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 
+from node.jobs.stage import AttemptYielded
+
 JOBS_ON_GPU = 2
 """One runs and the next is decoded. With more, what is decoded would be dropped (``MOST`` in ``prefetch``)."""
 
@@ -32,9 +34,9 @@ class DeviceSlots:
 
     @contextmanager
     def chosen(self) -> Iterator[tuple[str, bool]]:
-        """The device with the fewest jobs, and whether it has another job already."""
+        """The device with the fewest jobs, of these one without a job in shadow; whether it has another job already."""
         with self._choosing:
-            device = min(self._jobs, key=lambda name: self._jobs[name])
+            device = min(self._jobs, key=lambda name: (self._jobs[name], self._in_shadow[name]))
             self._jobs[device] += 1
             is_busy = self._jobs[device] > 1
         try:
@@ -45,9 +47,12 @@ class DeviceSlots:
 
     @contextmanager
     def chosen_in_shadow(self) -> Iterator[str]:
-        """Run a job in shadow on the device with the fewest jobs; it does not count for the others."""
+        """Run a job in shadow on a device that has no other job; raises ``AttemptYielded`` when there is none."""
         with self._choosing:
-            device = min(self._jobs, key=lambda name: (self._in_shadow[name], self._jobs[name]))
+            unused = [name for name, number in self._jobs.items() if number == 0]
+            if not unused:
+                raise AttemptYielded("a job in shadow yields: no device is without another job")
+            device = min(unused, key=lambda name: self._in_shadow[name])
             self._in_shadow[device] += 1
         try:
             with self.running_in_shadow(device):
@@ -69,9 +74,9 @@ class DeviceSlots:
         """Whether a job that is not in shadow runs on the device or waits for it."""
         return self._jobs[device] > 0
 
-    def has_free(self) -> bool:
-        """Whether a device has no job but in shadow."""
-        return any(number == 0 for number in self._jobs.values())
+    def has_idle(self) -> bool:
+        """Whether a device has no job, not even one in shadow."""
+        return any(self._jobs[name] == 0 == self._in_shadow[name] for name in self._jobs)
 
     def running(self, device: str) -> threading.Lock:
         """Held by the job that runs on the device, and by one in shadow on a GPU."""

@@ -21,7 +21,7 @@ from node.inference.encode_task import EncodedEmbeddings, EncodedFile, EncodeTas
 from node.inference.result_storage import Subject, store_result
 from node.inference.sandbox_folder import SandboxFolder, linked
 from node.ledger.jobs import Job
-from node.process.priority import TIMES_SLOWER
+from node.process.idle_time import TIMES_SLOWER, IdleTime
 from node.spool import Spool
 from node.spool.remove_tree import remove_tree
 
@@ -47,13 +47,13 @@ class _Folders:
 class EncodeProcess:
     """One confined process that encodes; any thread may call, and one task runs at a time."""
 
-    def __init__(self, spool: Spool, seconds: float, *, when_idle: bool = False) -> None:
-        """``seconds``: longest time of one task. ``when_idle``: it computes while nobody else does."""
+    def __init__(self, spool: Spool, seconds: float, *, when_idle: IdleTime | None = None) -> None:
+        """``seconds``: longest time of one task. ``when_idle``: it pauses while this time is taken."""
         memory = int(psutil.virtual_memory().total * _SHARE_OF_MEMORY) >> 20
         self._bounds = Bounds(
             memory_mib=max(_LEAST_MEMORY_MIB, memory),
             cpu_seconds=max(1, int(seconds)),
-            wall_seconds=seconds * (TIMES_SLOWER if when_idle else 1.0),
+            wall_seconds=seconds * (1.0 if when_idle is None else TIMES_SLOWER),
         )
         self._spool = spool
         self._when_idle = when_idle

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import DEFAULT_OBJECTS, Config
 from node.config.escalation import MeasurementLimit, parse_limit
-from node.errors import AbsentFileError, IdentityError, NotFoundError
+from node.errors import AbsentFileError, IdentityError, NotFoundError, PlatformError
 from node.inference.encode_process import EncodeProcess, Row
 from node.inference.encode_task import EncodedEmbeddings, EncodeTask, Encoding, ImageFile, PreviousFiles
 from node.inference.node_secret import secret_of
@@ -25,7 +25,7 @@ from node.inference.similar_entries import similar_entries
 from node.inference.task import FINDINGS
 from node.inference.tested_version import acceptance_refusal
 from node.jobs.failure import logged_error
-from node.jobs.stage import Done, Stage, retries
+from node.jobs.stage import AttemptYielded, Done, Stage, retries
 from node.ledger import JobStage
 from node.ledger.copying import infer_again
 from node.ledger.embeddings import LesionEmbedding, NewSpace, delete_embeddings, record_embeddings
@@ -39,6 +39,7 @@ from node.ledger.shadow import stays_in_shadow
 from node.ledger.states import ShadowCause
 from node.ledger.transitions import escalate, record_outcome, record_results, schedule_results
 from node.outcome import ANALYSED, Outcome
+from node.process.idle_time import IdleTime
 from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.similar.findings import SimilarSearch
 from node.spool import Spool
@@ -57,14 +58,16 @@ _STORING_SECONDS = 600.0
 class Encode:
     """Encodes handovers as DICOM objects that pass the gate, and schedules their deliveries."""
 
-    def __init__(self, config: Config, engine: Engine, spool: Spool) -> None:
+    def __init__(self, config: Config, engine: Engine, spool: Spool, idle_time: IdleTime | None = None) -> None:
+        """``idle_time``: of this process, in which jobs in shadow are encoded."""
         self._config = config
         self._engine = engine
         self._spool = spool
         self._salt = secret_of(engine, spool.folder)
         self._search = SimilarSearch()
+        self._idle_time = idle_time or IdleTime()
         self._encoder = EncodeProcess(spool, config.jobs.encode_timeout_seconds)
-        self._shadow_encoder = EncodeProcess(spool, config.jobs.encode_timeout_seconds, when_idle=True)
+        self._shadow_encoder = EncodeProcess(spool, config.jobs.encode_timeout_seconds, when_idle=self._idle_time)
 
     def stage(self) -> Stage:
         """Return the stage for the engine."""
@@ -75,6 +78,9 @@ class Encode:
             seconds=_CALLS * self._config.jobs.encode_timeout_seconds + _STORING_SECONDS,
             owners=tuple(self._config.pipelines),
             begin=self.sweep,
+            takes_shadow=lambda: not self._idle_time.is_taken,
+            paused_seconds=self._idle_time.taken_seconds,
+            withdraw_shadow=self._withdraw_shadow,
             interrupt=self._interrupt,
         )
 
@@ -86,6 +92,18 @@ class Encode:
         with self._engine.connect() as connection:
             job = get_job(connection, job_id)
             task = self._task(connection, job)
+        if job.shadow != ShadowCause.TRIAL:
+            with self._idle_time.taken():
+                return self._encoded(job, task)
+        withdrawals = self._idle_time.withdrawals
+        try:
+            return self._encoded(job, task)
+        except PlatformError as error:
+            if self._idle_time.withdrawals == withdrawals:
+                raise
+            raise AttemptYielded(f"job {job_id} in shadow ends with its worker") from error
+
+    def _encoded(self, job: Job, task: EncodeTask) -> Done:
         self._fetch_handover(job)
         try:
             encoding, rows = self._encoder_of(job).analysis(self._with_similar(job, task))
@@ -94,12 +112,16 @@ class Encode:
         except Exception as error:
             if job.outcome != Outcome.FAILED:
                 raise
-            logger.warning("job %s: report of UIDs and identity only: %s", job_id, error, exc_info=logged_error(error))
+            logger.warning("job %s: report of UIDs and identity only: %s", job.id, error, exc_info=logged_error(error))
             encoding, rows = self._encoder_of(job).failure(task)
         return self._done(job, encoding, rows)
 
     def _encoder_of(self, job: Job) -> EncodeProcess:
         return self._shadow_encoder if job.shadow == ShadowCause.TRIAL else self._encoder
+
+    def _withdraw_shadow(self) -> None:
+        self._idle_time.withdraw()
+        self._shadow_encoder.interrupt()
 
     def _interrupt(self) -> None:
         self._encoder.interrupt()

@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import Config
 from node.errors import NodeError
-from node.inference.device_slots import DeviceSlots, shares_no_time
+from node.inference.device_slots import DeviceSlots
 from node.inference.devices import device_names, thread_count
 from node.inference.memory_admission import MemoryPeak
 from node.inference.model_process import TaskAborted
@@ -24,19 +24,22 @@ from node.inference.plugins import offered, table_of
 from node.inference.prerequisite_files import files_of, prerequisite_fault
 from node.inference.prior_files import PriorFinder
 from node.inference.returned_files import returned_files
+from node.inference.shadow_run import ShadowRun
 from node.inference.task import PriorFiles, Reply, Task
 from node.inference.tested_version import acceptance_refusal
-from node.jobs.stage import AttemptYielded, Done, Stage, retries
+from node.jobs.stage import Done, Stage, retries
 from node.ledger import JobStage
 from node.ledger.analysis_statistics import latest_statistics, record_statistics
 from node.ledger.events import EventKind, record_event
 from node.ledger.holdings import record_handover
 from node.ledger.jobs import Job, get_job, is_active, source_paths
 from node.ledger.prerequisite_results import prerequisite_results
+from node.ledger.promotions import active_promotions
 from node.ledger.shadow import allow_sending
 from node.ledger.states import ShadowCause
 from node.ledger.transitions import record_outcome
 from node.outcome import Outcome
+from node.process.idle_time import IdleTime
 from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.spool import Spool
 from node.spool.remove_tree import sweep_members
@@ -56,15 +59,29 @@ _REMEMBERED = 50
 class Infer:
     """Runs pipelines, one at a time on each device."""
 
-    def __init__(self, config: Config, engine: Engine, spool: Spool, priors: PriorFinder | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        spool: Spool,
+        priors: PriorFinder | None = None,
+        idle_time: IdleTime | None = None,
+    ) -> None:
+        """``idle_time``: of this process, in which jobs in shadow compute."""
         self._config = config
         self._engine = engine
         self._spool = spool
         self._priors = priors
+        self._idle_time = idle_time or IdleTime()
         self._processes = ModelProcesses(
-            thread_count(config.devices), config.jobs.run_timeout_seconds, spool.sandbox_folders, config.pipelines
+            thread_count(config.devices),
+            config.jobs.run_timeout_seconds,
+            spool.sandbox_folders,
+            config.pipelines,
+            self._idle_time,
         )
         self._slots = DeviceSlots(device_names(config.devices))
+        self._shadow = ShadowRun(self._processes, self._slots, self._idle_time, self._wanted)
         self.pipelines = offered(config.pipelines)
         """Names of the pipelines that run here."""
 
@@ -83,18 +100,22 @@ class Infer:
             owners=self.pipelines,
             slots=self._slots.number,
             shadow_slots=len(self._slots.devices),
-            takes_shadow=self._slots.has_free,
+            takes_shadow=self._slots.has_idle,
+            paused_seconds=self._idle_time.taken_seconds,
+            withdraw_shadow=self._idle_time.withdraw,
             begin=self.warm,
             tidy=lambda alive: sweep_members(self._spool.sandbox_folders.parent, alive),
             interrupt=self.close,
         )
 
     def warm(self) -> None:
-        """Load every pipeline on every device in the background, before the first job."""
+        """Load every pipeline that is sent on every device in the background, before the first job."""
         for name in self._config.pipelines.keys() - set(self.pipelines):
             logger.warning("pipeline %s is not installed here; its jobs wait for a worker that has it", name)
+        tried = self._tried()  # which their first job loads, when nobody else wants the device
+        sent = [name for name in self.pipelines if name not in tried]
         for device in self._slots.devices:
-            threading.Thread(target=self._warm_one, args=(device,), name="warm", daemon=True).start()
+            threading.Thread(target=self._warm_one, args=(device, sent), name="warm", daemon=True).start()
 
     def infer(self, job_id: str, _subject: str) -> Done:
         """Handler: run the job's pipeline in a child process and leave the handover for encode."""
@@ -122,7 +143,7 @@ class Infer:
             in_shadow=job.shadow == ShadowCause.TRIAL,
         )
         try:
-            with self._turn(task) as device:
+            with nullcontext() if task.in_shadow else self._idle_time.taken(), self._turn(task) as device:
                 reply = self._run(device, task)
         finally:
             shutil.rmtree(self._spool.work(job_id) / "prior", ignore_errors=True)
@@ -164,20 +185,9 @@ class Infer:
         return Done(write=write)
 
     def _run(self, device: str, task: Task) -> Reply:
-        """Run a task. Raises ``AttemptYielded`` when it is in shadow and another job needs its device or memory."""
-        if not task.in_shadow:
-            return self._processes.run(device, task, lambda: self._wanted(task.job_id))
-
-        def wanted() -> bool:
-            yields = shares_no_time(device) and self._slots.is_needed(device)
-            return not yields and self._wanted(task.job_id)
-
-        try:
-            return self._processes.run(device, task, wanted)
-        except TaskAborted as aborted:
-            if not self._wanted(task.job_id):
-                raise
-            raise AttemptYielded(f"job {task.job_id} in shadow yields the device {device}") from aborted
+        if task.in_shadow:
+            return self._shadow.run(device, task)
+        return self._processes.run(device, task, lambda: self._wanted(task.job_id))
 
     def close(self) -> None:
         """Kill the children; their work is recovered later."""
@@ -213,21 +223,13 @@ class Infer:
                     raise TaskAborted(f"job {task.job_id} is not wanted any more")
                 yield device
 
-    def _warm_one(self, device: str) -> None:
+    def _warm_one(self, device: str, pipelines: Sequence[str]) -> None:
         try:
-            candidates = {name for rule in self._config.rules for name in rule.shadow}
-            for name in sorted(self.pipelines, key=lambda name: name in candidates):
-                task = Task(
-                    job_id="",
-                    pipeline=name,
-                    table=self._config.pipelines[name],
-                    paths=(),
-                    folder=self._spool.folder,
-                    load_only=True,
-                    in_shadow=name in candidates,
-                )
+            for name in pipelines:
+                table = self._config.pipelines[name]
+                task = Task(job_id="", pipeline=name, table=table, paths=(), folder=self._spool.folder, load_only=True)
                 try:
-                    with self._slots.running_in_shadow(device) if task.in_shadow else self._slots.running(device):
+                    with self._slots.running(device):
                         seconds = self._processes.run(device, task, lambda: True).timings["load"]
                 except NodeError as error:  # jobs that need it will fail for the same reason, which is then theirs
                     logger.warning("pipeline %s cannot be loaded on %s: %s", name, device, error)
@@ -235,6 +237,13 @@ class Infer:
                     logger.info("pipeline %s loaded on %s in %.1f s", name, device, seconds)
         except TaskAborted:
             logger.debug("stopped while pipelines were loaded on %s", device)
+
+    def _tried(self) -> set[str]:
+        """Pipelines that are tried in shadow now."""
+        with self._engine.connect() as connection:
+            promoted = active_promotions(connection)
+        tried = {name for rule in self._config.rules for name in rule.shadow}
+        return tried - {one.candidate for one in promoted} | {one.champion for one in promoted}
 
     def _statistics(self, reply: Reply, device: str) -> dict[str, Any]:
         return {

@@ -11,11 +11,11 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from node.errors import NodeError, PipelineError, error_code, error_of
 from node.inference import child
 from node.inference.child_output import receive_reply, send_task
 from node.inference.disk_limit import FolderWatch, excess
+from node.inference.run_limit import RunLimit
 from node.inference.sandbox_folder import SandboxFolder
 from node.inference.task import Answer, Bounds, PriorFiles, Reply, Task
 from node.isolation.device_files import prepare_nvidia_devices
@@ -32,7 +33,8 @@ from node.log import subject
 from node.outside.caller import Caller, caller_of, not_allowed
 from node.process import subreaper
 from node.process.children import without_working_directory
-from node.process.priority import TIMES_SLOWER, compute_when_idle
+from node.process.idle_time import IdleTime
+from node.process.priority import compute_when_idle
 from node.spool.remove_tree import remove_tree
 
 if TYPE_CHECKING:
@@ -41,9 +43,6 @@ if TYPE_CHECKING:
     from node.outside.exchange import Exchange
 
 logger = logging.getLogger(__name__)
-
-_LOOK_SECONDS = 0.5
-"""Between two looks at the clock and at whether the job is still wanted."""
 
 
 class TaskAborted(Exception):  # noqa: N818 - nothing went wrong
@@ -64,7 +63,7 @@ class ModelProcess:
         cache: Path | None = None,
         level: int = logging.INFO,
         exchange: bool = False,
-        when_idle: bool = False,
+        when_idle: IdleTime | None = None,
     ) -> None:
         """``sandbox_folders``: where its folder is made, best on the file system of the images.
 
@@ -74,24 +73,24 @@ class ModelProcess:
 
         ``exchange``: its pipelines may call what their tables name outside (``node.outside``).
 
-        ``when_idle``: it computes while nobody else does.
+        ``when_idle``: it computes with a lower priority, and pauses while this time is taken.
         """
         self.device = device
         self._threads = threads
         self._sandbox_folders = sandbox_folders
         self._rules = rules
         self._cache = cache
-        self._seconds = timeout_seconds
-        self._timeout = timeout_seconds * (TIMES_SLOWER if when_idle else 1.0)
+        self._limit = RunLimit(timeout_seconds, when_idle)
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._process: SpawnProcess | None = None
         self._tasks: Connection | None = None
         self._sandbox_folder: SandboxFolder | None = None
         self._closed = False
+        self._numbers = count(1)
         self._callers: dict[str, Caller | None] = {}
         self._exchange = exchange
-        self._when_idle = when_idle
+        self._is_nice = when_idle is not None
         self._level = level
         self._output = ChildOutput(device, level)
         # The kernel kills a child when the thread that started it ends (prctl(2)): this one lives as long as we do.
@@ -106,9 +105,9 @@ class ModelProcess:
         """
         caller = self._caller(task)
         process, tasks, sandbox_folder = self._ready()
-        laid = sandbox_folder.link_task(task)
+        laid = replace(sandbox_folder.link_task(task), number=next(self._numbers))
         self._output.begin(subject())
-        deadline = time.monotonic() + self._timeout
+        deadline = self._limit.deadline()
         watch = FolderWatch([*sandbox_folder.written, *([self._cache] if self._cache else [])])
 
         def look() -> None:
@@ -116,9 +115,11 @@ class ModelProcess:
             watch.look(f"pipeline {task.pipeline!r}")
 
         try:
-            self._send(tasks, laid, look)
-            while (reply := receive_reply(tasks, _LOOK_SECONDS, look)).calls_outside:
-                self._send(tasks, self._answer(task, caller, sandbox_folder.exchange, look), look)
+            with self._limit.pausing(process.pid or 0):
+                reply = self._replied(tasks, laid, laid, look)
+                while reply.calls_outside:
+                    answer = self._answer(task, caller, sandbox_folder.exchange, look)
+                    reply = self._replied(tasks, laid, answer, look)
         except (EOFError, OSError):
             process.join()
             if self._closed:
@@ -139,6 +140,13 @@ class ModelProcess:
             raise error_of(reply.error, reply.reason)
         return reply
 
+    def _replied(self, tasks: Connection, task: Task, sent: Task | Answer, look: Callable[[], None]) -> Reply:
+        self._send(tasks, sent, look)
+        reply = receive_reply(tasks, self._limit.look_seconds, look)
+        if reply.task != task.number:
+            raise PipelineError(f"pipeline {task.pipeline!r}: its process replied to another task and was killed")
+        return reply
+
     def _empty_full_cache(self) -> None:
         if self._cache and excess(self._cache):
             remove_tree(self._cache)
@@ -149,7 +157,7 @@ class ModelProcess:
         key = f"{task.pipeline} {task.table!r}"
         if key not in self._callers:
             self._callers[key] = caller_of(
-                task.pipeline, task.table, self.device, threads=self._threads, seconds=self._timeout
+                task.pipeline, task.table, self.device, threads=self._threads, seconds=self._limit.seconds
             )
         caller = self._callers[key]
         if caller is not None:
@@ -188,7 +196,7 @@ class ModelProcess:
             process, tasks = self._process, self._tasks
         if process is None or tasks is None:
             return
-        deadline = time.monotonic() + self._timeout
+        deadline = self._limit.deadline()
         try:
             self._send(tasks, replace(task, prefetch=True), lambda: self._look(process, task, deadline, lambda: True))
         except (EOFError, OSError):
@@ -199,10 +207,10 @@ class ModelProcess:
 
     def _send(self, tasks: Connection, task: Task | Answer, look: Callable[[], None]) -> None:
         """Send one task at a time. Whoever waits calls ``look``, so a child that does not read is killed in time."""
-        while not self._sending.acquire(timeout=_LOOK_SECONDS):
+        while not self._sending.acquire(timeout=self._limit.look_seconds):
             look()
         try:
-            send_task(tasks, task, _LOOK_SECONDS, look)
+            send_task(tasks, task, self._limit.look_seconds, look)
         finally:
             self._sending.release()
 
@@ -216,14 +224,7 @@ class ModelProcess:
     def _look(self, process: SpawnProcess, task: Task, deadline: float, wanted: Callable[[], bool]) -> None:
         if not process.is_alive():  # and something it started holds the pipe open
             raise EOFError
-        if time.monotonic() > deadline:
-            if task.load_only:
-                raise PipelineError(
-                    f"pipeline {task.pipeline!r} is not loaded after {self._timeout:g} s and was killed"
-                )
-            times = f"{TIMES_SLOWER:g} times " if self._when_idle else ""
-            limit = f"{times}[jobs] run_timeout_seconds = {self._seconds:g}"
-            raise PipelineError(f"pipeline {task.pipeline!r} ran longer than {limit} and was killed")
+        self._limit.look(task, deadline)
         if not wanted():
             raise TaskAborted(f"job {task.job_id} is not wanted any more")
 
@@ -262,7 +263,7 @@ class ModelProcess:
         )
         with without_working_directory():
             process.start()
-        if self._when_idle and process.pid is not None:
+        if self._is_nice and process.pid is not None:
             compute_when_idle(process.pid)
         atexit.register(self.close)  # before multiprocessing waits for its children
         theirs.close()

@@ -20,11 +20,13 @@ from pathlib import Path
 
 from node.config import PipelineTable
 from node.errors import AdmissionError
+from node.inference.device_slots import shares_no_time
 from node.inference.memory_admission import RESERVE_MIB, free_mib, loading_mib
 from node.inference.model_process import ModelProcess, TaskAborted
 from node.inference.sandbox_folder import models
 from node.inference.task import CACHES, Reply, Task
 from node.outside.caller import goes_outside
+from node.process.idle_time import IdleTime
 from node.spool.remove_tree import remove_tree
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,10 @@ _CACHE_NAME = 16
 """Characters of a definition that name its cache."""
 _CACHE_SECONDS = 86400.0
 """A cache stays this long after the last start of a process: another node may use it."""
+
+
+class MemoryTaken(TaskAborted):
+    """A task in shadow needs memory that processes of what is sent hold; it is tried again later."""
 
 
 @dataclass
@@ -47,13 +53,24 @@ class _ModelProcess:
 class ModelProcesses:
     """Runs tasks on any device. ``run`` is called by one thread at a time for each device, and by one in shadow.
 
-    A pipeline that is both sent and tried, as after a promotion, has a process for each.
+    A pipeline that is both sent and tried, as after a promotion, has a process for each. A task in shadow never shares
+    one, whatever the trust group, and ends none of what is sent.
     """
 
     def __init__(
-        self, threads: int, timeout_seconds: float, sandbox_folders: Path, tables: Mapping[str, PipelineTable]
+        self,
+        threads: int,
+        timeout_seconds: float,
+        sandbox_folders: Path,
+        tables: Mapping[str, PipelineTable],
+        idle_time: IdleTime | None = None,
     ) -> None:
-        """``tables``: the configured pipelines; ``sandbox_folders``: best on the file system of the images."""
+        """``tables``: the configured pipelines; ``sandbox_folders``: best on the file system of the images.
+
+        ``idle_time``: in which processes in shadow compute on a CPU. On a GPU they are killed instead
+        (``node.inference.infer_stage``): a process that pauses keeps the memory of the device.
+        """
+        self._idle_time = idle_time or IdleTime()
         self._threads = threads
         self._timeout = timeout_seconds
         self._sandbox_folders = sandbox_folders
@@ -67,7 +84,8 @@ class ModelProcesses:
         """Run a task in the process of its pipeline.
 
         Raises as ``ModelProcess.run`` does, and ``AdmissionError`` when memory does not suffice although the
-        other processes have ended. To load a model in advance (``load_only``) none is ended.
+        other processes have ended; ``MemoryTaken`` in shadow when processes of what is sent are left. To load a model
+        in advance (``load_only``) none is ended.
         """
         process = self._begin(device, task)
         try:
@@ -78,7 +96,7 @@ class ModelProcesses:
                     if task.load_only or task.alone:
                         raise
                     with self._lock:
-                        ended = self._end_oldest(device, in_shadow=task.in_shadow)
+                        ended = self._end_oldest(device, task)
                     task = replace(task, alone=not ended)
         finally:
             process.busy = False
@@ -117,9 +135,8 @@ class ModelProcesses:
                 self._end(key)
             if key not in self._processes:
                 self._make_room(device, task, tables)
-                self._processes[key] = _ModelProcess(
-                    self._worker(device, tables, definition, when_idle=task.in_shadow), definition, task.in_shadow
-                )
+                worker = self._worker(device, tables, definition, in_shadow=task.in_shadow)
+                self._processes[key] = _ModelProcess(worker, definition, task.in_shadow)
             self._processes.move_to_end(key)
             self._processes[key].busy = True
             return self._processes[key]
@@ -127,9 +144,10 @@ class ModelProcesses:
     def _sharing(self, device: str, task: Task) -> tuple[tuple[str, str], dict[str, PipelineTable]]:
         """Key of the process of a task, and the pipelines that it may run."""
         group = task.table.trust_group
+        if task.in_shadow:
+            return (device, f"pipeline {task.pipeline} in shadow"), {f"{task.pipeline} in shadow": task.table}
         if not group:
-            role = " in shadow" if task.in_shadow else ""
-            return (device, f"pipeline {task.pipeline}{role}"), {task.pipeline: task.table}
+            return (device, f"pipeline {task.pipeline}"), {task.pipeline: task.table}
         members = {name: table for name, table in self._tables.items() if table.trust_group == group}
         return (device, f"group {group}"), members | {task.pipeline: task.table}
 
@@ -138,12 +156,14 @@ class ModelProcesses:
         for name, table in self._tables.items():
             group = f"group {table.trust_group}" if table.trust_group else f"pipeline {name}"
             groups.setdefault(group, {})[name] = table
+            groups[f"pipeline {name} in shadow"] = {f"{name} in shadow": table}
         return {definition_of(tables) for tables in groups.values()}
 
     def _worker(
-        self, device: str, tables: Mapping[str, PipelineTable], definition: str, *, when_idle: bool
+        self, device: str, tables: Mapping[str, PipelineTable], definition: str, *, in_shadow: bool
     ) -> ModelProcess:
         rules, folder = tuple(models(tables.values())), _cache(definition)
+        idle_time = IdleTime() if shares_no_time(device) else self._idle_time
         return ModelProcess(
             device,
             self._threads,
@@ -152,7 +172,7 @@ class ModelProcesses:
             rules=rules,
             cache=folder,
             exchange=goes_outside(tables.values()),
-            when_idle=when_idle,
+            when_idle=idle_time if in_shadow else None,
         )
 
     def _make_room(self, device: str, task: Task, tables: Mapping[str, PipelineTable]) -> None:
@@ -165,17 +185,22 @@ class ModelProcesses:
                     f"memory: loading it takes about {need:.0f} MiB with a reserve, {free:.0f} MiB are available; "
                     "it is loaded when a job needs it"
                 )
-            if not self._end_oldest(device, in_shadow=task.in_shadow):
+            if not self._end_oldest(device, task):
                 return
 
-    def _end_oldest(self, device: str, *, in_shadow: bool) -> bool:
+    def _end_oldest(self, device: str, task: Task) -> bool:
         """End the idle process that was not used for the longest time, of ``device`` if it has one.
 
-        A task that is not ``in_shadow`` ends a busy one that is, if none is idle.
+        Those in shadow end first, even busy ones, and for a task in shadow no other does. Raises ``MemoryTaken`` when
+        one of what is sent is left then.
         """
-        ends = [key for key, process in self._processes.items() if not process.busy]
-        if not ends and not in_shadow:
-            ends = [key for key, process in self._processes.items() if process.in_shadow]
+        tried = [key for key, process in self._processes.items() if process.in_shadow]
+        idle = [key for key, process in self._processes.items() if not process.busy]
+        ends = [key for key in tried if key in idle]
+        if not task.in_shadow:
+            ends = ends or tried or idle
+        if not ends and task.in_shadow and len(tried) < len(self._processes):
+            raise MemoryTaken(f"memory: pipeline {task.pipeline} in shadow waits for what other pipelines hold")
         oldest = next((key for key in ends if key[0] == device), *ends[:1] or (None,))
         if oldest is not None:
             logger.info("the process of %s on %s makes room for another one", oldest[1], oldest[0])

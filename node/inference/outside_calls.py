@@ -20,6 +20,8 @@ class OutsideCalls:
 
     exchange: Exchange
     tasks: Connection
+    task: int = 0
+    """Number of the one that runs."""
     answers: queue.SimpleQueue[Answer] = field(default_factory=queue.SimpleQueue)
     files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     returned: Sequence[Path] = ()
@@ -36,6 +38,7 @@ class OutsideCalls:
 
     def begin(self, task: Task) -> None:
         """From now on the files are those of this task."""
+        self.task = task.number
         self.files = {"": task.paths, **task.companions}
         self.returned, self.uids = task.returned.paths, task.returned.uids
         results = task.results.items()
@@ -43,7 +46,7 @@ class OutsideCalls:
 
     def call(self) -> None:
         """See ``Outside.call``."""
-        send_reply(self.tasks, Reply(calls_outside=True))
+        send_reply(self.tasks, Reply(calls_outside=True, task=self.task))
         answer = self.answers.get()
         if answer.error:
             raise error_of(answer.error, answer.reason)

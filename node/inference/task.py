@@ -100,6 +100,8 @@ class Task:
     """Only make sure that the pipeline is loaded."""
     in_shadow: bool = False
     """It is computed while nobody else computes."""
+    number: int = 0
+    """Of those that its process was given; its replies repeat it."""
     prefetch: bool = False
     """Only read and decode the series while another task runs; the same task without this comes next. No reply."""
 
@@ -122,6 +124,8 @@ class Reply:
     """See ``node.inference.analysis_statistics``."""
     description: dict[str, Any] = field(default_factory=dict)
     """After loading and after a run: see ``node.inference.pipeline_description``, which checks it."""
+    task: int = 0
+    """Number of the task that it replies to."""
     calls_outside: bool = False
     """No result: the pipeline wants what its table names outside of the process (``node.outside``), and waits."""
     ends_process: bool = False

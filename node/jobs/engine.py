@@ -178,7 +178,7 @@ class Jobs:
         if not forced.is_set():
             ending.start()
             while ending.is_alive() and not forced.wait(0.2):
-                pass
+                self._withdraw_shadow()
         self._stopping.set()
         for stage in self._execution.stages.values():
             stage.interrupt()
@@ -249,6 +249,8 @@ class Jobs:
         while not self._stopping.wait(self._pace.look_seconds):
             try:
                 queues.pause_all(shared, paused=membership.is_drained)
+                if membership.is_drained:
+                    self._withdraw_shadow()
                 take_over_dead(self._client, membership)
                 if of_all.is_ours():
                     self._end_delivered()
@@ -265,6 +267,10 @@ class Jobs:
                 logger.warning("jobs: look missed (%s); trying again", error, exc_info=trace)
         of_stages.release()
         of_all.release()
+
+    def _withdraw_shadow(self) -> None:
+        for stage in self._execution.stages.values():
+            stage.withdraw_shadow()
 
     def _end_delivered(self) -> None:
         """End jobs whose last proof came in."""

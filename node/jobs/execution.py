@@ -19,10 +19,10 @@ from node.jobs.stage_turns import StageTurns
 from node.jobs.time_limit import call_within
 from node.ledger import JobStage, transitions
 from node.ledger.events import EventKind, record_event
-from node.ledger.jobs import Attempt
+from node.ledger.jobs import Attempt, Job, is_tried
 from node.ledger.states import LEAST_URGENT
 from node.log import about
-from node.process.priority import TIMES_SLOWER
+from node.process.idle_time import TIMES_SLOWER
 
 logger = logging.getLogger(__name__)
 
@@ -72,14 +72,22 @@ class AttemptExecution:
         """Put an attempt into the queue of its pipeline: it yielded, or an older release enqueued it for its stage."""
         self._enqueue(connection, transitions.renew_attempts(connection, attempt, was_lost=False))
 
-    def _yield(self, connection: Connection, attempt: Attempt) -> None:
+    def _yield(self, connection: Connection, attempt: Attempt, seconds: float) -> None:
         record_event(connection, attempt.job_id, EventKind.ATTEMPT_YIELDED, stage=attempt.stage)
-        self._requeue(connection, attempt)
+        renewed = transitions.renew_attempts(connection, attempt, was_lost=False)
+        self._enqueue(connection, [replace(one, delay_seconds=seconds) for one in renewed])
+
+    def _begin(self, connection: Connection, attempt: Attempt) -> Job | None:
+        """The job to work on. A release before turns in shadow enqueued what is tried among what is sent."""
+        if not attempt.in_shadow and attempt.stage != JobStage.DELIVER and is_tried(connection, attempt.job_id):
+            self._requeue(connection, attempt)
+            return None
+        return transitions.begin_attempt(connection, attempt)
 
     def _execute(self, attempt: Attempt) -> None:
         stage = self.stages[attempt.stage]
         try:
-            job = self._ledger.commit(lambda connection: transitions.begin_attempt(connection, attempt))
+            job = self._ledger.commit(lambda connection: self._begin(connection, attempt))
         except NotFoundError:
             return  # retention was faster
         except Exception as error:  # noqa: BLE001 - the actor's own loop, as below
@@ -96,16 +104,14 @@ class AttemptExecution:
         with self._idle:
             self._running += 1
         try:
-            seconds = stage.seconds * (TIMES_SLOWER if attempt.in_shadow else 1.0)
-            done = call_within(
-                seconds, f"the stage {stage.name}", lambda: stage.handler(attempt.job_id, attempt.subject)
-            ) or Done(write=lambda _: None)
+            done = self._handle(attempt, stage) or Done(write=lambda _: None)
             finished = self._finish(attempt, done, time.monotonic() - started)
         except Exception as error:  # the actor's own loop
             if self._stopping.is_set():
                 raise AttemptAbandoned from error
             if isinstance(error, AttemptYielded):
-                self._ledger.commit(lambda connection: self._yield(connection, attempt))
+                yielded = error
+                self._ledger.commit(lambda connection: self._yield(connection, attempt, yielded.seconds))
             else:
                 self._fail(attempt, stage, error, time.monotonic() - started)
         else:
@@ -116,6 +122,16 @@ class AttemptExecution:
             with self._idle:
                 self._running -= 1
                 self._idle.notify_all()
+
+    @staticmethod
+    def _handle(attempt: Attempt, stage: Stage) -> Done | None:
+        def handle() -> Done | None:
+            return stage.handler(attempt.job_id, attempt.subject)
+
+        if attempt.in_shadow:
+            seconds, paused = stage.seconds * TIMES_SLOWER, stage.paused_seconds
+            return call_within(seconds, f"the stage {stage.name} in shadow", handle, paused)
+        return call_within(stage.seconds, f"the stage {stage.name}", handle)
 
     def _finish(self, attempt: Attempt, done: Done, seconds: float) -> bool:
         def change(connection: Connection) -> bool:

@@ -17,8 +17,17 @@ def _always() -> bool:
     return True
 
 
+def _never() -> float:
+    return 0.0
+
+
 class AttemptYielded(Exception):  # noqa: N818 - nothing went wrong
     """A handler lets other jobs go first; its attempt goes back into its queue and does not count as a failure."""
+
+    def __init__(self, why: str, seconds: float = 0.0) -> None:
+        """``seconds``: after which it is tried again at the earliest."""
+        super().__init__(why)
+        self.seconds = seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +61,10 @@ class Stage:
     """Attempts in shadow executed at the same time by one process: no other ever waits for them."""
     takes_shadow: Callable[[], bool] = _always
     """Whether attempts in shadow may have a turn now."""
+    paused_seconds: Callable[[], float] = _never
+    """How long attempts in shadow had to pause until now: their time limit does not count it."""
+    withdraw_shadow: Callable[[], None] = _nothing
+    """Has attempts in shadow yield that are executed: this process takes no more work."""
     begin: Callable[[], None] = _nothing
     """Called once, before the first attempt."""
     tidy: Callable[[Collection[str]], None] = _nothing

@@ -1,14 +1,16 @@
 """The turns of one stage in this process: those of attempts in shadow have slots of their own.
 
-An attempt whose results are sent thus never waits for one in shadow, not even for its end.
+An attempt whose results are sent thus never waits for one in shadow, not even for its end. None in shadow has a turn
+while another one waits for its own.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from node.jobs import queues
 from node.jobs.stage import Stage
@@ -52,7 +54,9 @@ class StageTurns:
             if self._membership.is_drained or (in_shadow and not self._stage.takes_shadow()):
                 return queues.Waiting(attempts={})
             with self._engine.connect() as connection:
-                return queues.attempts_in_turn(connection, name, owners, in_shadow=in_shadow)
+                if in_shadow and any(map(Counter.total, self._waiting(connection).attempts.values())):
+                    return queues.Waiting(attempts={})
+                return self._waiting(connection, in_shadow=in_shadow)
 
         def queue_of(owner: str) -> queues.LocalQueue:
             # It gives its attempt shortly after the turn, and asks the database only then.
@@ -60,3 +64,6 @@ class StageTurns:
 
         # Queues of candidates are opened with their first attempt: most pipelines are never tried.
         return Turns(queue_of, () if in_shadow else owners, slots, waiting, stopping)
+
+    def _waiting(self, connection: Connection, *, in_shadow: bool = False) -> queues.Waiting:
+        return queues.attempts_in_turn(connection, self._stage.name, self._stage.owners, in_shadow=in_shadow)

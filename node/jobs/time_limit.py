@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TypeVar
@@ -16,8 +17,12 @@ from node.errors import TimeLimitError
 Result = TypeVar("Result")
 
 
-def call_within(seconds: float, what: str, function: Callable[[], Result]) -> Result:
+def call_within(
+    seconds: float, what: str, function: Callable[[], Result], paused_seconds: Callable[[], float] = lambda: 0.0
+) -> Result:
     """Call a function in a thread of its own; return what it returns, or raise what it raises.
+
+    ``paused_seconds``: how long it had to pause until now, which does not count.
 
     Raises ``TimeLimitError`` after ``seconds``. A thread cannot be killed: the call may continue until this process
     ends, and what it returns is dropped. Handlers therefore limit everything they wait for; this limit is the last one.
@@ -32,6 +37,10 @@ def call_within(seconds: float, what: str, function: Callable[[], Result]) -> Re
             future.set_exception(error)
 
     threading.Thread(target=run, name=what, daemon=True).start()
-    if not wait([future], seconds).done:
+    begun, left = time.monotonic() - paused_seconds(), seconds
+    while not wait([future], left).done:
+        left = begun + seconds - (time.monotonic() - paused_seconds())
+        if left > 0:
+            continue
         raise TimeLimitError(f"{what} took longer than {seconds:g} s and was abandoned")
     return future.result()

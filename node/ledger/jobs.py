@@ -190,6 +190,11 @@ def is_active(connection: sa.Connection, job_id: str) -> bool:
     return connection.scalar(sa.select(job.c.state).where(job.c.id == job_id)) in ACTIVE
 
 
+def is_tried(connection: sa.Connection, job_id: str) -> bool:
+    """Return whether a job is tried in shadow."""
+    return connection.scalar(sa.select(job.c.shadow).where(job.c.id == job_id)) == ShadowCause.TRIAL
+
+
 def result_path(connection: sa.Connection, sop_instance_uid: str) -> list[str]:
     """Path of a result of this node; empty when it is none, or was purged."""
     return list(connection.scalars(sa.select(result.c.path).where(result.c.sop_instance_uid == sop_instance_uid)))

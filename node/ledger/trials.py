@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.jobs import REJECTION
-from node.ledger.states import JobState, ShadowCause
+from node.ledger.prerequisites import WAITS
+from node.ledger.states import ACTIVE, JobStage, JobState, ShadowCause
 from node.ledger.tables import instance, job, job_fact, result, verdict
 from node.ledger.verdict import SourceKind, Verdict
 
@@ -53,6 +54,29 @@ class AddedLesion:
     """Of the segmentation, relative to ``[storage] folder``."""
     lesion: str
     """Its Tracking UID, or its number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untried:
+    """Series that wait to be tried: no device was idle for long enough yet."""
+
+    series: int = 0
+    since: float | None = None
+    """POSIX time of the first job."""
+
+
+def untried(connection: sa.Connection, champion: str, candidate: str) -> Untried:
+    """Series that one of both pipelines has not tried in shadow yet, without those on which it has failed until now."""
+    query = sa.select(sa.func.count(), sa.func.min(job.c.created_at)).where(
+        job.c.pipeline.in_((champion, candidate)),
+        job.c.shadow == ShadowCause.TRIAL,
+        job.c.state.in_(ACTIVE),
+        job.c.stage.in_((JobStage.INFER, JobStage.ENCODE)),
+        job.c.error.is_(None),
+        ~WAITS,
+    )
+    series, since = connection.execute(query).one()
+    return Untried(series=series, since=since)
 
 
 def trial_pairs(connection: sa.Connection, champion: str, candidate: str, most: int) -> list[TrialPair]:

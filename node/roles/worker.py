@@ -9,6 +9,7 @@ from node.deliver.prior_studies import PriorStudies
 from node.inference.encode_stage import Encode
 from node.inference.infer_stage import Infer
 from node.inference.prior_files import PriorFinder
+from node.process.idle_time import IdleTime
 from node.roles.context import RoleContext
 from node.roles.stages import serving
 
@@ -18,7 +19,8 @@ def run(context: RoleContext) -> Iterator[None]:
     """Analyse what the router has queued until the shutdown."""
     config, engine, spool = context.config, context.engine, context.spool
     priors = PriorFinder(studies=PriorStudies(config, engine), engine=engine, spool=spool)
-    infer = Infer(config, engine, spool, priors)
+    idle_time = IdleTime()
+    infer = Infer(config, engine, spool, priors, idle_time)
     context.membership.offer(infer.pipelines, infer.devices)
-    with serving(context, "worker", [infer.stage(), Encode(config, engine, spool).stage()]):
+    with serving(context, "worker", [infer.stage(), Encode(config, engine, spool, idle_time).stage()]):
         yield

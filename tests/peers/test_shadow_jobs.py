@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import postgres
@@ -17,6 +18,7 @@ from node.ledger.acceptances import (
     withdraw_acceptance,
 )
 from node.ledger.engine import begin_immediate
+from node.ledger.jobs import Attempt
 from node.ledger.states import ShadowCause
 
 SLEEP = 30.0
@@ -28,7 +30,7 @@ def started(node: JobNode, job_id: str) -> int:
 
 
 @pytest.mark.parametrize("where", ["sqlite", "postgresql"])
-def test_a_candidate_runs_beside_the_champion_which_never_waits_for_it(
+def test_a_candidate_pauses_while_the_champion_computes_and_goes_on_afterwards(
     where: str, tmp_path: Path, request: pytest.FixtureRequest
 ):
     url = ""
@@ -44,6 +46,7 @@ def test_a_candidate_runs_beside_the_champion_which_never_waits_for_it(
         champion = node.wait(node.enqueue(pipeline="champion"))
         assert champion.outcome == "findings"
         assert node.job(tried).state == "IN PROGRESS"
+        assert node.idle_time.taken_seconds() > 0
         kept = node.wait(tried, seconds=300.0)
         assert (kept.outcome, kept.shadow, kept.attempt) == ("findings", "trial", 0)
         assert started(node, tried) == 1
@@ -51,6 +54,33 @@ def test_a_candidate_runs_beside_the_champion_which_never_waits_for_it(
         delivered = {uid for line in node.delivered() for uid in line.split()[1:]}
         assert delivered.isdisjoint(one.sop_instance_uid for one in node.results(tried))
         assert ("kept in shadow", "sent to no destination (trial)") in node.events(tried)
+
+
+def test_what_an_older_release_enqueued_among_what_is_sent_takes_no_slot_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pipelines = {"champion": {"does": "findings"}, "candidate": {"does": "sleep", "seconds": 600.0}}
+    node = JobNode(config_of(tmp_path, pipelines=pipelines, trust_group=""))
+    study, series = node.receive()
+    with monkeypatch.context() as older:
+        older.setattr(Attempt, "in_shadow", property(lambda _: False))
+        tried = node.enqueue_for(study, series, destinations=("pacs",), pipeline="candidate", shadow=ShadowCause.TRIAL)
+    with node.working():
+        node.wait(tried, lambda _job: started(node, tried) == 1)
+        assert node.wait(node.enqueue(pipeline="champion")).outcome == "findings"
+        assert (node.job(tried).state, node.job(tried).attempt) == ("IN PROGRESS", 0)
+
+
+def test_a_worker_that_ends_does_not_wait_for_a_job_in_shadow(tmp_path: Path):
+    pipelines = {"candidate": {"does": "sleep", "seconds": 600.0}}
+    node = JobNode(config_of(tmp_path, pipelines=pipelines, trust_group=""))
+    study, series = node.receive()
+    with node.working():
+        tried = node.enqueue_for(study, series, destinations=("pacs",), pipeline="candidate", shadow=ShadowCause.TRIAL)
+        node.wait(tried, lambda _job: started(node, tried) == 1)
+        node.jobs.finish(threading.Event())
+        assert (node.job(tried).state, node.job(tried).attempt) == ("SCHEDULED", 0)
+        assert "infer yielded" in [what for what, _ in node.events(tried)]
 
 
 def accept(node: JobNode, pipeline: str, version: str = "1.2") -> str:

@@ -11,13 +11,13 @@ from node.config import parse
 from node.feedback.stop_watch import StopWatch
 from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
-from node.ledger.jobs import NewJob
+from node.ledger.jobs import NewJob, get_job
 from node.ledger.promotions import active_promotions, answered_before, promote, promotions, roll_back
 from node.ledger.shadow import pipelines_in_shadow, resume_sending
 from node.ledger.states import ShadowCause
 from node.ledger.tables import job, job_fact, notice, verdict
 from node.ledger.transitions import record_outcome
-from node.ledger.trials import added_lesions, segmentation_path, trial_pairs
+from node.ledger.trials import Untried, added_lesions, segmentation_path, trial_pairs, untried
 from node.ledger.verdict_counts import verdict_totals
 
 pytestmark = postgres.BOTH
@@ -74,6 +74,9 @@ def test_a_trial_pairs_both_analyses_of_a_series_and_a_promotion_exchanges_them(
                 if series == "1.2.1":
                     record_outcome(connection, one.id, "findings", None)
                     connection.execute(sa.update(job).where(job.c.id == one.id).values(state="COMPLETED"))
+        waiting = untried(connection, "a", "b")
+        assert (waiting.series, waiting.since) == (1, get_job(connection, one.id).created_at)
+        assert untried(connection, "c", "d") == Untried()
         [pair] = trial_pairs(connection, "a", "b", 10)
         assert (pair.champion.in_shadow, pair.candidate.in_shadow, pair.sent) == (False, True, pair.champion)
         assert pair.champion.run_seconds is None

@@ -31,6 +31,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job, NewJob, Retries, get_job
 from node.ledger.pending_deliveries import instances_to_store
 from node.ledger.tables import instance, result
+from node.process.idle_time import IdleTime
 from node.spool import Spool
 
 PACE = Pace(beat_seconds=0.2, look_seconds=0.2, dead_after_seconds=4.0, poll_seconds=0.1, reconcile_seconds=1.0)
@@ -85,6 +86,7 @@ class JobNode:
         self.spool = Spool(self.folder)
         self.engine = open_copy(config.storage.ledger_url or f"sqlite:///{self.folder / 'ledger.sqlite'}")
         self.jobs = Jobs(self.engine, PACE)
+        self.idle_time = IdleTime()
 
     @contextmanager
     def working(self) -> Iterator[JobNode]:
@@ -152,8 +154,8 @@ class JobNode:
         """Infer (not warmed up) and encode, and a delivery that writes to ``delivered.txt``."""
         deliver = Stage(name=JobStage.DELIVER, handler=self.deliver, retries=RETRIES, seconds=60.0, slots=4)
         return [
-            replace(Infer(self.config, self.engine, self.spool).stage(), begin=lambda: None),
-            Encode(self.config, self.engine, self.spool).stage(),
+            replace(Infer(self.config, self.engine, self.spool, idle_time=self.idle_time).stage(), begin=lambda: None),
+            Encode(self.config, self.engine, self.spool, self.idle_time).stage(),
             deliver,
         ]
 

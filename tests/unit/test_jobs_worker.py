@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dicom_files import mr_series
@@ -20,10 +21,12 @@ from worker_tasks import task, wanted
 
 from node.config import Devices, PipelineTable
 from node.errors import ConfigError, InputError, NotFoundError, PipelineError, PlatformError, WeightsError
-from node.inference import handover
+from node.inference import handover, model_process
+from node.inference.child_output import receive_reply
 from node.inference.devices import device_names, thread_count
 from node.inference.model_process import ModelProcess, TaskAborted
 from node.inference.plugins import factory_of, installed, load_pipeline, table_of
+from node.inference.task import Reply
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,19 @@ def test_output_of_a_pipeline_goes_to_the_log(
     assert "cpu: from python" in caplog.text
     assert "cpu: from a library" in caplog.text
     assert "from python" not in "".join(capfd.readouterr())
+
+
+def test_a_reply_to_another_task_is_an_error(
+    shared: ModelProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swapped(*arguments: Any) -> Reply:
+        reply = receive_reply(*arguments)
+        return replace(reply, task=reply.task - 1)
+
+    monkeypatch.setattr(model_process, "receive_reply", swapped)
+    with pytest.raises(PipelineError, match="its process replied to another task and was killed"):
+        shared.run(task(tmp_path), wanted)
+    assert not list(shared._sandbox_folders.iterdir())
 
 
 @pytest.mark.thorough

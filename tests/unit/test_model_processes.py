@@ -18,7 +18,7 @@ from node.config import PipelineTable
 from node.errors import AdmissionError, PipelineError
 from node.inference.memory_admission import MemoryPeak
 from node.inference.model_process import ModelProcess, TaskAborted
-from node.inference.model_processes import ModelProcesses, definition_of
+from node.inference.model_processes import MemoryTaken, ModelProcesses, definition_of
 from node.inference.task import CACHES, Task
 
 
@@ -106,18 +106,71 @@ def test_a_pipeline_in_shadow_has_a_process_of_its_own_that_leaves_the_processor
     tried = replace(sent, in_shadow=True)
     assert run(processes, sent)["id"] != run(processes, tried)["id"]
     assert nice_levels(serving(processes, sent)) == {os.getpriority(os.PRIO_PROCESS, 0)}
-    assert nice_levels(serving(processes, tried)) == {19}
+    assert nice_levels(serving(processes, tried)) == {min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)}
     assert pipelines(processes) == ["a", "a in shadow"]
 
 
-def test_a_busy_process_in_shadow_makes_room_for_another_one_but_not_the_other_way_round(processes, machine, tmp_path):
+def test_a_task_in_shadow_never_shares_a_process(tmp_path):
+    """Not even with another one of its trust group: what is sent and what is tried would read one pipe."""
+    sent, other = (task(tmp_path, name, "ours") for name in "ab")
+    processes = ModelProcesses(1, 240.0, tmp_path / "trays", {one.pipeline: one.table for one in (sent, other)})
+    tasks = (sent, replace(sent, in_shadow=True), replace(other, in_shadow=True))
+    assert len({id(serving(processes, one)) for one in tasks}) == 3
+    assert serving(processes, other) is serving(processes, sent)
+    processes.close()
+
+
+def test_compiled_code_of_a_task_in_shadow_is_its_own(tmp_path, monkeypatch):
+    """One that pauses would hold a lock in the folder of the one that is sent."""
+    monkeypatch.setenv(CACHES[0], str(tmp_path))
+    sent = task(tmp_path, "a")
+    processes = ModelProcesses(1, 240.0, tmp_path / "trays", {"a": sent.table})
+    caches = {serving(processes, one)._cache for one in (sent, replace(sent, in_shadow=True))}
+    assert len(caches) == 2
+    for cache in caches:
+        os.utime(cache, (1.0, 1.0))
+    ModelProcesses(1, 240.0, tmp_path / "trays", {"a": sent.table})
+    assert all(cache.is_dir() for cache in caches)
+    processes.close()
+
+
+def test_the_memory_of_processes_in_shadow_goes_to_what_is_sent_before_any_other(processes, machine, tmp_path):
+    sent, idle, busy = task(tmp_path, "a"), *(replace(task(tmp_path, name), in_shadow=True) for name in "bc")
+    machine["mib"] = 4500.0
+    serving(processes, sent)
+    serving(processes, idle)
+    processes._begin("cpu", busy)  # and stays busy
+    serving(processes, task(tmp_path, "d"))
+    assert pipelines(processes) == ["a", "c in shadow", "d"]
+    serving(processes, task(tmp_path, "e"))
+    assert pipelines(processes) == ["a", "d", "e"]
+
+
+def test_a_task_in_shadow_ends_no_process_of_what_is_sent_and_waits_for_its_memory(processes, machine, tmp_path):
     machine["mib"] = 2500.0
-    sent, tried = task(tmp_path, "a"), replace(task(tmp_path, "b"), in_shadow=True)
-    processes._begin("cpu", tried)  # and stays busy
-    processes._begin("cpu", sent)
+    sent, tried, other = task(tmp_path, "a"), *(replace(task(tmp_path, name), in_shadow=True) for name in "bc")
+    serving(processes, sent)
+    with pytest.raises(MemoryTaken):
+        processes._begin("cpu", tried)
     assert pipelines(processes) == ["a"]
-    processes._begin("cpu", tried)
-    assert pipelines(processes) == ["a", "b in shadow"]
+    machine["mib"] = 3500.0
+    serving(processes, tried)
+    serving(processes, other)
+    assert pipelines(processes) == ["a", "c in shadow"], "of those in shadow the one that was used last stays"
+
+
+@pytest.mark.parametrize("is_loaded", [True, False], ids=["beside the champion", "alone"])
+def test_a_candidate_without_memory_fails_only_where_nothing_else_has_it(processes, tmp_path, monkeypatch, is_loaded):
+    def refused(_worker: ModelProcess, one: Task, _wanted: object) -> None:
+        raise AdmissionError(f"memory: it is alone: {one.alone}")
+
+    if is_loaded:
+        serving(processes, task(tmp_path, "a"))
+    monkeypatch.setattr(ModelProcess, "run", refused)
+    expected = (MemoryTaken, "waits for what other") if is_loaded else (AdmissionError, "it is alone: True")
+    with pytest.raises(expected[0], match=expected[1]):
+        processes.run("cpu", replace(task(tmp_path, "b"), in_shadow=True), wanted)
+    assert ("a" in pipelines(processes)) is is_loaded
 
 
 def test_other_options_or_weights_end_the_process_and_begin_another(processes, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from node.feedback.mask_comparison import MaskComparison, PairedLesion, SingleLe
 from node.feedback.trial import ComparedPair, Trial, mcnemar, trial_of
 from node.feedback.trial_disagreements import by_scanner, disagreements_of
 from node.feedback.trial_report import as_text
-from node.ledger.trials import TrialAnalysis, TrialPair
+from node.ledger.trials import TrialAnalysis, TrialPair, Untried
 from node.studies.source import SourceSeries
 
 SHAPE = (8, 64, 64)
@@ -162,6 +163,14 @@ def test_disagreements_are_listed_with_what_differs():
     assert "/study/1.2  A One: findings against failed" in text
     assert "say not who is right" in text
     assert "shadow" in as_text(trial_of("nodule", "nodule-2", []))
+
+
+@pytest.mark.parametrize("pairs", [[], [compared(None)]], ids=["nothing tried", "one tried"])
+def test_what_a_busy_node_has_not_tried_is_counted(pairs: list[ComparedPair]):
+    at = datetime(2026, 11, 26, 13, 5).astimezone()
+    text = as_text(trial_of("a", "b", pairs, Untried(series=12, since=at.timestamp())))
+    assert "12 series not tried for lack of idle time, the first since 2026-11-26 13:05" in text.splitlines()
+    assert "idle time" not in as_text(trial_of("a", "b", pairs))
 
 
 def test_disagreements_on_lesions_come_by_size_with_the_verdict_on_what_was_sent():

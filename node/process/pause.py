@@ -1,0 +1,52 @@
+"""Pausing what a process has started: it keeps its memory and what it has computed, and gets no processor time."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_START_TIME = 19
+"""Position in ``/proc/PID/stat`` after the name: when the process was started (proc_pid_stat(5), field 22)."""
+
+
+def started_at(pid: int) -> float:
+    """When a process was started, which tells it from a later one with the same number; 0 when it has ended."""
+    with suppress(OSError):
+        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[_START_TIME])
+    return 0.0
+
+
+def pause(pid: int, started: float) -> None:
+    """Stop everything that a process has started, but not itself, so that it can end them (``subreaper``).
+
+    Nothing happens when the process that began at ``started`` has ended.
+    """
+    stopped: set[int] = set()
+    # Whoever is stopped starts no other, so the search ends.
+    while started and started_at(pid) == started and (new := set(_descendants(pid)) - stopped):
+        _signal(new, signal.SIGSTOP)
+        stopped |= new
+
+
+def resume(pid: int, started: float) -> None:
+    """Have everything that a process has started go on."""
+    if started and started_at(pid) == started:
+        _signal(set(_descendants(pid)), signal.SIGCONT)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                for child in (thread / "children").read_text().split():
+                    yield int(child)
+                    yield from _descendants(int(child))
+
+
+def _signal(pids: set[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
