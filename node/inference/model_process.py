@@ -80,7 +80,7 @@ class ModelProcess:
         self._sandbox_folders = sandbox_folders
         self._rules = rules
         self._cache = cache
-        self._limit = RunLimit(timeout_seconds, when_idle)
+        self._limit = RunLimit(device, timeout_seconds, when_idle)
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._process: SpawnProcess | None = None

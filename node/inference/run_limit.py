@@ -6,23 +6,25 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 
 from node.errors import PipelineError
+from node.inference.device_slots import shares_no_time
 from node.inference.task import Task
 from node.process.idle_time import TIMES_SLOWER, IdleTime
 
 _LOOK_SECONDS = 0.5
 """Between two looks at the clock and at whether the job is still wanted."""
-_LOOK_SECONDS_IN_SHADOW = 0.1
-"""A GPU is waited for meanwhile."""
+_LOOK_SECONDS_IN_SHADOW_ON_GPU = 0.1
+"""Another job waits for the GPU meanwhile."""
 
 
 class RunLimit:
     """Limit of one process. What computes in idle time has longer, and the time in which it pauses does not count."""
 
-    def __init__(self, seconds: float, when_idle: IdleTime | None) -> None:
+    def __init__(self, device: str, seconds: float, when_idle: IdleTime | None) -> None:
         self._configured = seconds
         self._when_idle = when_idle
         self.seconds = seconds * (1.0 if when_idle is None else TIMES_SLOWER)
-        self.look_seconds = _LOOK_SECONDS if when_idle is None else _LOOK_SECONDS_IN_SHADOW
+        yields = when_idle is not None and shares_no_time(device)
+        self.look_seconds = _LOOK_SECONDS_IN_SHADOW_ON_GPU if yields else _LOOK_SECONDS
 
     def deadline(self) -> float:
         """Of a task that begins now."""

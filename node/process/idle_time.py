@@ -12,6 +12,9 @@ from node.process.pause import pause, resume, started_at
 TIMES_SLOWER = 10.0
 """How much longer than others what computes in idle time may take: its priority gives it a tenth of a busy core."""
 
+_LOOK_SECONDS = 1.0
+"""Between two looks at what has started meanwhile: they cost little, and whoever took the time would pay."""
+
 
 class IdleTime:
     """The idle time of one process of the node and of those that it starts; any thread may call.
@@ -24,6 +27,7 @@ class IdleTime:
         self._lock = threading.Lock()
         self._takers = 0
         self._taken_at = 0.0
+        self._looked_at = 0.0
         self._seconds = 0.0
         self._users: dict[int, float] = {}
         self._withdrawals = 0
@@ -78,9 +82,10 @@ class IdleTime:
                 resume(pid, started)
 
     def look(self) -> None:
-        """Pause what the users have started since it was taken."""
+        """Pause what the users have started since it was taken; whoever computes for them calls it now and then."""
         with self._lock:
-            if self._takers:
+            if self._takers and time.monotonic() - self._looked_at >= _LOOK_SECONDS:
+                self._looked_at = time.monotonic()
                 for pid, started in self._users.items():
                     pause(pid, started)
 

@@ -29,6 +29,8 @@ from pydicom.uid import generate_uid
 from whole_node import WholeNode
 
 from node.demo.phantom import write_chest_ct
+from node.errors import NodeError
+from node.jobs.engine import Jobs
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.states import ACTIVE, ShadowCause
 from node.ledger.tables import job
@@ -84,12 +86,14 @@ class _Bench:
         self._node = node
         self._images = images
         self._engine = open_ledger(ledger_url("", node.folder))
+        self._jobs = Jobs(self._engine)
 
     def block(self, kind: str, studies: int) -> list[_Measured]:
         """Of each of as many studies; what candidates still have to do is cancelled at the end."""
         measured = [self._measured(kind) for _ in range(studies)]
         for job_id in self._in_shadow():
-            self._node.ainode("cancel", job_id)
+            with suppress(NodeError):  # it has ended meanwhile
+                self._jobs.cancel(job_id)
         self._until(lambda: not self._in_shadow())
         return measured
 
@@ -145,6 +149,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=3600.0, help="begin no other pair after this time")
     parser.add_argument("--studies", type=int, default=4, help="in each block")
     parser.add_argument("--candidates", type=int, default=2)
     parser.add_argument("--matrix", type=int, default=256, help="rows and columns of the synthetic chest")
@@ -171,16 +176,18 @@ def main() -> None:
             node.start()
             bench = _Bench(folder, node, [pydicom.dcmread(path) for path in truth.paths])
             bench.block("with", 2)  # every model is loaded
-            _compare(bench, chosen.pairs, chosen.studies)
+            _compare(bench, chosen.pairs, chosen.studies, time.monotonic() + chosen.seconds)
         finally:
             node.kill()
 
 
-def _compare(bench: _Bench, pairs: int, studies: int) -> None:
-    """Run pairs of blocks, each pair in the other order, and print a line for each and the medians."""
+def _compare(bench: _Bench, pairs: int, studies: int, until: float) -> None:
+    """Run pairs of blocks, each pair in the other order, and print lines for each and the medians."""
     every: dict[str, list[_Measured]] = {"without": [], "with": []}
     ratios: list[_Measured] = []
     for number in range(pairs):
+        if ratios and time.monotonic() > until:
+            break
         pair = {kind: bench.block(kind, studies) for kind in sorted(every, reverse=number % 2 == 0)}
         ratios.append(_ratio(pair))
         for kind, of in sorted(pair.items()):

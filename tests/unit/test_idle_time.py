@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,40 +35,50 @@ def family() -> Iterator[psutil.Process]:
             one.kill()
 
 
-def stopped(family: psutil.Process) -> list[bool]:
-    """Of the first and of those that it has started."""
-    return [one.status() == psutil.STATUS_STOPPED for one in (family, *family.children(recursive=True))]
+def wait_until_stopped(family: psutil.Process, expected: list[bool]) -> None:
+    """Of the first and of those that it has started: each stops as soon as the kernel lets it run the next time."""
+    deadline = time.monotonic() + 60.0
+    while [one.status() == psutil.STATUS_STOPPED for one in (family, *family.children(recursive=True))] != expected:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_everything_that_a_user_of_idle_time_has_started_pauses_while_it_is_taken(family: psutil.Process) -> None:
     """The first process does not: it ends the others when it is told to."""
     idle = IdleTime()
     with idle.used_by(family.pid):
-        assert stopped(family) == [False, False, False]
+        wait_until_stopped(family, [False, False, False])
         with idle.taken():
-            assert stopped(family) == [False, True, True]
+            wait_until_stopped(family, [False, True, True])
             with idle.taken():
                 pass
-            assert stopped(family) == [False, True, True]
-        assert stopped(family) == [False, False, False]
+            wait_until_stopped(family, [False, True, True])
+        wait_until_stopped(family, [False, False, False])
     with idle.taken():
-        assert stopped(family) == [False, False, False]
+        wait_until_stopped(family, [False, False, False])
 
 
 def test_whoever_begins_to_use_it_while_it_is_taken_pauses_at_once(family: psutil.Process) -> None:
     idle = IdleTime()
     with idle.taken():
         with idle.used_by(family.pid):
-            assert stopped(family) == [False, True, True]
+            wait_until_stopped(family, [False, True, True])
             family.children()[0].resume()
             idle.look()
-            assert stopped(family) == [False, True, True]
-        assert stopped(family) == [False, False, False]
+            wait_until_stopped(family, [False, True, True])
+        wait_until_stopped(family, [False, False, False])
+
+
+def test_a_candidate_looks_more_often_whether_it_has_to_yield_a_gpu() -> None:
+    gpu, cpu, sent = (
+        RunLimit(device, 60.0, idle) for device, idle in (("cuda:0", IdleTime()), ("cpu", IdleTime()), ("cuda:0", None))
+    )
+    assert gpu.look_seconds < cpu.look_seconds == sent.look_seconds
 
 
 def test_a_later_process_with_the_same_number_is_left_alone(family: psutil.Process) -> None:
     pause.pause(family.pid, pause.started_at(family.pid) + 1.0)
-    assert stopped(family) == [False, False, False]
+    wait_until_stopped(family, [False, False, False])
     assert pause.started_at(1 << 30) == 0.0
     pause.pause(1 << 30, 0.0)
 
@@ -91,7 +102,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def test_the_limit_of_a_run_in_idle_time_does_not_count_its_pauses(clock: Callable[[float], None]) -> None:
     task = Task(job_id="j", pipeline="p", table=PipelineTable(factory="a:b"), paths=(), folder=Path("none"))
     idle = IdleTime()
-    limit = RunLimit(60.0, idle)
+    limit = RunLimit("cpu", 60.0, idle)
     deadline = limit.deadline()
     with idle.taken():
         clock(1e6)
