@@ -39,6 +39,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTED = {
     "_exit",  # os
     "_fields",  # sqlalchemy.Row, as of collections.namedtuple
+    "_asdict",  # collections.namedtuple
     "_mapping",  # sqlalchemy.Row
     "_replace",  # collections.namedtuple
 }
