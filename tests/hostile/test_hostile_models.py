@@ -21,6 +21,7 @@ from worker_tasks import task, wanted
 from node.errors import PipelineError
 from node.inference import disk_limit
 from node.inference.model_process import ModelProcess, TaskAborted
+from node.inference.run_limit import RunLimit
 from node.inference.task import LONGEST_REASON, Task
 
 
@@ -63,7 +64,7 @@ def test_a_reply_that_is_none_fails_the_job_in_bounded_memory_and_time(tmp_path:
     worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     worker.run(replace(task(tmp_path), load_only=True), wanted)
     if does == "reply half":
-        worker._timeout = 2.0
+        worker._limit = RunLimit("cpu", 2.0, None)
     peak = _peak_mib()
     try:
         with pytest.raises(PipelineError, match=message):
@@ -77,7 +78,7 @@ def test_a_process_that_reads_no_tasks_is_killed_in_time_and_delays_nobody(tmp_p
     """A task that did not fit into the pipe blocked whoever sent it, and with it the end of the process."""
     worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     worker.run(replace(task(tmp_path), load_only=True), wanted)
-    worker._timeout = 4.0
+    worker._limit = RunLimit("cpu", 4.0, None)
     large = replace(task(tmp_path, note="x" * (1 << 20)), job_id="next")
     failures: list[PipelineError] = []
 

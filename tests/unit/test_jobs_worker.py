@@ -26,6 +26,7 @@ from node.inference.child_output import receive_reply
 from node.inference.devices import device_names, thread_count
 from node.inference.model_process import ModelProcess, TaskAborted
 from node.inference.plugins import factory_of, installed, load_pipeline, table_of
+from node.inference.run_limit import RunLimit
 from node.inference.task import Reply
 
 
@@ -187,7 +188,7 @@ def test_killed_child_is_explained_by_lack_of_memory(shared: ModelProcess, tmp_p
 def test_pipeline_that_runs_too_long_is_killed(tmp_path: Path, notes: Path) -> None:
     worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     worker.run(replace(task(tmp_path), load_only=True), wanted)
-    worker._timeout = 1.0
+    worker._limit = RunLimit("cpu", 1.0, None)
     started = time.monotonic()
     try:
         with pytest.raises(PipelineError, match=r"longer than \[jobs\] run_timeout_seconds = 1 and was killed"):
