@@ -176,10 +176,19 @@ def test_nothing_that_follows_a_release_is_served(node: Node, after: bytes) -> N
 # --- connections for nothing --------------------------------------------------------------------------------------
 
 
+def _open_connections() -> int:
+    """Descriptors of this process but those of files: the ledger opens some of these when two threads write at once."""
+    number = 0
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of this listing
+            number += not str(path.readlink()).startswith("/")
+    return number
+
+
 def test_a_thousand_connections_in_a_row_leave_nothing_and_nobody_waits(
     node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = _open_connections()
     reset = struct.pack("ii", 1, 0)
     for number in range(1000):
         with socket.create_connection(("127.0.0.1", node.port), 20.0) as opened:
@@ -191,7 +200,7 @@ def test_a_thousand_connections_in_a_row_leave_nothing_and_nobody_waits(
         assert status(answer(opened)) == 0x0000
     assert time.monotonic() - begun < SOON_SECONDS
     until(lambda: not any(thread.name.startswith("association-") for thread in threading.enumerate()))
-    until(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before + 1)
+    until(lambda: _open_connections() <= before)
     assert not any(record.exc_info for record in caplog.records)
 
 
