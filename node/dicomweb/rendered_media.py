@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from node.errors import InputError
 
 _RANGE = re.compile(r"([a-z0-9.+-]+|\*)/([a-z0-9.+-]+|\*)")
-_PARAMETER = re.compile(r'([a-z]+)=("[^"]*"|[^";,]*)')
+_PARAMETER = re.compile(r'(?<![a-z])([a-z]+)=("[^"]*"|[^";,]*)')
+"""It begins where a name does: tried within a long name too, a field of 30 KiB would take seconds."""
 _QUALITY = re.compile(r"[01](\.[0-9]{0,3})?")
 _ENTRY = re.compile(r'(?:[^,"]|"[^"]*")+')
 
