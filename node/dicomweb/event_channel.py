@@ -40,7 +40,7 @@ class Intervals:
     answer: float = 20.0
     """For a client to take a message, and to confirm those that it has taken."""
     idle: float = 20.0
-    """Without an event, after which the client is asked whether it is there, and its token is read again."""
+    """Without an event, after which the client is asked whether it is there. As often its token is read again."""
 
 
 class EventChannel:
@@ -101,8 +101,13 @@ class EventChannel:
 
     async def _report_changes(self) -> None:
         """Return when the client does not confirm, or may not receive events any more."""
-        silent_since = anyio.current_time()
+        silent_since = asked_at = anyio.current_time()
         while True:
+            if anyio.current_time() - asked_at >= self._intervals.idle:  # also when events never end
+                asked_at = anyio.current_time()
+                if not await self._is_authorized():
+                    await self._close(_POLICY, "the client may not receive events any more")
+                    return
             told = await self._report_portion()
             if told is None:
                 self._connection.abort()
@@ -112,9 +117,6 @@ class EventChannel:
                 continue
             if anyio.current_time() - silent_since >= self._intervals.idle:
                 silent_since = anyio.current_time()
-                if not await self._is_authorized():
-                    await self._close(_POLICY, "the client may not receive events any more")
-                    return
                 if not await self._connection.is_confirmed(self._intervals.answer):
                     self._connection.abort()
                     return

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from receivers import until
@@ -20,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from workitem_scene import RULE, TOKENS, WorkitemScene, wanted
 
 from node.deliver.workitem_events import WorkitemEvents
-from node.dicomweb.event_channel import Intervals
+from node.dicomweb.event_channel import EventChannel, Intervals
 from node.ledger.clock import clock_of
 from node.ledger.states import JobStage, JobState
 from node.ledger.tables import notice, workitem_subscriber, workitem_watch
@@ -203,6 +204,22 @@ def test_a_client_whose_token_was_renewed_is_disconnected(scene: Listened, tmp_p
         (tmp_path / "watcher").write_text("n" * 32)
         with pytest.raises(ConnectionClosed) as closed:
             channel.recv(timeout=30.0)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+
+
+def test_a_client_whose_token_was_renewed_is_disconnected_amid_events_too(
+    scene: Listened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tell(_channel: EventChannel) -> int:
+        await anyio.sleep(0.01)
+        return 1
+
+    monkeypatch.setattr(EventChannel, "_report_portion", tell)
+    with scene.serving("watcher", Intervals(look=0.02, answer=20.0, idle=0.1)), scene.listening() as channel:
+        (tmp_path / "watcher").write_text("n" * 32)
+        with pytest.raises(ConnectionClosed) as closed:
+            channel.recv(timeout=15.0)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
 
