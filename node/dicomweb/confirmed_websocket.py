@@ -29,6 +29,8 @@ class ConfirmedWebSocket(WSProtocol):
     _number = 0
     _awaited: asyncio.Future[None] | None = None
     """Completed by the answer to the latest ping."""
+    _unanswered: events.Ping | None = None
+    """The latest ping of a client that takes no answer now."""
 
     @staticmethod
     def of(scope: Any) -> ConfirmedWebSocket:
@@ -45,6 +47,19 @@ class ConfirmedWebSocket(WSProtocol):
         is_latest = bytes(event.payload) == self._payload
         if is_latest and self._awaited is not None and not self._awaited.done():
             self._awaited.set_result(None)
+
+    def handle_ping(self, event: events.Ping) -> None:
+        """Answer the latest ping only (5.5.3) when the client reads none: answers would fill the memory."""
+        if self.writable.is_set():
+            super().handle_ping(event)
+        else:
+            self._unanswered = event
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        event, self._unanswered = self._unanswered, None
+        if event is not None and not self.close_sent and not self.transport.is_closing():
+            super().handle_ping(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -13,7 +13,7 @@ from itertools import islice
 import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from node.confined import Bounds, ConfinedProcess
@@ -67,8 +67,10 @@ class RenderedService:
         if len(places) > _MOST_PICTURES:
             raise HTTPException(413, f"These are {len(places)} pictures; at most {_MOST_PICTURES} are sent at once.")
         boundary = uuid.uuid4().hex
-        parts = self._parts(places, rendering, boundary, skips=not is_list)
+        parts = self._parts(request, places, rendering, boundary, skips=not is_list)
         first = await anext(parts, b"")
+        if not first and await request.is_disconnected():
+            raise ClientDisconnect
         if not first:
             raise HTTPException(406, "None of these images can be rendered.")
         media_type = f'multipart/related; type="{rendering.media_type}"; boundary={boundary}'
@@ -107,7 +109,7 @@ class RenderedService:
         """The picture in the middle: of a series, what is looked at."""
         first = [place for place in places if place.of.series_instance_uid == places[0].of.series_instance_uid]
         try:
-            content = await self._picture(first[len(first) // 2], rendering)
+            content = await self._picture(request, first[len(first) // 2], rendering)
         except NotFoundError as error:
             raise HTTPException(404, f"{error}.") from error
         except InputError as error:
@@ -115,12 +117,14 @@ class RenderedService:
         return Response(content, 200, _warning(request), rendering.media_type)
 
     async def _parts(
-        self, places: Sequence[_Frame], rendering: Rendering, boundary: str, *, skips: bool
+        self, request: Request, places: Sequence[_Frame], rendering: Rendering, boundary: str, *, skips: bool
     ) -> AsyncIterator[bytes]:
         """``skips``: leave out what cannot be rendered."""
         for place in places:
             try:
-                content = await self._picture(place, rendering)
+                content = await self._picture(request, place, rendering)
+            except ClientDisconnect:
+                return
             except NotFoundError as error:
                 raise HTTPException(404, f"{error}.") from error
             except InputError as error:
@@ -130,10 +134,13 @@ class RenderedService:
             head = f"--{boundary}\r\nContent-Type: {rendering.media_type}\r\nContent-Length: {len(content)}\r\n\r\n"
             yield head.encode() + content + b"\r\n"
 
-    async def _picture(self, place: _Frame, rendering: Rendering) -> bytes:
+    async def _picture(self, request: Request, place: _Frame, rendering: Rendering) -> bytes:
+        """Raises ``ClientDisconnect`` when nobody waits for it any more, as of a viewer that scrolls on."""
         self._waiting += 1
         try:
             async with self._turn:
+                if await request.is_disconnected():
+                    raise ClientDisconnect
                 return await run_in_threadpool(self._drawn, place, rendering)
         finally:
             self._waiting -= 1
