@@ -21,14 +21,14 @@ from node.dicomweb.authorization import Client
 from node.dicomweb.object_reader import ObjectReader
 from node.dicomweb.rendered_media import Form, chosen
 from node.dicomweb.rendered_query import Query, rendering_of, thumbnail_of, unsupported
-from node.dicomweb.rendering import MEDIA_TYPES, Rendering, picture_of
+from node.dicomweb.rendering import LARGEST_MIB, MEDIA_TYPES, Rendering, picture_of
 from node.dicomweb.retrieve import RetrieveService, frame_numbers
 from node.dicomweb.search_keys import texts_of
 from node.errors import InputError, NotFoundError
 from node.ledger.held_objects import HeldObject
 from node.spool import Spool
 
-_BOUNDS = Bounds(memory_mib=4096, cpu_seconds=60, wall_seconds=120.0, reply_mib=256)
+_BOUNDS = Bounds(memory_mib=4096, cpu_seconds=60, wall_seconds=120.0, reply_mib=2 * LARGEST_MIB)
 _MOST_PICTURES = 1000
 """Of one request."""
 _MOST_FRAMES = 100_000

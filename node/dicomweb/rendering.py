@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # the confined process alone imports what reads pixels
 _FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/gif": "GIF"}
 MEDIA_TYPES = tuple(_FORMATS)
 """That images are rendered to (PS3.18 table 8.7.4-1), the default first."""
+LARGEST_MIB = 32
+"""Of a picture."""
 _FLATTEST = 0.1
 """Proportion of a pixel beyond which it is taken for an error."""
 
@@ -98,6 +100,8 @@ def _picture(path: Path, frame: int, rendering: Rendering) -> bytes:
     out = BytesIO()
     settings = {"quality": rendering.quality, "subsampling": 0} if rendering.media_type == MEDIA_TYPES[0] else {}
     image.save(out, _FORMATS[rendering.media_type], **settings)
+    if out.tell() > LARGEST_MIB << 20:  # a client that reads slowly has it in memory here
+        raise InputError(f"the picture has more than {LARGEST_MIB} MiB; ask for a smaller viewport")
     return out.getvalue()
 
 

@@ -116,6 +116,14 @@ def test_a_mask_that_is_full_is_white(tmp_path: Path, ramp: Dataset) -> None:
     assert (drawn(tmp_path, ramp) == 255).all()
 
 
+def test_a_picture_that_is_too_large_to_wait_for_its_client_is_refused(
+    tmp_path: Path, ramp: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.dicomweb.rendering.LARGEST_MIB", 0)
+    with pytest.raises(InputError, match="ask for a smaller viewport"):
+        drawn(tmp_path, ramp)
+
+
 def test_what_is_no_image_or_is_damaged_is_refused(tmp_path: Path, ramp: Dataset) -> None:
     with pytest.raises(InputError, match="no image"):
         drawn(tmp_path, text_report())
