@@ -50,13 +50,13 @@ class IdleTime:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Pause whoever uses it."""
-        with self._lock:
-            self._takers += 1
-            if self._takers == 1:
-                self._taken_at = time.monotonic()
-                for pid, started in self._users.items():
-                    pause(pid, started)
         try:
+            with self._lock:
+                self._takers += 1
+                if self._takers == 1:
+                    self._taken_at = time.monotonic()
+                    for pid, started in self._users.items():
+                        pause(pid, started)
             yield
         finally:
             with self._lock:

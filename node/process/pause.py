@@ -38,12 +38,15 @@ def resume(pid: int, started: float) -> None:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    with suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(OSError):
-                for child in (thread / "children").read_text().split():
-                    yield int(child)
-                    yield from _descendants(int(child))
+    """All of them, however long the chain of processes is of which each has started the next."""
+    waiting = [pid]
+    while waiting:
+        with suppress(OSError):
+            for thread in Path(f"/proc/{waiting.pop()}/task").iterdir():
+                with suppress(OSError):
+                    children = [int(child) for child in (thread / "children").read_text().split()]
+                    waiting += children
+                    yield from children
 
 
 def _signal(pids: set[int], number: signal.Signals) -> None:

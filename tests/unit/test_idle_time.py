@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,6 +71,37 @@ def test_whoever_begins_to_use_it_while_it_is_taken_pauses_at_once(family: psuti
             idle.look()
             wait_until_stopped(family, [False, True, True])
         wait_until_stopped(family, [False, False, False])
+
+
+_CHAIN = """
+import os, time
+for _ in range(60):
+    if os.fork():
+        time.sleep(600)
+print("begun", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_long_chain_of_processes_pauses_as_well_and_fails_nobody_else() -> None:
+    """A model that starts more processes, each by the one before, than Python nests calls."""
+    idle = IdleTime()
+    command = [sys.executable, "-S", "-E", "-c", _CHAIN]
+    with subprocess.Popen(command, stdout=-1, start_new_session=True) as first:
+        try:
+            assert first.stdout is not None
+            first.stdout.readline()
+            before = sys.getrecursionlimit()
+            sys.setrecursionlimit(len(inspect.stack()) + 50)
+            try:
+                with idle.used_by(first.pid), idle.taken():
+                    sys.setrecursionlimit(before)
+                    wait_until_stopped(psutil.Process(first.pid), [False, *[True] * 60])
+            finally:
+                sys.setrecursionlimit(before)
+            assert not idle.is_taken
+        finally:
+            os.killpg(first.pid, signal.SIGKILL)
 
 
 def test_a_candidate_looks_more_often_whether_it_has_to_yield_a_gpu() -> None:
