@@ -11,6 +11,9 @@ from pathlib import Path
 _START_TIME = 19
 """Position in ``/proc/PID/stat`` after the name: when the process was started (proc_pid_stat(5), field 22)."""
 
+_MOST_SEARCHES = 50
+"""For what is started meanwhile. Processes that start the next and end at once would never all be found."""
+
 
 def started_at(pid: int) -> float:
     """When a process was started, which tells it from a later one with the same number; 0 when it has ended."""
@@ -25,8 +28,9 @@ def pause(pid: int, started: float) -> None:
     Nothing happens when the process that began at ``started`` has ended.
     """
     stopped: set[int] = set()
-    # Whoever is stopped starts no other, so the search ends.
-    while started and started_at(pid) == started and (new := set(_descendants(pid)) - stopped):
+    for _ in range(_MOST_SEARCHES):  # whoever is stopped starts no other
+        if not started or started_at(pid) != started or not (new := set(_descendants(pid)) - stopped):
+            return
         _signal(new, signal.SIGSTOP)
         stopped |= new
 

@@ -104,6 +104,15 @@ def test_a_long_chain_of_processes_pauses_as_well_and_fails_nobody_else() -> Non
             os.killpg(first.pid, signal.SIGKILL)
 
 
+def test_processes_that_replace_one_another_for_ever_delay_nobody_for_ever(
+    family: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches = iter(range(1 << 30, (1 << 30) + 1000))  # more than there can be
+    monkeypatch.setattr(pause, "_descendants", lambda _pid: [next(searches)])
+    pause.pause(family.pid, pause.started_at(family.pid))
+    assert next(searches) < (1 << 30) + 1000
+
+
 def test_a_candidate_looks_more_often_whether_it_has_to_yield_a_gpu() -> None:
     gpu, cpu, sent = (
         RunLimit(device, 60.0, idle) for device, idle in (("cuda:0", IdleTime()), ("cpu", IdleTime()), ("cuda:0", None))
