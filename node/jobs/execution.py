@@ -19,7 +19,7 @@ from node.jobs.stage_turns import StageTurns
 from node.jobs.time_limit import call_within
 from node.ledger import JobStage, transitions
 from node.ledger.events import EventKind, record_event
-from node.ledger.jobs import Attempt, Job, is_tried
+from node.ledger.jobs import Attempt, Job, is_tried, update_job
 from node.ledger.states import LEAST_URGENT
 from node.log import about
 from node.process.idle_time import TIMES_SLOWER
@@ -78,8 +78,12 @@ class AttemptExecution:
         self._enqueue(connection, [replace(one, delay_seconds=seconds) for one in renewed])
 
     def _begin(self, connection: Connection, attempt: Attempt) -> Job | None:
-        """The job to work on. A release before turns in shadow enqueued what is tried among what is sent."""
+        """The job to work on. A release before turns in shadow enqueued what is tried among what is sent.
+
+        It also raised the priority of what was tried when a job that needs its result became more urgent.
+        """
         if not attempt.in_shadow and attempt.stage != JobStage.DELIVER and is_tried(connection, attempt.job_id):
+            update_job(connection, attempt.job_id, priority=LEAST_URGENT)
             self._requeue(connection, attempt)
             return None
         return transitions.begin_attempt(connection, attempt)

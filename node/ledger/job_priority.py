@@ -15,6 +15,8 @@ from node.ledger.tables import job
 def change_priority(connection: sa.Connection, job_id: str, priority: str, operator: str = "") -> list[str]:
     """Change the priority of an open job, and raise that of the jobs whose results it waits for; return their ids.
 
+    What is tried in shadow keeps its own, although it is waited for: it has turns of its own.
+
     ``priority``: one of ``PRIORITIES``. ``operator``: a user of the dashboard. Raises ``NotFoundError``, or
     ``NodeError`` when the job has ended, has that priority already or runs in shadow.
     """
@@ -28,7 +30,7 @@ def change_priority(connection: sa.Connection, job_id: str, priority: str, opera
     changed = [job_id]
     while (needed := needed_job(connection, changed[-1])) is not None:
         before = get_job(connection, needed)
-        if before.state not in ACTIVE or before.priority <= number:
+        if before.state not in ACTIVE or before.priority <= number or before.shadow is not None:
             break
         changed.append(needed)
     connection.execute(sa.update(job).where(job.c.id.in_(changed)).values(priority=number))

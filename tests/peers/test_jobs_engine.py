@@ -256,6 +256,19 @@ def test_the_job_whose_result_another_one_needs_is_raised_with_it(engine: sa.Eng
     assert (read(engine, needed.id).priority, read(engine, needs.id).priority) == (1, 3), "others may need it"
 
 
+def test_what_is_tried_keeps_its_priority_when_a_job_that_needs_its_result_is_raised(
+    engine: sa.Engine, jobs: Jobs
+) -> None:
+    """As after a promotion: with another priority it would leave the turns in shadow."""
+    tried = replace(new_job(), destinations=(), shadow=ShadowCause.TRIAL)
+    needs = replace(new_job(priority=3), pipeline="q", after="p")
+    with begin_immediate(engine) as connection:
+        assert jobs.enqueue(connection, tried)
+        assert jobs.enqueue(connection, needs)
+    jobs.change_priority(needs.id, "high")
+    assert (read(engine, tried.id).priority, read(engine, needs.id).priority) == (4, 1)
+
+
 def test_the_priority_of_what_has_ended_or_is_tried_in_shadow_stays(engine: sa.Engine, jobs: Jobs) -> None:
     tried = replace(new_job(2), shadow=ShadowCause.TRIAL)
     with begin_immediate(engine) as connection:

@@ -20,7 +20,7 @@ from node.ledger.acceptances import (
     withdraw_acceptance,
 )
 from node.ledger.engine import begin_immediate
-from node.ledger.jobs import Attempt
+from node.ledger.jobs import Attempt, update_job
 from node.ledger.states import ShadowCause
 
 SLEEP = 30.0
@@ -84,8 +84,11 @@ def test_what_an_older_release_enqueued_among_what_is_sent_takes_no_slot_of_it(
     with monkeypatch.context() as older:
         older.setattr(Attempt, "in_shadow", property(lambda _: False))
         tried = node.enqueue_for(study, series, destinations=("pacs",), pipeline="candidate", shadow=ShadowCause.TRIAL)
+    with begin_immediate(node.engine) as connection:  # as if a job that needs its result had been raised
+        update_job(connection, tried, priority=1)
     with node.working():
         node.wait(tried, lambda _job: started(node, tried) == 1)
+        assert node.job(tried).priority == 4
         assert node.wait(node.enqueue(pipeline="champion")).outcome == "findings"
         assert (node.job(tried).state, node.job(tried).attempt) == ("IN PROGRESS", 0)
 
