@@ -10,6 +10,7 @@ import postgres
 import psutil
 import pytest
 from job_node import JobNode, config_of
+from job_pipelines import WAITED_FOR
 
 from node.inference.tested_version import options_digest
 from node.ledger.acceptances import (
@@ -23,20 +24,18 @@ from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Attempt, update_job
 from node.ledger.states import ShadowCause
 
-SLEEP = 30.0
-"""Seconds that the candidate takes."""
-
 
 def started(node: JobNode, job_id: str) -> int:
     return [what for what, _ in node.events(job_id)].count("infer started")
 
 
-def is_computing() -> bool:
-    """Whether the process of a candidate, which has a lower priority, has started the one that computes."""
-    own = psutil.Process()
-    with suppress(psutil.NoSuchProcess):
-        return any(one.nice() > own.nice() and one.children() for one in own.children())
-    return False
+def waited_for() -> list[psutil.Process]:
+    """The process for which the candidate waits, once there is one."""
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found += [one] if one.name() == WAITED_FOR else []
+    return found
 
 
 def paused() -> int:
@@ -55,16 +54,19 @@ def test_a_candidate_pauses_while_the_champion_computes_and_goes_on_afterwards(
     url = ""
     if where == "postgresql":
         url = postgres.new_database(request.getfixturevalue("postgres_server"), tmp_path.name.lower())
-    pipelines = {"champion": {"does": "findings"}, "candidate": {"does": "sleep", "seconds": SLEEP}}
+    pipelines = {"champion": {"does": "findings"}, "candidate": {"does": "wait for a process"}}
     with JobNode(config_of(tmp_path, url, pipelines=pipelines, trust_group="")).working() as node:
         study, series = node.receive()
         tried = node.enqueue_for(study, series, destinations=("pacs",), pipeline="candidate", shadow=ShadowCause.TRIAL)
         assert node.job(tried).priority == 4
-        node.wait(tried, lambda _job: is_computing())
+        node.wait(tried, lambda _job: bool(waited_for()), seconds=300.0)
+        [computing] = waited_for()
+        assert computing.nice() > psutil.Process().nice()
         champion = node.enqueue(pipeline="champion")
-        node.wait(champion, lambda _job: paused() > 0)
+        node.wait(champion, lambda _job: computing.status() == psutil.STATUS_STOPPED)
         assert node.wait(champion).outcome == "findings"
         assert node.job(tried).state == "IN PROGRESS"
+        computing.kill()
         kept = node.wait(tried, seconds=300.0)
         assert (kept.outcome, kept.shadow, kept.attempt) == ("findings", "trial", 0)
         assert started(node, tried) == 1

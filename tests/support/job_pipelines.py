@@ -52,6 +52,7 @@ _WHAT = {
     "segv",
     "hang",
     "sleep",
+    "wait for a process",
     "print",
     "call home",
     "loader",
@@ -65,6 +66,10 @@ _WHAT = {
     *NEIGHBOURS,
 }
 _PROCESS = uuid.uuid4().hex
+_PR_SET_NAME = 15
+"""prctl(2)."""
+WAITED_FOR = "waited for"
+"""Name of the process for which a pipeline waits."""
 
 
 def cube(volume: Volume) -> Volume:
@@ -117,8 +122,8 @@ class Scripted:
                 raise RuntimeError("the network diverged")
             case "exit" | "segv":
                 _ended(does)
-            case "hang" | "sleep":
-                time.sleep(float(self._options.get("seconds", 60)))
+            case "hang" | "sleep" | "wait for a process":
+                _waited(does, float(self._options.get("seconds", 60)))
             case "print":
                 sys.stdout.write("from python\n")
                 sys.stdout.flush()
@@ -168,6 +173,18 @@ def _counted(series: Series, options: Mapping[str, Any]) -> Findings:
     counted = Measurement(name=code, value=int(inside.sum()), unit=codes.UCUM.NoUnits)
     in_cube = int((inside & (cube(image).array > 0)).sum())
     return Findings(measurements=(counted,), remarks=(f"{result.labels}, {in_cube}",))
+
+
+def _waited(does: str, seconds: float) -> None:
+    """For seconds, or until a test kills the process of this name."""
+    if does != "wait for a process":
+        time.sleep(seconds)
+    elif (started := os.fork()) == 0:
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, WAITED_FOR.encode())
+        time.sleep(600)
+        os._exit(0)
+    else:
+        os.waitpid(started, 0)
 
 
 def _ended(does: str) -> None:
