@@ -75,7 +75,8 @@ $(SITE_TOOLS): docs/requirements.txt
 # A server of S3 for tests; it needs other versions than the node.
 $(S3_SERVER): Makefile
 	python3 -m venv $(S3_SERVER)
-	$(S3_SERVER)/bin/pip install --quiet --disable-pip-version-check flask==3.1.3 flask-cors==6.0.5 'moto[s3]==5.2.5'
+	$(S3_SERVER)/bin/pip install --quiet --disable-pip-version-check flask==3.1.3 flask-cors==6.0.5 'moto[s3]==5.2.5' \
+		|| { rm -rf $(S3_SERVER); exit 1; }  # half an environment would count as made, and its tests be skipped for ever
 	touch $(S3_SERVER)
 
 lint: install

@@ -77,4 +77,6 @@ def _sentence(error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{where} is missing; add it"
     message = error["msg"].removeprefix("Value error, ")
+    if isinstance(error["input"], dict) and where:  # its other keys may hold what is secret
+        return f"{where}: {message}"
     return f"{where} = {error['input']!r}: {message}" if where else message

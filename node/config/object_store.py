@@ -14,6 +14,10 @@ from node.config.table import Table
 _URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?", re.ASCII)
 
 
+_SECRET = set("@?#")
+"""Signs of an address that may hold a name with a password, or a signature."""
+
+
 class ObjectStoreTable(Table):
     """Where packs are, how the node reaches them, and when local copies go."""
 
@@ -43,13 +47,14 @@ class ObjectStoreTable(Table):
 
     @model_validator(mode="after")
     def _usable(self) -> ObjectStoreTable:
+        for key, address in (("url", self.url), ("endpoint", self.endpoint)):
+            if _SECRET & set(address):  # never printed
+                raise ValueError(f"{key} holds credentials; put them into credentials_file")
         if self.url and not _URL.fullmatch(self.url):
             raise ValueError(f"url {self.url!r} is not of the form s3://BUCKET/PREFIX")
         parts = urlsplit(self.endpoint)
         if self.endpoint and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError(f"endpoint {self.endpoint!r} is not of the form https://HOST:PORT")
-        if parts.username or parts.password:
-            raise ValueError("endpoint holds credentials; put them into credentials_file")
         if parts.scheme == "http" and not self.allow_http and not is_loopback(parts.hostname or ""):
             raise ValueError(
                 "endpoint is http, so patient data would go through the network in clear; use https, or set "

@@ -92,6 +92,13 @@ def delete_packed(connection: sa.Connection, paths: Collection[str]) -> None:
         connection.execute(sa.delete(packed).where(packed.c.path.in_(part)))
 
 
+def pack_again(connection: sa.Connection, study: str, series_uid: str, paths: Collection[str]) -> None:
+    """Remove the places of files whose pack is lost, so that their series is packed again."""
+    delete_packed(connection, paths)
+    this = series.c.study_instance_uid == study, series.c.series_instance_uid == series_uid
+    connection.execute(sa.update(series).where(*this).values(packed_generation=None))
+
+
 def _parts(paths: Collection[str]) -> Iterator[list[str]]:
     every = sorted(paths)
     for first in range(0, len(every), _PATHS_AT_ONCE):

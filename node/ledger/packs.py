@@ -6,7 +6,7 @@ A row is written before the object, so the ledger knows every upload that was cu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -86,6 +86,12 @@ def fail_pack(connection: sa.Connection, name: str, claim: str, error: str) -> N
     connection.execute(sa.update(pack).where(*this).values(error=error))
 
 
+def renew_claim(connection: sa.Connection, name: str, claim: str) -> bool:
+    """Make a claim new; ``False``: it was lost, or the pack was verified and others count on it."""
+    this = pack.c.name == name, pack.c.claim == claim, pack.c.state == PackState.WRITING
+    return bool(connection.execute(sa.update(pack).where(*this).values(at=ledger_clock(connection))).rowcount)
+
+
 def record_pack(connection: sa.Connection, name: str, claim: str, files: Mapping[str, PackedFile]) -> bool:
     """Record the files of a pack that was read back and is right; ``False``: the claim was lost, nothing changes."""
     row = _locked(connection, name)
@@ -135,9 +141,21 @@ def verified_packs(connection: sa.Connection, after: str = "", limit: int = 500)
     return _rows(connection, query.order_by(pack.c.name).limit(limit))
 
 
-def known_packs(connection: sa.Connection, names: list[str]) -> set[str]:
-    """Return those of ``names`` that have a row, in any state."""
-    return set(connection.scalars(sa.select(pack.c.name).where(pack.c.name.in_(names))))
+def known_packs(connection: sa.Connection, names: list[str], stale_seconds: float) -> set[str]:
+    """Return those of ``names`` that have a row; one that was claimed before that and never verified does not count."""
+    fresh = sa.or_(pack.c.state != PackState.WRITING, pack.c.at > ledger_clock(connection) - stale_seconds)
+    return set(connection.scalars(sa.select(pack.c.name).where(pack.c.name.in_(names), fresh)))
+
+
+def pack_sizes(connection: sa.Connection, names: Collection[str]) -> dict[str, int]:
+    """Return the size of each verified pack of ``names``."""
+    query = sa.select(pack.c.name, pack.c.size).where(pack.c.name.in_(names), pack.c.state == PackState.VERIFIED)
+    return {row.name: row.size for row in connection.execute(query)}
+
+
+def forget_pack(connection: sa.Connection, name: str) -> None:
+    """Remove the row of a pack without files, which stays in the store: `ainode packs` names it."""
+    connection.execute(sa.delete(pack).where(pack.c.name == name, ~sa.exists().where(packed.c.pack == name)))
 
 
 def count_packs(connection: sa.Connection) -> PackCounts:

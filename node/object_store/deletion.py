@@ -19,9 +19,11 @@ from node.ledger.engine import begin_immediate
 from node.ledger.holdings import recorded_files
 from node.ledger.leadership import Leadership
 from node.ledger.packed_files import packed_files
-from node.ledger.packs import PackRow, begin_deletion, end_deletion, stale_packs, unneeded_packs
+from node.ledger.packs import PackRow, begin_deletion, end_deletion, forget_pack, stale_packs, unneeded_packs
+from node.ledger.states import PackState
+from node.object_store.marks import other_marks
 from node.object_store.pack_file import remote_index
-from node.object_store.store import Objects
+from node.object_store.store import STALE_SECONDS, Objects
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,19 @@ class PackDeletion:
         if not unneeded and not stale:
             return 0
         objects, deleted = self._open_store(), 0
+        try:
+            others = other_marks(self._engine, objects)
+        except AbsentFileError as error:
+            logger.warning("no pack is deleted yet: %s", error)
+            return 0
+        if others:
+            logger.error(
+                "%s is also of another ledger (%s), which may need the same packs; none is deleted: give each its own "
+                "prefix. If that ledger was lost, run ainode packs --recover",
+                objects.where,
+                ", ".join(others),
+            )
+            return 0
         for row in unneeded + stale:
             with surviving(f"deletion of {row.name}"):
                 try:
@@ -70,6 +85,12 @@ class PackDeletion:
         return deleted
 
     def _delete(self, objects: Objects, row: PackRow) -> bool:
+        found = None if row.state == PackState.WRITING else objects.find(row.name)  # else its images were looked at
+        if found is not None and found.modified_at > row.at + STALE_SECONDS:
+            logger.error("%s was written after all that the ledger knows of it, and stays; see ainode packs", row.name)
+            with begin_immediate(self._engine) as connection:
+                forget_pack(connection, row.name)
+            return False
         with begin_immediate(self._engine) as connection:
             if not begin_deletion(connection, row):
                 return False

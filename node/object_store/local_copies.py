@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,12 +13,15 @@ import sqlalchemy as sa
 
 from node.actor import look_every, surviving
 from node.config import ObjectStoreTable
+from node.errors import AbsentFileError
 from node.fleet.cache import Cache
 from node.ledger.engine import begin_immediate
 from node.ledger.holdings import end_purge
 from node.ledger.instances import hold_receipts
-from node.ledger.packed_files import PackedFile, packed_files
+from node.ledger.packed_files import PackedFile, pack_again, packed_files
+from node.ledger.packs import pack_sizes
 from node.ledger.study_use import is_study_in_use
+from node.object_store.store import Objects
 from node.spool import CACHE, Spool, digest_of
 
 logger = logging.getLogger(__name__)
@@ -30,8 +33,17 @@ _DAY_SECONDS = 86400.0
 class LocalCopies:
     """The local copies on one machine."""
 
-    def __init__(self, table: ObjectStoreTable, engine: sa.Engine, spool: Spool, cache_gib: float | None) -> None:
+    def __init__(
+        self,
+        table: ObjectStoreTable,
+        engine: sa.Engine,
+        spool: Spool,
+        open_store: Callable[[], Objects],
+        cache_gib: float | None,
+    ) -> None:
         """``cache_gib``: to how much the cache is tidied, or ``None`` where another loop does it."""
+        self._open_store = open_store
+        self._objects: Objects | None = None
         self._keep_seconds = table.keep_local_days * _DAY_SECONDS
         self._free_gib = table.local_free_gib
         self._engine = engine
@@ -51,7 +63,11 @@ class LocalCopies:
             if at - changed_at < self._keep_seconds and not self._spool.space().is_below(self._free_gib):
                 break  # those that follow are younger
             with surviving(f"local copies in {folder}"):
-                deleted += self._release(folder)
+                try:
+                    deleted += self._release(folder)
+                except AbsentFileError as error:
+                    logger.warning("local copies stay: %s", error)
+                    break
         if deleted:
             logger.info("%d local copies of packed images deleted", deleted)
         if self._cache_gib is not None:
@@ -73,6 +89,14 @@ class LocalCopies:
         if not equal:
             return 0
         _, study, series_uid = folder.split("/")
+        lost = self._lost({of.pack for of in equal.values()})
+        if again := [path for path, of in equal.items() if of.pack in lost]:
+            logger.error(
+                "%s is no longer in the store; its %d local images are packed again", ", ".join(lost), len(again)
+            )
+            with begin_immediate(self._engine) as connection:
+                pack_again(connection, study, series_uid, again)
+            equal = {path: of for path, of in equal.items() if path not in again}
         with begin_immediate(self._engine) as connection:
             hold_receipts(connection)
             if is_study_in_use(connection, study, series_uid):
@@ -84,6 +108,17 @@ class LocalCopies:
             if self._spool.machine and not self._place(folder).exists():
                 end_purge(connection, self._spool.machine, folder, is_empty=True)
         return len(unlinked)
+
+    def _lost(self, packs: set[str]) -> list[str]:
+        """Return those packs that the store does not have as they were verified: these files may be the last copies."""
+        if self._objects is None:
+            self._objects = self._open_store()
+        with self._engine.connect() as connection:
+            sizes = pack_sizes(connection, packs)
+        lost = [name for name in sorted(packs) if name not in sizes or self._objects.size(name) != sizes[name]]
+        if lost:
+            self._objects.answer_for_packs()
+        return lost
 
     def _is_equal(self, path: str, of: PackedFile) -> bool:
         try:

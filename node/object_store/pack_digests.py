@@ -17,9 +17,14 @@ from node.spool.digest import written
 def is_whole(objects: Objects, name: str, size: int) -> bool:
     """Read a pack back; return whether it has the size, and the content that its name says."""
     digest, read = blake3(), 0
-    for part in objects.stream(name):
-        digest.update(part)
-        read += len(part)
+    try:
+        for part in objects.stream(name):
+            digest.update(part)
+            read += len(part)
+    except AbsentFileError:
+        raise
+    except PlatformError:  # it is not there
+        return False
     return read == size and pack_name(written(digest)) == name
 
 

@@ -91,6 +91,8 @@ class PackedReader:
                 raise AbsentFileError(f"{self.objects.where} does not answer")
             try:
                 size = self.objects.size(of.pack)
+                if size is None:
+                    self.objects.answer_for_packs()
             except AbsentFileError:
                 self._silent_until = time.monotonic() + _ASKED_SECONDS
                 raise

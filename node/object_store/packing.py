@@ -31,17 +31,16 @@ from node.ledger.packed_files import (
     unpacked_files,
     unpacked_series,
 )
-from node.ledger.packs import NewPack, claim_pack, fail_pack, record_pack
+from node.ledger.packs import NewPack, claim_pack, fail_pack, record_pack, renew_claim
+from node.object_store.marks import leave_mark
 from node.object_store.pack_digests import is_whole
 from node.object_store.pack_file import portions, remote_index, write_pack
-from node.object_store.store import UPLOAD_SECONDS, Objects
+from node.object_store.store import STALE_SECONDS, Objects
 from node.spool import CACHE, Spool
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 60.0
-STALE_SECONDS = 4 * UPLOAD_SECONDS
-"""A claim that is older was left by a process that has died: upload and verification are over by then."""
 _WHOLE_SECONDS = 3600.0
 """Between two looks at all series; in between those that were received in the last hours are looked at."""
 _RECENT_SECONDS = 4 * 3600.0
@@ -136,7 +135,7 @@ class Packing:
                 if not claim_pack(connection, new, STALE_SECONDS):
                     return  # another process is about it
             try:
-                self._upload(objects, draft, name, files)
+                self._upload(objects, draft, new, files)
             except (AbsentFileError, PlatformError) as error:
                 with begin_immediate(self._engine) as connection:
                     fail_pack(connection, name, claim, str(error))
@@ -149,12 +148,15 @@ class Packing:
         if is_kept:
             logger.info("series %s: %d images in %s, %d bytes", of.series_instance_uid, len(wanted), name, size)
 
-    def _upload(self, objects: Objects, draft: Path, name: str, files: Mapping[str, PackedFile]) -> None:
-        size = draft.stat().st_size
-        is_new = objects.put_new(name, draft)
+    def _upload(self, objects: Objects, draft: Path, new: NewPack, files: Mapping[str, PackedFile]) -> None:
+        name, size = new.name, new.size
+        leave_mark(self._engine, objects)
+        objects.put_new(name, draft)
         if not is_whole(objects, name, size):
-            if is_new:
-                objects.delete(name)  # nobody else relies on it
+            with begin_immediate(self._engine) as connection:
+                is_ours = renew_claim(connection, name, new.claim)
+            if is_ours:  # nobody relies on it, and every image of it is here
+                objects.delete(name)
             raise PlatformError(f"{objects.where}: {name} is not what was written; nothing local is deleted")
         try:
             index = remote_index(objects, name, size)

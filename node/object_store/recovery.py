@@ -21,7 +21,7 @@ from node.ledger.instances import hold_receipts
 from node.ledger.packed_files import PackedFile
 from node.ledger.packs import NewPack, claim_pack, known_packs, record_pack
 from node.object_store.pack_file import FOLDER, pack_name
-from node.object_store.store import Objects
+from node.object_store.store import STALE_SECONDS, Objects
 from node.receive.recovery import record_files
 from node.spool import CACHE, Spool, digest_of
 
@@ -48,13 +48,13 @@ class RecoveredPack(NamedTuple):
 
 
 def unknown_packs(engine: sa.Engine, objects: Objects) -> list[str]:
-    """Return the names of packs in the store that have no row in the ledger."""
+    """Return the names of packs in the store that have no row in the ledger, or one of an upload long ago."""
     names = sorted(of.name for of in objects.names(FOLDER) if _NAME.fullmatch(of.name))
     unknown = []
     for first in range(0, len(names), _AT_ONCE):
         part = names[first : first + _AT_ONCE]
         with engine.connect() as connection:
-            known = known_packs(connection, part)
+            known = known_packs(connection, part, STALE_SECONDS)
         unknown += [name for name in part if name not in known]
     return unknown
 

@@ -25,9 +25,15 @@ SILENCE_SECONDS = 20.0
 """A store that sends nothing for this long is treated as unreachable."""
 UPLOAD_SECONDS = 1800.0
 """Longest time of one upload, which is less than the age at which one counts as cut off."""
+STALE_SECONDS = 4 * UPLOAD_SECONDS
+"""A claim that is older was left by a process that has died: upload and verification are over by then."""
 _RETRIES, _RETRY_SECONDS = 2, 20.0
 _LONGEST_ERROR = 300
 _KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+
+
+MARKS = "nodes"
+"""Folder of the marks of ledgers; see ``node.object_store.marks``."""
 
 
 class StoredObject(NamedTuple):
@@ -64,18 +70,32 @@ class Objects:
 
     def size(self, name: str) -> int | None:
         """Return the size of an object; ``None`` when there is none."""
+        found = self.find(name)
+        return found and found.size
+
+    def find(self, name: str) -> StoredObject | None:
+        """Return what the store says of an object; ``None`` when there is none."""
         import obstore
 
         with self._explained(f"look for {name}"):
             try:
-                return int(obstore.head(self._reading, name)["size"])
+                of = obstore.head(self._reading, name)
             except (obstore.exceptions.NotFoundError, FileNotFoundError):
                 return None
+        return StoredObject(name, int(of["size"]), of["last_modified"].timestamp())
+
+    def answer_for_packs(self) -> None:
+        """Raise ``AbsentFileError`` unless a node has left its mark here: no answer on a pack counts without it.
+
+        A bucket, prefix or server that is another one has no pack either, and none is lost by that.
+        """
+        if not any(self.names(MARKS)):
+            raise AbsentFileError(f"{self.where} has nothing of this node; is it another bucket, prefix or server?")
 
     def read(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
         """Return the bytes of ranges, each a position and a length.
 
-        Raises ``PlatformError`` when there is no such object: the store has lost it.
+        Raises ``PlatformError`` when the store has packs, but not this object: it is lost.
         """
         import obstore
 
@@ -122,6 +142,7 @@ class Objects:
                 return
 
     def _lost(self, name: str) -> PlatformError:
+        self.answer_for_packs()
         return PlatformError(f"{self.where} has no {name} any more; `ainode verify` says what is lost")
 
     @contextmanager

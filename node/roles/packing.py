@@ -25,6 +25,6 @@ def packing_loops(context: RoleContext) -> list[Callable[[threading.Event], None
     tidied = None if config.fleet.host else config.fleet.cache_gib
     return [
         Packing(table, engine, spool, open_store).run,
-        LocalCopies(table, engine, spool, tidied).run,
+        LocalCopies(table, engine, spool, open_store, tidied).run,
         PackDeletion(engine, spool, open_store).run,
     ]

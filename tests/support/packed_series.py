@@ -71,7 +71,9 @@ class PackedSeries:
 
     def release(self, days: float = 30.0) -> int:
         """Delete local copies ``days`` after the images came."""
-        return LocalCopies(self.table, self.engine, self.spool, 1.0).look(clock_of(self.engine) + days * 86400, STOP)
+        return LocalCopies(self.table, self.engine, self.spool, lambda: self.objects, 1.0).look(
+            clock_of(self.engine) + days * 86400, STOP
+        )
 
     def deletion(self) -> PackDeletion:
         return PackDeletion(self.engine, self.spool, lambda: self.objects)

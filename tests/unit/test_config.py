@@ -141,6 +141,22 @@ def test_an_object_store_that_would_be_unsafe_is_refused(keys: str, message: str
         parse(f"[storage.object_store]\n{keys}\n")
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        'url = "s3://key:secret@bucket/a"',
+        'url = "s3://bucket/a"\nendpoint = "ftp://key:secret@s3.example.org"',
+        'url = "s3://b/a"\nendpoint = "https://key:secret@s3.example.org"',
+        'url = "s3://bucket/a"\nendpoint = "https:/key:secret@s3.example.org"',
+        'url = "s3://bucket/a"\nendpoint = "https://s3.example.org/?X-Amz-Signature=secret"',
+    ],
+)
+def test_no_message_about_the_object_store_holds_a_secret(keys: str) -> None:
+    with pytest.raises(ConfigError, match="holds credentials") as caught:
+        parse(f"[storage.object_store]\n{keys}\n")
+    assert "secret" not in str(caught.value).replace("credentials_file", "")
+
+
 def test_http_is_allowed_on_this_machine_and_where_it_is_asked_for() -> None:
     for keys in ('endpoint = "http://127.0.0.1:9000"', 'endpoint = "http://s3.example.org"\nallow_http = true'):
         assert parse(f'[storage.object_store]\nurl = "s3://bucket/a/b"\n{keys}\n').storage.object_store.prefix == "a/b"
