@@ -24,7 +24,7 @@ def packs(*, config_path: Path, as_json: bool, recover: bool) -> None:
     recorded; the rules are applied to them as to images that were just received.
     """
     from node.ledger.packs import count_packs
-    from node.object_store.marks import forget_others
+    from node.object_store.marks import discard_other_marks
     from node.object_store.recovery import recover_pack, unknown_packs
     from node.object_store.store import open_objects
     from node.service import open_storage
@@ -53,7 +53,7 @@ def packs(*, config_path: Path, as_json: bool, recover: bool) -> None:
             )
         )
     if recover and not left:
-        forget_others(engine, objects)
+        discard_other_marks(engine, objects)
     with engine.connect() as connection:
         counts = count_packs(connection)
     if as_json:

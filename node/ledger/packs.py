@@ -153,7 +153,7 @@ def pack_sizes(connection: sa.Connection, names: Collection[str]) -> dict[str, i
     return {row.name: row.size for row in connection.execute(query)}
 
 
-def forget_pack(connection: sa.Connection, name: str) -> None:
+def delete_pack_row(connection: sa.Connection, name: str) -> None:
     """Remove the row of a pack without files, which stays in the store: `ainode packs` names it."""
     connection.execute(sa.delete(pack).where(pack.c.name == name, ~sa.exists().where(packed.c.pack == name)))
 

@@ -19,7 +19,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.holdings import recorded_files
 from node.ledger.leadership import Leadership
 from node.ledger.packed_files import packed_files
-from node.ledger.packs import PackRow, begin_deletion, end_deletion, forget_pack, stale_packs, unneeded_packs
+from node.ledger.packs import PackRow, begin_deletion, delete_pack_row, end_deletion, stale_packs, unneeded_packs
 from node.ledger.states import PackState
 from node.object_store.marks import other_marks
 from node.object_store.pack_file import remote_index
@@ -89,7 +89,7 @@ class PackDeletion:
         if found is not None and found.modified_at > row.at + STALE_SECONDS:
             logger.error("%s was written after all that the ledger knows of it, and stays; see ainode packs", row.name)
             with begin_immediate(self._engine) as connection:
-                forget_pack(connection, row.name)
+                delete_pack_row(connection, row.name)
             return False
         with begin_immediate(self._engine) as connection:
             if not begin_deletion(connection, row):

@@ -37,7 +37,7 @@ def other_marks(engine: sa.Engine, objects: Objects) -> list[str]:
     return sorted(of.name for of in objects.names(MARKS) if of.name != own)
 
 
-def forget_others(engine: sa.Engine, objects: Objects) -> None:
+def discard_other_marks(engine: sa.Engine, objects: Objects) -> None:
     """Remove the marks of other ledgers, whose packs this one knows; one that is alive leaves its mark again."""
     for name in other_marks(engine, objects):
         objects.delete(name)

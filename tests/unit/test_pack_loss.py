@@ -17,7 +17,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.retention import purge_study
 from node.ledger.tables import pack, packed
 from node.object_store import packing
-from node.object_store.marks import forget_others
+from node.object_store.marks import discard_other_marks
 from node.object_store.recovery import unknown_packs
 
 CONTENTS = {f"1.1.1.{number}": bytes([number]) * 1000 for number in range(1, 5)}
@@ -100,7 +100,7 @@ def test_a_pack_of_two_ledgers_is_deleted_by_neither(
     assert other.deletion().look() == 0
     assert "also of another ledger" in caplog.text
     assert contents(scene, paths) == list(CONTENTS.values())
-    forget_others(engine, scene.objects)  # the operator says that the other one was lost
+    discard_other_marks(engine, scene.objects)  # the operator says that the other one was lost
     assert other.deletion().look() == 1
     engine.dispose()
 
