@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import uuid
+from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -47,6 +48,14 @@ def new_member(role: str, machine: str = "") -> Member:
         version=__version__,
         revision=revisions()[-1],
     )
+
+
+def elected(candidates: Iterable[str], key: str) -> str:
+    """Return the candidate on which the work on ``key`` falls; "" without one (rendezvous hashing).
+
+    Whoever asks gets the same answer. A candidate that comes or goes changes only the keys that fall to it.
+    """
+    return max(candidates, key=lambda one: blake2b(f"{one} {key}".encode(), digest_size=8).digest(), default="")
 
 
 class Membership:
@@ -121,11 +130,10 @@ class Membership:
     def is_responsible(self, key: str) -> bool:
         """Whether the work on ``key`` falls to this one of all active members with its role.
 
-        Each has a share. A member that joins or leaves changes the shares within two beats, and of other keys nothing
-        (rendezvous hashing). Until all members have noticed, two may be responsible, or none.
+        Each has a share. A member that joins or leaves changes the shares within two beats. Until all members have
+        noticed, two may be responsible, or none.
         """
-        weights = {blake2b(f"{of} {key}".encode(), digest_size=8).digest(): of for of in self._colleagues}
-        return bool(weights) and weights[max(weights)] == self.id
+        return elected(self._colleagues, key) == self.id
 
     def alive(self) -> frozenset[str]:
         """Return the ids of the members that are alive, without writing."""

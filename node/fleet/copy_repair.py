@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from hashlib import blake2b
 
 from sqlalchemy import Engine
 
@@ -16,6 +15,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.holdings import RecordedFile, file_services, folder_of, holders, record_holdings, recorded_files
 from node.ledger.missing_copies import end_missing_copies, missing_copies
 from node.ledger.packed_files import packed_files
+from node.membership import elected
 from node.spool import Spool, digest_of
 
 logger = logging.getLogger(__name__)
@@ -87,8 +87,7 @@ class CopyRepair:
 
         Where all living machines have files in it, each fetches what it lacks.
         """
-        weights = {blake2b(f"{machine} {folder}".encode(), digest_size=8).digest(): machine for machine in lacking}
-        return not lacking or weights[max(weights)] == self._spool.machine
+        return not lacking or elected(lacking, folder) == self._spool.machine
 
     def _here(self, recorded: Mapping[str, RecordedFile], known: AbstractSet[str]) -> dict[str, RecordedFile]:
         """Return what this machine has; ``known``: the folders in which the ledger knows that it has files.

@@ -10,7 +10,6 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from hashlib import blake2b
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -32,6 +31,7 @@ from node.ledger.packed_files import (
     unpacked_series,
 )
 from node.ledger.packs import NewPack, claim_pack, fail_pack, record_pack, renew_claim
+from node.membership import elected
 from node.object_store.marks import leave_mark
 from node.object_store.pack_digests import is_whole
 from node.object_store.pack_file import portions, remote_index, write_pack
@@ -172,8 +172,7 @@ class Packing:
         folder = f"incoming/{of.study_instance_uid}/{of.series_instance_uid}"
         with self._engine.connect() as connection:
             having = holders(connection, folder) & file_services(connection).keys()
-        weights = {blake2b(f"{machine} {folder}".encode(), digest_size=8).digest(): machine for machine in having}
-        return bool(weights) and weights[max(weights)] == self._spool.machine
+        return elected(having, folder) == self._spool.machine
 
 
 def _is_recorded(recorded: RecordedFile | None, packed: PackedFile) -> bool:

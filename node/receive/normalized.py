@@ -24,6 +24,7 @@ from node.receive.dataset_stream import DeflatedStream, PlainStream
 from node.receive.dataset_structure import structure_of
 from node.receive.negotiation import Context
 from node.receive.status_codes import INVALID_ARGUMENT, PENDING, PROCESSING_FAILURE
+from node.workitems.character_set import declare_character_set
 
 LOGGER = logging.getLogger(__name__)
 
@@ -217,9 +218,8 @@ def decoded(encoded: bytes | bytearray, transfer_syntax: str) -> Dataset:
 
 
 def _encoded(dataset: Dataset, transfer_syntax: str) -> bytes:
-    """Encode what the node says, which names its character set when ASCII does not do."""
-    if not str(dataset.to_json_dict()).isascii():
-        dataset.SpecificCharacterSet = "ISO_IR 192"
+    """Encode what the node says, with the character set of its texts."""
+    declare_character_set(dataset)
     return encode(dataset, *_coding(transfer_syntax)) or b""
 
 

@@ -13,6 +13,7 @@ from pynetdicom.sop_class import UnifiedProcedureStepPush
 from node.config import Config
 from node.ledger.workitem_progress import WorkitemProgress
 from node.workitems.attributes import attributes_of
+from node.workitems.character_set import declare_character_set
 from node.workitems.state import FINAL, StepState, progress_of
 
 STATE, CANCEL_REQUESTED, PROGRESS, ASSIGNED = 1, 2, 3, 5
@@ -71,8 +72,7 @@ def event_reports(
         information.ProcedureStepProgressInformationSequence = [_only(item, *_OF_PROGRESS)]
         reports.append(EventReport(event_type=PROGRESS, information=information))
     for report in reports:
-        if not str(report.information.to_json_dict()).isascii():
-            report.information.SpecificCharacterSet = "ISO_IR 192"
+        declare_character_set(report.information)
     return reports
 
 
