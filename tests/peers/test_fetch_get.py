@@ -66,7 +66,11 @@ class Line:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._port))
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._port))
+                except OSError:
+                    near.close()
+                    raise
                 threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
                 threading.Thread(target=self._carry_back, args=(far, near), daemon=True).start()
 

@@ -186,16 +186,18 @@ class Tap:
         self._to = (peer.host, peer.port)
         self._limits = (limit, answer_limit)
         self._open: list[socket.socket] = [self._listener]
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def _serve(self) -> None:
         while True:
             try:
                 inner, _ = self._listener.accept()
+                self._open.append(inner)
+                outer = socket.create_connection(self._to)
+                self._open.append(outer)
             except OSError:
                 return
-            outer = socket.create_connection(self._to)
-            self._open += [inner, outer]
             for source, sink, limit in ((inner, outer, self._limits[0]), (outer, inner, self._limits[1])):
                 threading.Thread(target=self._pass_on, args=(source, sink, limit), daemon=True).start()
 
@@ -213,6 +215,8 @@ class Tap:
             return
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         for one in self._open:
             with suppress(OSError):  # closed by its peer
                 one.shutdown(socket.SHUT_RDWR)  # wakes the threads that wait in it

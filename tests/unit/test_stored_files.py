@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2] / "node"
 OWN = {
     "fleet/copy_repair.py",
     "fleet/housekeeping.py",
+    "object_store/local_copies.py",
     "operate/purge.py",
     "operate/study_labels.py",
     "operate/verify.py",
