@@ -16,7 +16,7 @@ _MACHINE = 8
 _REMEDY = {
     "incoming": marked("send the series again"),
     "conflicts": marked("send the series again"),
-    "results": marked("what was not delivered is made again"),
+    "results": marked("they are made again unless they were delivered"),
 }
 _REMADE = marked("it is made again")
 _BUSY = {

@@ -59,6 +59,7 @@ class EventKind(StrEnum):
     IMAGE_INCLUDED = "image included"
     IMAGES_PURGED = "images purged"
     RESULTS_PURGED = "results purged"
+    RESULTS_LOST = "results lost"
     LATE_ORDER = "late order"
     WORKLIST = "worklist"
     STUDY_CONTENT = "study content"

@@ -139,8 +139,11 @@ def purge_images(connection: sa.Connection, study: str, series_uid: str) -> Purg
     return purged
 
 
-def purge_results(connection: sa.Connection, job_id: str) -> PurgedFiles:
-    """Remove the results of a job of a study that ``locked_study`` holds; the job and its deliveries stay."""
+def purge_results(connection: sa.Connection, job_id: str, lost_with: str = "") -> PurgedFiles:
+    """Remove the results of a job of a study that ``locked_study`` holds; the job and its deliveries stay.
+
+    ``lost_with``: the machine whose disk had the only copies; "": retention purges them.
+    """
     objects = connection.execute(sa.delete(result).where(result.c.job_id == job_id)).rowcount
     delete_embeddings(connection, job_id)
     at = ledger_clock(connection)
@@ -148,7 +151,10 @@ def purge_results(connection: sa.Connection, job_id: str) -> PurgedFiles:
     connection.execute(sa.update(job).where(job.c.id == job_id).values(results_purged_at=at))
     purged = PurgedFiles(jobs=(job_id,))
     _end_copies(connection, purged)
-    record_event(connection, job_id, EventKind.RESULTS_PURGED, objects=objects)
+    if lost_with:
+        record_event(connection, job_id, EventKind.RESULTS_LOST, objects=objects, machine=lost_with[:8])
+    else:
+        record_event(connection, job_id, EventKind.RESULTS_PURGED, objects=objects)
     return purged
 
 

@@ -224,6 +224,7 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     Kind.IMAGE_INCLUDED: (marked("image included"), marked("{sop_instance_uid}, by {who}; the router decides again")),
     Kind.IMAGES_PURGED: (marked("images purged"), marked("{images} images of the series, by retention")),
     Kind.RESULTS_PURGED: (marked("results purged"), marked("{objects} objects, by retention")),
+    Kind.RESULTS_LOST: (marked("results lost"), marked("{objects} objects, with the disk of machine {machine}")),
     Kind.LATE_ORDER: (marked("order"), _late_order),
     Kind.WORKLIST: (marked("worklist"), _worklist),
     Kind.REQUESTED: (marked("requested"), marked("{pipeline}, by {requester} (workitem {uid})")),

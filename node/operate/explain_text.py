@@ -187,7 +187,7 @@ def _describe_time(work: dict[str, Any]) -> list[str]:
         lines.append("    " + gettext("time: {stages}", stages=stage_text(work["stages"])))
     if work["results_purged_at"]:
         time = clock(work["results_purged_at"])
-        lines.append("    " + gettext("results purged by retention at {time}", time=time))
+        lines.append("    " + gettext("results no longer here since {time}", time=time))
     return lines
 
 

@@ -25,6 +25,7 @@ from node.ledger.missing_copies import (
     lose_machine,
     machines_with_files,
 )
+from node.ledger.retention import locked_study, purge_results
 from node.ledger.retry_transitions import retry_job
 from node.ledger.states import ACTIVE, JobStage, JobState, MemberState
 from node.process.presence import host_name, process_exists, process_space
@@ -33,6 +34,8 @@ ALIVE_SECONDS = 30.0
 """A member that was silent for longer is not counted."""
 SETTLED_SECONDS = 60.0
 """After which a process has what its machine is to have: the others reload meanwhile."""
+_RESULTS = "results/"
+"""Before the id of a job: the folder of its results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,20 +70,24 @@ def abandon_machine(engine: sa.Engine, machine: str) -> Abandoned:
             )
         if not lost and not machines:
             raise NotFoundError(f"{machine!r} is no machine that is gone; `ainode fleet` lists names and ids")
-        folders = [folder for of in sorted(machines) for folder in lose_machine(connection, of)]
-        _make_again(
-            connection, [folder.removeprefix("results/") for folder in folders if folder.startswith("results/")]
-        )
+        folders = list[str]()
+        for of in sorted(machines):
+            only_there = lose_machine(connection, of)
+            _lose_results(connection, of, only_there)
+            folders += only_there
         return Abandoned(receivers=remove_lost(connection, [member.id for member in lost]), folders=tuple(folders))
 
 
-def _make_again(connection: sa.Connection, job_ids: Iterable[str]) -> None:
-    """Have jobs analysed again whose results are lost before they were delivered."""
-    for job_id in job_ids:
+def _lose_results(connection: sa.Connection, machine: str, folders: Iterable[str]) -> None:
+    """Have jobs analysed again that were not delivered; those that have ended are without results from now on."""
+    for job_id in [folder.removeprefix(_RESULTS) for folder in folders if folder.startswith(_RESULTS)]:
         job = get_job(connection, job_id)
         if job.state in ACTIVE and job.stage == JobStage.DELIVER:
             update_job(connection, job_id, state=JobState.CANCELED)
             retry_job(connection, job_id, JobStage.INFER)
+        elif job.state not in ACTIVE:
+            locked_study(connection, job.study_instance_uid)
+            purge_results(connection, job_id, machine)
 
 
 def drain(engine: sa.Engine, machine: str) -> list[str]:

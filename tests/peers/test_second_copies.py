@@ -21,11 +21,12 @@ from node.fleet.copy_repair import CopyRepair
 from node.fleet.housekeeping import Housekeeping
 from node.ledger.engine import begin_immediate
 from node.ledger.missing_copies import count_missing_copies, record_missing_copies, record_results_held
-from node.ledger.tables import conflict, holding, instance, member, result
+from node.ledger.tables import conflict, event, holding, instance, job, member, result
 from node.operate.alerts import ledger_alerts
 from node.operate.fleet import abandon_machine
 from node.operate.purge import Retention
 from node.operate.verify_copies import verify_copies
+from node.spool import StoredFile
 
 CT = [(CTImageStorage, ExplicitVRLittleEndian)]
 
@@ -234,6 +235,38 @@ def test_a_file_that_cannot_be_fetched_keeps_no_other_from_its_second_copy(
     c.close()
 
 
+@pytest.mark.parametrize(
+    ("state", "told", "missed"), [("COMPLETED", "results lost", 0), ("IN PROGRESS", "job retried", 1)]
+)
+def test_results_that_only_an_abandoned_machine_had_are_made_again_or_not_missed_any_more(
+    machines: list[FleetMachine], state: str, told: str, missed: int
+) -> None:
+    a, b = machines
+    a.serve()
+    b.serve()
+    kept = b.spool.keep_result("1", "1.2.3", b"result")
+    of = {"id": "1", "study_instance_uid": "1.1", "series_instance_uid": "1.1.1", "pipeline": "nodule", "rule": "chest"}
+    of |= {"destinations": [], "state": state, "stage": "deliver", "outcome": "findings"}
+    numbers = ("generation", "priority", "run", "attempt", "created_at", "updated_at")
+    with begin_immediate(a.engine) as connection:
+        connection.execute(sa.insert(job).values(**of, **dict.fromkeys(numbers, 1)))
+        connection.execute(sa.insert(result).values(**_result_row(kept), created_at=1.0))
+        record_results_held(connection, b.spool.machine, 2, [kept.path])
+    b.end()
+    assert abandon_machine(a.engine, b.spool.machine).folders == ("results/1",)
+    CopyRepair(a.engine, a.spool).look(threading.Event())
+    assert missing(a) == missed, "until it is made again"
+    assert [row.kind for row in rows(a, event)] == [told]
+    assert bool(rows(a, job)[0].results_purged_at) == (state == "COMPLETED")
+
+
+def _result_row(kept: StoredFile) -> dict[str, object]:
+    row = dict.fromkeys(("sop_class_uid", "transfer_syntax_uid", "series_instance_uid", "description"), "")
+    return row | {
+        "sop_instance_uid": "1.2.3", "job_id": "1", "path": kept.path, "digest": kept.digest, "size": kept.size,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("left", [b"result", b"another version"], ids=["same", "other"])
 def test_a_result_that_a_lost_attempt_left_on_a_machine_counts_there_once_the_ledger_knows(
     machines: list[FleetMachine], tmp_path: Path, authority: Authority, left: bytes
@@ -243,10 +276,8 @@ def test_a_result_that_a_lost_attempt_left_on_a_machine_counts_there_once_the_le
     b.serve()
     kept = a.spool.keep_result("1", "1.2.3", b"result")
     b.spool.keep_result("1", "1.2.3", left)
-    row = dict.fromkeys(("sop_class_uid", "transfer_syntax_uid", "series_instance_uid", "description"), "")
-    row |= {"sop_instance_uid": "1.2.3", "job_id": "1", "path": kept.path, "digest": kept.digest, "size": kept.size}
     with begin_immediate(a.engine) as connection:
-        connection.execute(sa.insert(result).values(**row, created_at=1.0))
+        connection.execute(sa.insert(result).values(**_result_row(kept), created_at=1.0))
         record_results_held(connection, a.spool.machine, 2, [kept.path])
     never = threading.Event()
     assert CopyRepair(b.engine, b.spool).look(never) == 1
