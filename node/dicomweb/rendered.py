@@ -1,16 +1,17 @@
 """Rendered resources and thumbnails (PS3.18 10.4.1.1.3, 10.4.1.1.4): images as pictures for a browser.
 
-One confined process decodes and draws, a picture at a time; requests wait for it without a thread.
+One confined process decodes and draws, a picture at a time, in rotation between clients; requests wait for it without
+a thread. Who reads slowly holds nothing but its own connection.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
-import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -18,13 +19,14 @@ from starlette.responses import Response, StreamingResponse
 
 from node.confined import Bounds, ConfinedProcess
 from node.dicomweb.authorization import Client
+from node.dicomweb.fair_turns import FairTurns
 from node.dicomweb.object_reader import ObjectReader
 from node.dicomweb.rendered_media import Form, chosen
 from node.dicomweb.rendered_query import Query, rendering_of, thumbnail_of, unsupported
 from node.dicomweb.rendering import LARGEST_MIB, MEDIA_TYPES, Rendering, picture_of
 from node.dicomweb.retrieve import RetrieveService, frame_numbers
 from node.dicomweb.search_keys import texts_of
-from node.errors import InputError, NotFoundError
+from node.errors import InputError, NodeError, NotFoundError, PlatformError
 from node.ledger.held_objects import HeldObject
 from node.spool import Spool
 
@@ -34,7 +36,9 @@ _MOST_PICTURES = 1000
 _MOST_FRAMES = 100_000
 """That are counted."""
 _MOST_WAITING = 32
-"""Requests that wait for the process."""
+"""Requests of one client."""
+_READ_AT_ONCE = 50
+"""Objects whose headers are read in one turn."""
 _OF_ORDER = ("Rows", "InstanceNumber", "NumberOfFrames")
 
 
@@ -54,8 +58,14 @@ class RenderedService:
         self._reader = reader
         self._retrieve = retrieve
         self._process = ConfinedProcess("DICOMweb renderer", readable=spool.data_folders, bounds=_BOUNDS)
-        self._turn = anyio.Lock()
-        self._waiting = 0
+        self._reading = FairTurns()
+        self._drawing = FairTurns()
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Draw nothing more: requests that wait are answered with 503, and pictures that are being sent end."""
+        self._is_stopped = True
+        self._process.interrupt()
 
     async def rendered(self, request: Request, client: Client) -> Response:
         """Return the images of a study, a series, an object or some of its frames."""
@@ -63,38 +73,42 @@ class RenderedService:
         is_list = "frames" in request.path_params
         choice, rendering = _asked(request, rendering_of, len(places), must_be_all=is_list)
         if not choice.is_multipart:
-            return await self._one(request, places, rendering)
+            return await self._one(request, client, places, rendering)
         if len(places) > _MOST_PICTURES:
             raise HTTPException(413, f"These are {len(places)} pictures; at most {_MOST_PICTURES} are sent at once.")
         boundary = uuid.uuid4().hex
-        parts = self._parts(request, places, rendering, boundary, skips=not is_list)
+        parts = self._parts(request, client, places, rendering, boundary, skips=not is_list)
         first = await anext(parts, b"")
-        if not first and await request.is_disconnected():
-            raise ClientDisconnect
         if not first:
             raise HTTPException(406, "None of these images can be rendered.")
         media_type = f'multipart/related; type="{rendering.media_type}"; boundary={boundary}'
-        return StreamingResponse(_chained(first, parts, boundary), 200, _warning(request), media_type)
+        return StreamingResponse(_chained(request, first, parts, boundary), 200, _warning(request), media_type)
 
     async def thumbnail(self, request: Request, client: Client) -> Response:
         """Return a small picture of a study, a series, an object or a frame."""
         places = await self._places(request, client)
         _, rendering = _asked(request, thumbnail_of, 1)
-        return await self._one(request, places, rendering)
+        return await self._one(request, client, places, rendering)
 
     async def _places(self, request: Request, client: Client) -> list[_Frame]:
         """Everything that an address names, in the order of Instance Number. Raises ``HTTPException``."""
-        if self._waiting >= _MOST_WAITING:
+        of = _origin(request, client)
+        if self._reading.waiting(of) + self._drawing.waiting(of) >= _MOST_WAITING:
             raise HTTPException(503, "Too many pictures are asked for; ask again soon.", {"retry-after": "5"})
-        objects = await run_in_threadpool(self._retrieve.held, request, client)
-        values = await run_in_threadpool(self._reader.chosen, objects, _OF_ORDER)
+        async with self._reading.turn(of, lambda: self._look(request)):
+            objects = await run_in_threadpool(self._retrieve.held, request, client)
+        values: list[Mapping[str, Any]] = []
+        for start in range(0, len(objects), _READ_AT_ONCE):
+            async with self._reading.turn(of, lambda: self._look(request)):
+                some = objects[start : start + _READ_AT_ONCE]
+                values += await run_in_threadpool(self._reader.chosen, some, _OF_ORDER)
         images = []
-        for of, stated in zip(objects, values, strict=True):
+        for one, stated in zip(objects, values, strict=True):
             rows, number, frames = (_number(texts_of(stated, keyword)) for keyword in _OF_ORDER)
             if rows:
-                images.append((of.series_instance_uid, number, of.sop_instance_uid, of, max(frames, 1)))
-        images.sort(key=lambda one: one[:3])
-        every = (_Frame(of, frame) for *_, of, frames in images for frame in range(1, frames + 1))
+                images.append((one.series_instance_uid, number, one.sop_instance_uid, one, max(frames, 1)))
+        images.sort(key=lambda image: image[:3])
+        every = (_Frame(one, frame) for *_, one, frames in images for frame in range(1, frames + 1))
         places = list(islice(every, _MOST_FRAMES))  # a file can state any number
         if not places:
             raise HTTPException(406, "These objects are no images; only images are rendered.")
@@ -105,11 +119,11 @@ class RenderedService:
             return [places[number - 1] for number in numbers]
         return places
 
-    async def _one(self, request: Request, places: Sequence[_Frame], rendering: Rendering) -> Response:
+    async def _one(self, request: Request, client: Client, places: Sequence[_Frame], rendering: Rendering) -> Response:
         """The picture in the middle: of a series, what is looked at."""
         first = [place for place in places if place.of.series_instance_uid == places[0].of.series_instance_uid]
         try:
-            content = await self._picture(request, first[len(first) // 2], rendering)
+            content = await self._picture(request, client, first[len(first) // 2], rendering)
         except NotFoundError as error:
             raise HTTPException(404, f"{error}.") from error
         except InputError as error:
@@ -117,14 +131,19 @@ class RenderedService:
         return Response(content, 200, _warning(request), rendering.media_type)
 
     async def _parts(
-        self, request: Request, places: Sequence[_Frame], rendering: Rendering, boundary: str, *, skips: bool
+        self,
+        request: Request,
+        client: Client,
+        places: Sequence[_Frame],
+        rendering: Rendering,
+        boundary: str,
+        *,
+        skips: bool,
     ) -> AsyncIterator[bytes]:
         """``skips``: leave out what cannot be rendered."""
         for place in places:
             try:
-                content = await self._picture(request, place, rendering)
-            except ClientDisconnect:
-                return
+                content = await self._picture(request, client, place, rendering)
             except NotFoundError as error:
                 raise HTTPException(404, f"{error}.") from error
             except InputError as error:
@@ -134,16 +153,23 @@ class RenderedService:
             head = f"--{boundary}\r\nContent-Type: {rendering.media_type}\r\nContent-Length: {len(content)}\r\n\r\n"
             yield head.encode() + content + b"\r\n"
 
-    async def _picture(self, request: Request, place: _Frame, rendering: Rendering) -> bytes:
+    async def _picture(self, request: Request, client: Client, place: _Frame, rendering: Rendering) -> bytes:
         """Raises ``ClientDisconnect`` when nobody waits for it any more, as of a viewer that scrolls on."""
-        self._waiting += 1
-        try:
-            async with self._turn:
-                if await request.is_disconnected():
-                    raise ClientDisconnect
+        async with self._drawing.turn(_origin(request, client), lambda: self._look(request)):
+            try:
                 return await run_in_threadpool(self._drawn, place, rendering)
-        finally:
-            self._waiting -= 1
+            except PlatformError:
+                self._check_running()
+                raise
+
+    async def _look(self, request: Request) -> None:
+        self._check_running()
+        if await request.is_disconnected():
+            raise ClientDisconnect
+
+    def _check_running(self) -> None:
+        if self._is_stopped:
+            raise HTTPException(503, "The service stops; ask again soon.", {"retry-after": "5"})
 
     def _drawn(self, place: _Frame, rendering: Rendering) -> bytes:
         path = self._reader.path(place.of)
@@ -172,11 +198,20 @@ def _warning(request: Request) -> dict[str, str]:
     return {"warning": f"299 {service}: These parameters are not supported: {', '.join(ignored)}"} if ignored else {}
 
 
-async def _chained(first: bytes, rest: AsyncIterator[bytes], boundary: str) -> AsyncIterator[bytes]:
+async def _chained(request: Request, first: bytes, rest: AsyncIterator[bytes], boundary: str) -> AsyncIterator[bytes]:
     yield first
-    async for part in rest:
-        yield part
+    try:
+        async for part in rest:
+            yield part
+    except (HTTPException, NodeError, ClientDisconnect):
+        request.state.cut_off()  # without its closing boundary and its last chunk nobody takes it for whole
+        return
     yield f"--{boundary}--\r\n".encode()
+
+
+def _origin(request: Request, client: Client) -> tuple[str, str]:
+    """Between which turns are given in rotation: clients, and addresses of a client."""
+    return client.name, request.client.host if request.client else ""
 
 
 def _number(texts: Sequence[str]) -> int:

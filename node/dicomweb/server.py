@@ -59,7 +59,10 @@ class _DicomwebHttp(StrictHttp):
 
 
 def make_app(config: Config, engine: sa.Engine, spool: Spool, intervals: Intervals | None = None) -> Starlette:
-    """Make the application; every request needs the token of a client. ``intervals``: of WebSockets."""
+    """Make the application; every request needs the token of a client. ``intervals``: of WebSockets.
+
+    Its ``state.stop()`` has requests that would take long end before the server stops.
+    """
     authorization = Authorization(config.dicomweb.clients)
     store = authorization.for_service("store", StoreService(config, spool).store)
     reader = ObjectReader(spool)
@@ -119,6 +122,7 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, intervals: Interva
         ],
         exception_handlers={NodeError: failed, HTTPException: failed, ClientDisconnect: gone_away},
     )
+    app.state.stop = rendered.stop
     app.router.redirect_slashes = False  # it would redirect to whatever Host says
     return app
 
@@ -140,4 +144,7 @@ def serving(config: Config, engine: sa.Engine, spool: Spool, intervals: Interval
         with served(app, listener, "dicomweb", http=_DicomwebHttp, ssl_context_factory=context_of, **sockets):
             scheme = "https" if settings.certificate else "http"
             logger.info("DICOMweb at %s://%s:%d", scheme, settings.address, settings.port)
-            yield
+            try:
+                yield
+            finally:
+                app.state.stop()

@@ -32,7 +32,10 @@ _LENGTH = re.compile(rb"[0-9]{1,10}[ \t]*")
 
 
 class StrictHttp(H11Protocol):
-    """One connection."""
+    """One connection.
+
+    ``request.state.cut_off()`` ends it at once: what has begun as a response and cannot be completed is no whole one.
+    """
 
     _timer: asyncio.TimerHandle | None = None
     _head = b""
@@ -47,6 +50,7 @@ class StrictHttp(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.app_state = {**self.app_state, "cut_off": transport.abort}  # request.state of starlette
         self._limit(REQUEST_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -26,10 +26,6 @@ class _Reader:
         raise AssertionError("a picture is drawn for nobody")
 
 
-async def _gone() -> Any:
-    return {"type": "http.disconnect"}
-
-
 @pytest.mark.parametrize("accept", ["image/jpeg", "multipart/related"])
 def test_a_picture_whose_client_has_gone_is_not_drawn(tmp_path: Path, accept: str) -> None:
     image = SimpleNamespace(series_instance_uid="1.2", sop_instance_uid="1.2.3")
@@ -37,10 +33,15 @@ def test_a_picture_whose_client_has_gone_is_not_drawn(tmp_path: Path, accept: st
     reader: Any = _Reader()
     headers = [(b"accept", accept.encode())]
     scope = {"type": "http", "headers": headers, "query_string": b"", "path_params": {}}
-    client: Any = None
+    client: Any = SimpleNamespace(name="viewer")
+    looks = iter(("http.request", "http.request"))  # while its images are looked up it is still there
+
+    async def receive() -> Any:
+        return {"type": next(looks, "http.disconnect")}
 
     async def ask() -> None:
-        await RenderedService(Spool(tmp_path), reader, retrieve).rendered(Request(scope, _gone), client)
+        await RenderedService(Spool(tmp_path), reader, retrieve).rendered(Request(scope, receive), client)
 
     with pytest.raises(ClientDisconnect):
         anyio.run(ask)
+    assert next(looks, None) is None
