@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 
 from node.confined import Bounds, ConfinedProcess
 from node.dicomweb.authorization import Client
-from node.dicomweb.fair_turns import FairTurns
+from node.dicomweb.client_turns import ClientTurns
 from node.dicomweb.object_reader import ObjectReader
 from node.dicomweb.rendered_media import Form, chosen
 from node.dicomweb.rendered_query import Query, rendering_of, thumbnail_of, unsupported
@@ -58,8 +58,8 @@ class RenderedService:
         self._reader = reader
         self._retrieve = retrieve
         self._process = ConfinedProcess("DICOMweb renderer", readable=spool.data_folders, bounds=_BOUNDS)
-        self._reading = FairTurns()
-        self._drawing = FairTurns()
+        self._reading = ClientTurns()
+        self._drawing = ClientTurns()
         self._is_stopped = False
 
     def stop(self) -> None:

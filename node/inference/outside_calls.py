@@ -26,6 +26,8 @@ class OutsideCalls:
     files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     returned: Sequence[Path] = ()
     uids: Mapping[str, str] = field(default_factory=dict)
+    sent: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, str] = field(default_factory=dict)
     segmentations: Mapping[str, Path] = field(default_factory=dict)
 
     @property
@@ -41,6 +43,7 @@ class OutsideCalls:
         self.task = task.number
         self.files = {"": task.paths, **task.companions}
         self.returned, self.uids = task.returned.paths, task.returned.uids
+        self.sent, self.others = task.returned.sent, task.returned.others
         results = task.results.items()
         self.segmentations = {name: of.segmentation for name, of in results if of.segmentation is not None}
 

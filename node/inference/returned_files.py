@@ -9,10 +9,12 @@ from sqlalchemy import Engine
 from node.config import Config
 from node.deidentify.key import deidentify_key
 from node.deidentify.pseudonyms import Pseudonyms
+from node.deidentify.sent_study import frames_of_reference
 from node.errors import NodeError
 from node.inference.task import ReturnedFiles
+from node.ledger.instances import series_files
 from node.ledger.jobs import Job, source_images
-from node.ledger.returned_results import returned_paths, still_arriving
+from node.ledger.returned_results import returned_objects, returned_paths, series_sent_to, still_arriving
 from node.spool import Spool
 
 _QUIET_PERIODS = 3
@@ -35,10 +37,19 @@ def returned_files(config: Config, engine: Engine, spool: Spool, job: Job) -> Re
     with engine.connect() as connection:
         images = [image.sop_instance_uid for image in source_images(connection, job)]
         paths = returned_paths(connection, study, job.id)
+        sent = series_sent_to(connection, source, job.study_instance_uid)
+        others = {
+            pseudonym(uid): pseudonym(one.series_instance_uid)
+            for one in sent
+            if one.series_instance_uid != job.series_instance_uid
+            for uid in series_files(connection, one.study_instance_uid, one.series_instance_uid)
+        } | returned_objects(connection, study)
     uids = (job.study_instance_uid, job.series_instance_uid, *images)
     return ReturnedFiles(
         paths=spool.all_readable(paths),
         uids={pseudonym(uid): uid for uid in uids},
+        sent=frames_of_reference(engine, spool, sent, pseudonym),
+        others=others,
     )
 
 

@@ -71,6 +71,10 @@ class ReturnedFiles:
     paths: tuple[Path, ...] = ()
     uids: dict[str, str] = field(default_factory=dict)
     """UIDs of study, series and images by those under which they were sent."""
+    sent: dict[str, str] = field(default_factory=dict)
+    """Frame of reference of each series of the study that was sent, both as they were sent."""
+    others: dict[str, str] = field(default_factory=dict)
+    """Series of each image of the other ones as they were sent, and of each object that came back."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,11 @@ class SentSeries:
     """The latest one."""
 
 
-def series_sent_to(connection: sa.Connection, destination: str) -> list[SentSeries]:
-    """Every series of which images go to a destination, as they were received here."""
+def series_sent_to(connection: sa.Connection, destination: str, study: str = "") -> list[SentSeries]:
+    """Every series of which images go to a destination, as they were received here; ``study``: of it only."""
     query = sa.select(*_SERIES, series.c.generation).select_from(_FORWARDED).where(*_sent_to(destination)).distinct()
+    if study:
+        query = query.where(series.c.study_instance_uid == study)
     return [
         SentSeries(study_instance_uid=study, series_instance_uid=uid, generation=generation)
         for study, uid, generation in connection.execute(query)
@@ -39,7 +41,8 @@ def series_without_return(
 ) -> NamedCount | None:
     """Series that were sent to a destination between two times, and of which nothing came back for ``pipeline``.
 
-    What came back of an earlier generation does not count.
+    What came back of an earlier generation does not count. What came back about another series of the study counts for
+    all series that it names.
     """
     reader = job.alias("reader")
     came = sa.exists().where(
@@ -51,15 +54,30 @@ def series_without_return(
     last = sa.func.max(delivery.c.updated_at).label("last")
     is_sent = delivery.c.state.in_((DeliveryState.STORED, DeliveryState.CONFIRMED))
     sent = (
-        sa.select(*_SERIES, last)
+        sa.select(series.c.series_instance_uid, last)
         .select_from(_FORWARDED)
         .where(*_sent_to(destination), is_sent, ~came)
         .group_by(*_SERIES)
         .having(last >= since, last < before)
-        .subquery()
     )
-    number, oldest = connection.execute(sa.select(sa.func.count(), sa.func.min(sent.c.last))).one()
-    return NamedCount(name=destination, number=number, oldest=oldest) if number else None
+    named = _named_by_returns(connection, since)
+    times = [at for uid, at in connection.execute(sent) if named.get(uid, 0.0) < at]
+    return NamedCount(name=destination, number=len(times), oldest=min(times)) if times else None
+
+
+def _named_by_returns(connection: sa.Connection, since: float) -> dict[str, float]:
+    """When something last came back that names a series, also as one of several that it was made of."""
+    query = (
+        sa.select(decision.c.reason, decision.c.decided_at)
+        .where(decision.c.outcome == DecisionOutcome.IGNORED, decision.c.decided_at >= since)
+        .order_by(decision.c.decided_at)
+    )
+    return {
+        uid: decided_at
+        for why, decided_at in connection.execute(query)
+        if not isinstance(why, str) and why["code"] in (ReasonCode.RETURNED, ReasonCode.RETURNED_LATER)
+        for uid in why["series"]
+    }
 
 
 def returned_paths(connection: sa.Connection, study: str, job_id: str) -> list[str]:
@@ -69,9 +87,16 @@ def returned_paths(connection: sa.Connection, study: str, job_id: str) -> list[s
         .join(series, _LATEST)
         .where(decision.c.study_instance_uid == study)
     )
-    came = {uid for uid, why in decided if not isinstance(why, str) and why.get("job") == job_id}
+    came = {uid for uid, why in decided if not isinstance(why, str) and job_id in why.get("jobs", ())}
     query = sa.select(instance.c.series_instance_uid, instance.c.path).where(instance.c.study_instance_uid == study)
     return [path for uid, path in connection.execute(query.order_by(instance.c.sop_instance_uid)) if uid in came]
+
+
+def returned_objects(connection: sa.Connection, study: str) -> dict[str, str]:
+    """Series of each object that came back in a study; ``study``: its pseudonym."""
+    query = sa.select(instance.c.sop_instance_uid, instance.c.series_instance_uid)
+    rows = connection.execute(query.where(instance.c.study_instance_uid == study))
+    return {row.sop_instance_uid: row.series_instance_uid for row in rows}
 
 
 def still_arriving(connection: sa.Connection, study: str) -> bool:
@@ -108,7 +133,8 @@ def unread_returns(connection: sa.Connection, since: float) -> list[NamedCount]:
         .where(decision.c.outcome == DecisionOutcome.IGNORED, decision.c.decided_at >= since)
     ):
         if not isinstance(why, str) and why["code"] == ReasonCode.RETURNED_LATER:
-            times.setdefault(str(why["job"]), []).append(decided_at)
+            for job_id in why["late"]:
+                times.setdefault(job_id, []).append(decided_at)
     found = []
     for job_id, decided in times.items():
         begun = connection.scalar(_begun(job_id)) or 0.0

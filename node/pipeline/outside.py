@@ -31,6 +31,14 @@ class Outside(Protocol):
         """UIDs of the study, the series and its images, by the pseudonyms under which they were sent."""
 
     @property
+    def sent(self) -> Mapping[str, str]:
+        """Frame of reference of each series of the study that was sent, both as pseudonyms; empty: not known."""
+
+    @property
+    def others(self) -> Mapping[str, str]:
+        """Series of each image of other series of the study that were sent, as pseudonyms, and of what came back."""
+
+    @property
     def segmentations(self) -> Mapping[str, Path]:
         """DICOM SEG of each pipeline that ran before this one and outlined something, by its name. Only read them."""
 

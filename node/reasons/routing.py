@@ -55,6 +55,42 @@ def _chosen(values: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def _returned(values: Mapping[str, Any]) -> str:
+    destination, jobs, late = values["destination"], values["jobs"], values.get("late", ())
+    if len(jobs) > 1:
+        text = gettext(
+            "it came back from {destination} about several series, each of which has a job that reads its part: {jobs}",
+            destination=destination,
+            jobs=", ".join(jobs),
+        )
+    elif late:
+        text = gettext("it came back from {destination}", destination=destination)
+    else:
+        text = gettext("it came back from {destination}, and job {job} reads it", destination=destination, job=jobs[0])
+    for job in late:
+        text += gettext("; job {job} had read the others before it came, `ainode retry {job}` reads them all", job=job)
+    if values["unread"]:
+        text += gettext(
+            "; {number} of its parts are not read, as they lie in the frame of reference of no series that they name",
+            number=values["unread"],
+        )
+    return text
+
+
+def _about_others(values: Mapping[str, Any]) -> str:
+    destination, number = values["destination"], values["number"]
+    if not number:
+        return gettext(
+            "it came back from {destination} and names none of the series that were sent there", destination=destination
+        )
+    return gettext(
+        "it came back from {destination}, names {number} of the series that were sent there, and lies in the frame of "
+        "reference of none of them: on which one it belongs cannot be known",
+        destination=destination,
+        number=number,
+    )
+
+
 def _absent(name: str, seconds: float) -> str:
     return gettext("{name!r} did not come within {seconds:g} s", name=name, seconds=seconds)
 
@@ -100,13 +136,9 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.AI_RESULT: marked("it is a result of an AI node ({mark})"),
     ReasonCode.OWN_RESULT: marked("it is a result of this node"),
     ReasonCode.ASKED_FOR_VERDICTS: marked("the node has asked the archive for it, to read verdicts in it"),
-    ReasonCode.RETURNED: marked("it came back from {destination}, and job {job} reads it"),
-    ReasonCode.RETURNED_LATER: marked(
-        "it came back from {destination} after job {job} had read the others; `ainode retry {job}` reads them all"
-    ),
-    ReasonCode.RETURNED_ABOUT_OTHERS: marked(
-        "it came back from {destination} and is about {number} of the series that were sent there; wanted is one"
-    ),
+    ReasonCode.RETURNED: _returned,
+    ReasonCode.RETURNED_LATER: _returned,
+    ReasonCode.RETURNED_ABOUT_OTHERS: _about_others,
     ReasonCode.RETURNED_AWAITED: marked("other results of its study are arriving"),
     ReasonCode.NO_IMAGES: marked("its objects are no images"),
     ReasonCode.LOCALIZER: marked("it is a localizer (ImageType)"),

@@ -19,33 +19,37 @@ from node.ledger.reader_queries import is_asked_for
 from node.ledger.results import is_of_result
 from node.ledger.series import Series
 from node.reasons import ReasonCode, reason
+from node.result_parts import ResultReferences
 from node.routing.completeness import Completion, Deferral
 from node.routing.prerequisites import with_prerequisites
 from node.routing.promoted_routes import promoted_routes
 from node.routing.returned_routes import ReturnedDecision, ReturnedRoutes
 from node.routing.rules import Origin
 from node.routing.series_examination import SeriesDecision, ignored
+from node.spool import Spool
 
 
 class Decider:
     """Knows what the ledger says of a series, and records decisions and jobs."""
 
-    def __init__(self, config: Config, engine: Engine, jobs: Jobs) -> None:
+    def __init__(self, config: Config, engine: Engine, spool: Spool, jobs: Jobs) -> None:
         self._config = config
         self._engine = engine
         self._jobs = jobs
-        self._returned = ReturnedRoutes(config, engine)
+        self._returned = ReturnedRoutes(config, engine, spool)
 
     def origin(self, study_uid: str, series_uid: str, first_at: float) -> Origin:
         """Where and when a series came from; ``first_at``: when its first image was stored."""
         with self._engine.connect() as connection:
             return Origin.of(senders_of(connection, study_uid, series_uid), first_at, self._config.destinations)
 
-    def without_rules(self, study_uid: str, series_uid: str, references: Collection[str]) -> SeriesDecision | None:
+    def without_rules(
+        self, study_uid: str, series_uid: str, references: Collection[ResultReferences]
+    ) -> SeriesDecision | None:
         """Return the decision on a series that no rule is asked about; ``None`` for all others.
 
         This node has made it, or has asked an archive for it to read verdicts, or it is a result that comes back:
-        nothing of it is analysed or sent on. ``references``: Series Instance UIDs that its objects are about.
+        nothing of it is analysed or sent on. ``references``: what its objects name.
         """
         with self._engine.connect() as connection:
             if is_of_result(connection, series_uid):
@@ -109,4 +113,5 @@ class Decider:
             )
             self._jobs.enqueue(connection, new)
         if isinstance(decided, ReturnedDecision):
-            self._jobs.enqueue(connection, decided.job)
+            for new in decided.jobs:
+                self._jobs.enqueue(connection, new)

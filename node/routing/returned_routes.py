@@ -1,7 +1,7 @@
 """Results that come back from a destination which gets images under pseudonyms: the series that they are about.
 
 The Study Instance UID of such results is the pseudonym of a study, which nobody can make who did not get it. They are
-not analysed themselves: a job on the series that was sent reads them.
+not analysed themselves: a job on each series that was sent, and that a part of them is about, reads this part.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from sqlalchemy import Engine
 from node.config import Config
 from node.deidentify.key import deidentify_key
 from node.deidentify.pseudonyms import Pseudonyms
+from node.deidentify.sent_study import frames_of_reference
 from node.errors import NotFoundError
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.returned_results import SentSeries, came_before_reading, last_arrival_of_others, series_sent_to
 from node.ledger.series import Series
 from node.ledger.states import PRIORITIES
-from node.reasons import ReasonCode, reason
+from node.reasons import Reason, ReasonCode, reason
+from node.result_parts import ResultReferences
 from node.routing.completeness import Deferral
 from node.routing.series_examination import SeriesDecision, ignored
+from node.spool import Spool
 
 _QUIET_PERIODS = 3
 """For which others of a study are awaited."""
@@ -33,21 +36,24 @@ _MADE_UIDS = "2.25."
 class ReturnedDecision(SeriesDecision):
     """That a series is a result which comes back."""
 
-    job: NewJob
-    """On the series that it is about."""
+    jobs: tuple[NewJob, ...]
+    """Which are new, on the series that it is about."""
 
 
 class ReturnedRoutes:
     """Decides on results that come back."""
 
-    def __init__(self, config: Config, engine: Engine) -> None:
+    def __init__(self, config: Config, engine: Engine, spool: Spool) -> None:
         self._config = config
         self._engine = engine
+        self._spool = spool
 
-    def decision(self, study_uid: str, series_uid: str, references: Collection[str]) -> SeriesDecision | None:
-        """Return the decision on a series with its job; ``None`` for what is no pseudonym of a study that was sent.
+    def decision(
+        self, study_uid: str, series_uid: str, references: Collection[ResultReferences]
+    ) -> SeriesDecision | None:
+        """Return the decision on a series with its jobs; ``None`` for what is no pseudonym of a study that was sent.
 
-        ``references``: Series Instance UIDs that its objects are about. Raises as ``deidentify_key``.
+        ``references``: what its objects name. Raises as ``deidentify_key``.
         """
         if not study_uid.startswith(_MADE_UIDS):
             return None
@@ -57,8 +63,22 @@ class ReturnedRoutes:
                 sent = series_sent_to(connection, source)
             of_study = [one for one in sent if pseudonym(one.study_instance_uid) == study_uid]
             if of_study:
-                about = [one for one in of_study if pseudonym(one.series_instance_uid) in references]
-                return self._about(pipeline, source, about, of=(study_uid, series_uid))
+                names = {pseudonym(one.series_instance_uid): one for one in of_study}
+                named = {uid for one in references for uid in one.series if uid in names}
+                looked_at = of_study if len(named) > 1 else [names[uid] for uid in named]
+                frames = frames_of_reference(self._engine, self._spool, looked_at, pseudonym)
+                parts = [one.series_of(part, frames) for one in references for part in one.parts]
+                jobs = [self._job(pipeline, source, of) for uid, of in names.items() if uid in parts]
+                if not jobs:
+                    return ignored(reason(ReasonCode.RETURNED_ABOUT_OTHERS, destination=source, number=len(named)))
+                known = reason(
+                    ReasonCode.RETURNED,
+                    destination=source,
+                    jobs=[job.id for job in jobs],
+                    series=[names[uid].series_instance_uid for uid in sorted(named)],
+                    unread=parts.count(""),
+                )
+                return self._read_by(jobs, known, of=(study_uid, series_uid))
         return None
 
     def wait_for_others(self, result: Series, at: float) -> Deferral | None:
@@ -75,26 +95,28 @@ class ReturnedRoutes:
         wait = Deferral(about=reason(ReasonCode.RETURNED_AWAITED), seconds=seconds, until=until)
         return wait if at < until else None
 
-    def _about(self, pipeline: str, source: str, about: Collection[SentSeries], of: tuple[str, str]) -> SeriesDecision:
-        if len(about) != 1:
-            return ignored(reason(ReasonCode.RETURNED_ABOUT_OTHERS, destination=source, number=len(about)))
-        (one,) = about
-        new = NewJob(
-            study_instance_uid=one.study_instance_uid,
-            series_instance_uid=one.series_instance_uid,
-            generation=one.generation,
+    def _job(self, pipeline: str, source: str, about: SentSeries) -> NewJob:
+        return NewJob(
+            study_instance_uid=about.study_instance_uid,
+            series_instance_uid=about.series_instance_uid,
+            generation=about.generation,
             pipeline=pipeline,
             rule=f"returned from {source}",
             destinations=self._config.destinations[source].results_to,
             priority=PRIORITIES["medium"],
         )
-        try:
-            with self._engine.connect() as connection:
-                get_job(connection, new.id)
-                is_read = came_before_reading(connection, *of, new.id)  # by its analysis, which waits for what arrives
-        except NotFoundError:
-            why = reason(ReasonCode.RETURNED, destination=source, job=new.id)
-            return ReturnedDecision(decision=ignored(why).decision, job=new)
-        if is_read:
-            return ignored(reason(ReasonCode.RETURNED, destination=source, job=new.id))
-        return ignored(reason(ReasonCode.RETURNED_LATER, destination=source, job=new.id))
+
+    def _read_by(self, jobs: Collection[NewJob], known: Reason, of: tuple[str, str]) -> SeriesDecision:
+        """Decide on a series that came back; what is late for a job is not read by it before it is retried."""
+        new, late = [], []
+        with self._engine.connect() as connection:
+            for job in jobs:
+                try:
+                    get_job(connection, job.id)
+                except NotFoundError:
+                    new.append(job)
+                    continue
+                if not came_before_reading(connection, *of, job.id):  # by its analysis, which waits for what arrives
+                    late.append(job.id)
+        why = {**known, "code": ReasonCode.RETURNED_LATER, "late": late} if late else known
+        return ReturnedDecision(decision=ignored(why).decision, jobs=tuple(new))

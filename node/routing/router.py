@@ -62,7 +62,7 @@ class Router:
         self._config = config
         self._engine = engine
         self._spool = spool
-        self._decider = Decider(config, engine, jobs)
+        self._decider = Decider(config, engine, spool, jobs)
         self._chooser = StudyDecider(config, engine, jobs, is_responsible)
         self._is_responsible = is_responsible
         self._shortest = shortest_quiet_seconds(config.rules, config.series)

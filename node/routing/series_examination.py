@@ -19,6 +19,7 @@ from node.errors import InputError
 from node.ledger import DecisionCause, DecisionOutcome
 from node.ledger.order_keys import OrderKeys
 from node.reasons import Reason, ReasonCode, reason
+from node.result_parts import ResultReferences, references_of
 from node.routing.completeness import missing_parts, stated_count
 from node.routing.missing_positions import unseen
 from node.routing.order_request import request_of
@@ -31,7 +32,6 @@ from node.studies.grid import describe
 from node.studies.header import read_header
 from node.studies.identity import contradictions, outnumbered
 from node.studies.pydicom_errors import UNREADABLE
-from node.studies.references import referenced_series
 
 FILE_SECONDS = 10.0
 """Of computing for one header. An Enhanced image of 5,000 frames takes 2 s."""
@@ -90,8 +90,8 @@ class Examination:
     """What its headers say of its order."""
     study_date: str = ""
     """Study Date (0008,0020), as it is stated."""
-    references: frozenset[str] = frozenset()
-    """Series Instance UIDs of what its objects are about."""
+    references: frozenset[ResultReferences] = frozenset()
+    """What its objects name, for results that come back; objects that name the same are one here."""
 
 
 def examine(question: SeriesQuestion, rules: Sequence[Rule]) -> Examination:
@@ -117,7 +117,7 @@ def examine(question: SeriesQuestion, rules: Sequence[Rule]) -> Examination:
             missing=_missing(headers),
             request=OrderKeys() if first is None else request_of(first),
             study_date="" if first is None else values_of(first, "StudyDate")[0],
-            references=frozenset(referenced_series(headers)),
+            references=frozenset(map(references_of, headers)),
         )
     except UNREADABLE as error:
         return replace(examination, decision=_not_understood(error))

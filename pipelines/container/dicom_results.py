@@ -19,12 +19,10 @@ from pydicom.multival import MultiValue
 from node.errors import PipelineError
 from node.pipeline import Assertion, Code, Measurement, MeasurementGroup, Segment, Volume
 from node.pipeline.assertion import presence_of
+from node.result_parts import GROUP, LIBRARY, concept_of
 
-_SEGMENTATIONS = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
-"""Segmentation and Label Map Segmentation Storage."""
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
-_GROUP, _FINDING, _SITE, _SIDE, _TRACKING = (
-    "125007",
+_FINDING, _SITE, _SIDE, _TRACKING = (
     "121071",
     ("363698007", "G-C0E3"),
     ("272741003", "G-C171"),
@@ -33,25 +31,9 @@ _GROUP, _FINDING, _SITE, _SIDE, _TRACKING = (
 """Concepts of TID 1500 and 1501 (PS3.16)."""
 
 
-def is_segmentation(dataset: Dataset) -> bool:
-    """Whether it is one of the two kinds."""
-    return str(dataset.get("SOPClassUID", "")) in _SEGMENTATIONS
-
-
-def is_report(dataset: Dataset) -> bool:
-    """Whether it has a content tree."""
-    return str(dataset.get("Modality", "")) == "SR" and "ContentSequence" in dataset
-
-
 def text_of(value: object) -> str:
     """A text of an element; where a backslash has made several values of one, a slash stands between them."""
     return "" if value is None else "/".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
-
-
-def concept_of(item: Dataset) -> str:
-    """Code value of the name of a content item."""
-    names = item.get("ConceptNameCodeSequence")
-    return str(names[0].get("CodeValue", "")) if names else ""
 
 
 def check_identity(dataset: Dataset, source: Dataset, name: str) -> None:
@@ -102,11 +84,11 @@ class ReportContent:
 
     def _walk(self, items: Sequence[Dataset], name: str) -> None:
         for item in items:
-            if concept_of(item) == _GROUP:
+            if concept_of(item) == GROUP:
                 self._add_group(item, f"{name} {len(self.groups) + 1}"[-64:])
             elif item.get("ValueType") == "NUM":
                 self.measurements += _measurements([item])
-            else:
+            elif concept_of(item) != LIBRARY:
                 self._walk(item.get("ContentSequence", ()), name)
 
     def _add_group(self, group: Dataset, name: str) -> None:

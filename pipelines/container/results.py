@@ -28,8 +28,9 @@ from node.pipeline import (
     sentence,
 )
 from node.pipeline.picture import MOST_PICTURES
+from node.result_parts import is_report, is_segmentation
 from pipelines.container.captures import is_capture, picture_of
-from pipelines.container.dicom_results import ReportContent, check_identity, is_report, is_segmentation, segments_of
+from pipelines.container.dicom_results import ReportContent, check_identity, segments_of
 from pipelines.container.nifti import misplaced, read_labels
 from pipelines.container.options import ResultOptions, code
 from pipelines.container.stated_algorithms import stated_algorithms

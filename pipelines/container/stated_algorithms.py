@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pydicom import Dataset
 
-from pipelines.container.dicom_results import concept_of, is_report, is_segmentation, text_of
+from node.result_parts import concept_of, is_report, is_segmentation
+from pipelines.container.dicom_results import text_of
 
 _NAME, _VERSION = "111001", "111003"
 """Algorithm Name and Algorithm Version (TID 4019)."""

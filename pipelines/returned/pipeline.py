@@ -10,7 +10,7 @@ from pydicom import DataElement, Dataset
 from node.errors import PipelineError, ReturnedError
 from node.pipeline import Algorithm, Findings, Needs, Series
 from node.pipeline.outside import Outside
-from pipelines.container.dicom_results import is_report, is_segmentation
+from node.result_parts import is_report, is_segmentation, keep_parts, references_of
 from pipelines.container.options import ResultOptions
 from pipelines.container.results import Results
 from pipelines.options import parameters_of
@@ -61,23 +61,40 @@ class ReturnedPipeline:
             raise ReturnedError(str(error)) from error
 
     def _lay(self, header: Dataset) -> None:
-        """Lay each SEG and SR, with the identity of ``header``, where results are read."""
+        """Lay of each SEG and SR what is about the series, with the identity of ``header``, where results are read."""
         returned = [pydicom.dcmread(path) for path in self._outside.returned]
         made = {str(one.get("SOPInstanceUID", "")) for one in returned}
         wanted = [one for one in returned if is_segmentation(one) or is_report(one)]
         if not wanted:
             came = f"none of the {len(returned)} objects that came back from {self._source} is a SEG or an SR"
             raise ReturnedError(came if returned else f"nothing came back from {self._source} for this series")
-        for number, one in enumerate(wanted):
-            identify(one, self._outside.uids, header, made)
+        ours = [one for one in wanted if self._keep_ours(one, str(header.SeriesInstanceUID))]
+        if not ours:
+            raise ReturnedError(f"nothing that came back from {self._source} is about this series")
+        for number, one in enumerate(ours):
+            named = set(references_of(one).series)
+            others = {image for image, series in self._outside.others.items() if series in named}
+            identify(one, self._outside.uids, header, made | others)
             one.save_as(self._outside.outputs / f"{number}.dcm", enforce_file_format=True)
 
+    def _keep_ours(self, returned: Dataset, series: str) -> bool:
+        """Remove the parts that are about other series of the study; whether any is left."""
+        of, sent = references_of(returned), self._outside.sent
 
-def identify(returned: Dataset, uids: Mapping[str, str], header: Dataset, made: set[str]) -> None:
+        def is_ours(part: tuple[str, ...]) -> bool:
+            return self._outside.uids.get(of.series_of(part, sent)) == series
+
+        if is_report(returned):
+            keep_parts(returned, is_ours)
+        return any(map(is_ours, of.parts))
+
+
+def identify(returned: Dataset, uids: Mapping[str, str], header: Dataset, known: set[str]) -> None:
     """Replace pseudonyms by the UIDs of the images, and take away who the pseudonymous patient is.
 
-    ``uids``: those of study, series and images by their pseudonyms; ``header``: of an image; ``made``: the UIDs of what
-    came back. The frame of reference becomes that of the images: every image that is named must be one of them.
+    ``uids``: those of study, series and images by their pseudonyms; ``header``: of an image; ``known``: UIDs of other
+    objects that it may name: what came back, and images of other series that it is about, too. The frame of reference
+    becomes that of the images: every image that is named must be one of them, or known.
 
     Raises ``ReturnedError`` for an object of another study, or one that names images which were not sent.
     """
@@ -94,7 +111,7 @@ def identify(returned: Dataset, uids: Mapping[str, str], header: Dataset, made: 
         values = list(element.value) if element.VM > 1 else [element.value]
         element.value = [uids.get(str(value), str(value)) for value in values]
         if element.keyword == "ReferencedSOPInstanceUID":
-            foreign += sum(value not in own and value not in made for value in map(str, _values(element)))
+            foreign += sum(value not in own and value not in known for value in map(str, _values(element)))
 
     returned.walk(replace)
     if foreign:

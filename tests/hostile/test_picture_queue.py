@@ -44,7 +44,7 @@ class Viewed:
         """Send a request and read nothing; the system of this client takes a few kilobytes of the response."""
         opened = socket.socket()
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        opened.settimeout(60.0)
+        opened.settimeout(300.0)
         opened.bind((address, 0))
         opened.connect(("127.0.0.1", self.port))
         fields = f"Host: 127.0.0.1\r\nAuthorization: Bearer {TOKENS['viewer']}\r\nAccept: {accept}\r\n\r\n"
@@ -56,7 +56,7 @@ class Viewed:
             base_url=f"http://127.0.0.1:{self.port}",
             transport=httpx.HTTPTransport(local_address=COLLEAGUE),
             headers={"authorization": f"Bearer {TOKENS['viewer']}", "accept": "image/jpeg"},
-            timeout=60.0,
+            timeout=300.0,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import postgres
@@ -17,6 +18,7 @@ from node.ledger.tables import decision, delivery, event, instance, job, series
 from node.operate.alerts import ledger_alerts
 from node.reasons import Reason, ReasonCode, reason
 from node.routing.returned_routes import ReturnedRoutes
+from node.spool import Spool
 
 CONFIG = """
 [destinations.pacs]
@@ -61,17 +63,20 @@ def test_series_of_which_nothing_came_back_are_told_for_a_week(engine: sa.Engine
     with begin_immediate(engine) as connection:  # corrected meanwhile: what came back was about the earlier images
         connection.execute(sa.update(series).where(series.c.study_instance_uid == "1.2.1").values(generation=2))
     assert "of 2 series" in told()
+    with begin_immediate(engine) as connection:  # it came back for one of them, and was made of both
+        _returned(connection, "2.25.7.1", came("mass 1.2.9", series=("1.2.1.1", "1.2.2.1")), at - 2 * HOUR)
+    assert told() == ""
 
 
 @postgres.BOTH
-def test_a_job_reads_what_came_back_for_it_and_nothing_about_other_series_of_the_study(engine: sa.Engine):
+def test_a_job_reads_what_came_back_for_it_also_as_one_of_several(engine: sa.Engine):
     with begin_immediate(engine) as connection:
-        _returned(connection, "2.25.1.1", reason(ReasonCode.RETURNED, destination="cloud", job="first"))
-        _returned(connection, "2.25.1.2", reason(ReasonCode.RETURNED, destination="cloud", job="second"))
-        _returned(connection, "2.25.1.3", reason(ReasonCode.RETURNED_LATER, destination="cloud", job="first"))
+        _returned(connection, "2.25.1.1", came("first"))
+        _returned(connection, "2.25.1.2", came("first", "second"))
+        _returned(connection, "2.25.1.3", came("first", late=("first",)))
         _returned(connection, "2.25.1.4", reason(ReasonCode.RETURNED_ABOUT_OTHERS, destination="cloud", number=2))
     with engine.connect() as connection:
-        assert returned_paths(connection, "2.25.1", "first") == ["2.25.1.1.9", "2.25.1.3.9"]
+        assert returned_paths(connection, "2.25.1", "first") == ["2.25.1.1.9", "2.25.1.2.9", "2.25.1.3.9"]
         assert returned_paths(connection, "2.25.1", "second") == ["2.25.1.2.9"]
         assert not still_arriving(connection, "2.25.1")
 
@@ -79,10 +84,10 @@ def test_a_job_reads_what_came_back_for_it_and_nothing_about_other_series_of_the
 @postgres.BOTH
 def test_what_came_back_after_its_job_had_begun_is_told_until_the_job_begins_again(engine: sa.Engine):
     config = parse(CONFIG)
-    later = reason(ReasonCode.RETURNED_LATER, destination="cloud", job="mass 1.2.1")
+    later = came("mass 1.2.1", late=("mass 1.2.1",))
     with begin_immediate(engine) as connection:
         connection.execute(sa.insert(job).values(**_job("1.2.1", "mass", 500.0)))
-        _returned(connection, "2.25.1.1", reason(ReasonCode.RETURNED, destination="cloud", job="mass 1.2.1"), 499.0)
+        _returned(connection, "2.25.1.1", came("mass 1.2.1"), 499.0)
         _returned(connection, "2.25.1.2", later, 510.0)
         assert came_before_reading(connection, "2.25.1", "2.25.1.2", "mass 1.2.1"), "nothing has begun"
         _begin(connection, "mass 1.2.1", 505.0)
@@ -108,9 +113,9 @@ def test_what_came_back_after_its_job_had_begun_is_told_until_the_job_begins_aga
 )
 @postgres.BOTH
 def test_a_result_waits_for_others_until_the_whole_study_is_quiet(
-    engine: sa.Engine, others: tuple[float, ...], waits_until: float | None
+    engine: sa.Engine, tmp_path: Path, others: tuple[float, ...], waits_until: float | None
 ):
-    routes = ReturnedRoutes(parse(CONFIG + "[series]\nquiet_seconds = 10.0\n"), engine)
+    routes = ReturnedRoutes(parse(CONFIG + "[series]\nquiet_seconds = 10.0\n"), engine, Spool(tmp_path))
     with begin_immediate(engine) as connection:
         for number, last_at in enumerate((90.0, *others)):
             of = {"study_instance_uid": "2.25.1", "series_instance_uid": f"2.25.1.{number}"}
@@ -122,6 +127,11 @@ def test_a_result_waits_for_others_until_the_whole_study_is_quiet(
         (result,) = (one for one in receiving_series(connection) if one.series_instance_uid == "2.25.1.0")
     waits = routes.wait_for_others(result, 100.0)
     assert (None if waits is None else waits.until) == waits_until
+
+
+def came(*jobs: str, late: tuple[str, ...] = (), series: tuple[str, ...] = ()) -> Reason:
+    known = {"destination": "cloud", "jobs": list(jobs), "series": list(series), "unread": 0}
+    return reason(ReasonCode.RETURNED_LATER, **known, late=list(late)) if late else reason(ReasonCode.RETURNED, **known)
 
 
 def _begin(connection: sa.Connection, job_id: str, at: float) -> None:

@@ -23,6 +23,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.reader_queries import due_studies, is_asked_for, record_query
 from node.ledger.tables import instance, job, notice, reader_query
 from node.routing.decisions import Decider
+from node.spool import Spool
 
 HOUR = 3600.0
 
@@ -71,7 +72,7 @@ def test_segmentations_of_readers_are_fetched_once_read_as_verdicts_and_not_sent
             here = set(connection.scalars(sa.select(instance.c.series_instance_uid)))
         assert kept.SeriesInstanceUID in here
         assert images[0].SeriesInstanceUID not in here
-        decider = Decider(config, site.engine, Jobs(site.engine))
+        decider = Decider(config, site.engine, Spool(config.storage.folder), Jobs(site.engine))
         decided = decider.without_rules(site.study, kept.SeriesInstanceUID, ())
         assert decided is not None
         assert (decided.decision.outcome, decided.decision.routes) == ("ignored", ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import identified
@@ -13,30 +13,13 @@ import numpy as np
 import pytest
 import real_peers
 from dicom_files import ct_series, write
-from lesion_studies import store, with_lesion
-from pydicom import FileDataset, dcmread
+from lesion_studies import with_lesion
 from pydicom.uid import generate_uid
 from reader_edits import workstation_seg
+from round_trips import EXTRA, analysed, decision, held, masses, send_back, sent_away, until
 from whole_node import WholeNode, whole_node
 
 from node.studies.source import SourceSeries
-
-EXTRA = """
-[destinations.cloud]
-title = "CLOUD"
-host = "127.0.0.1"
-port = {}
-deidentify = "basic"
-results_to = ["pacs"]
-[pipelines.cloud-mass]
-factory = "returned:cloud"
-[pipelines.cloud-mass.options]
-name = "Mass finder"
-version = "4.1"
-modality = "CT"
-looked_for = ["Mass"]
-"""
-SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
 @pytest.fixture(scope="module")
@@ -62,57 +45,13 @@ def node(
         yield running
 
 
-def until(found: Callable[[], list[FileDataset]], number: int = 1) -> list[FileDataset]:
-    deadline = time.monotonic() + 120.0
-    while len(there := found()) < number:
-        assert time.monotonic() < deadline, there
-        time.sleep(0.3)
-    return there
-
-
-def held(peer: real_peers.StoreScp, study: str = "", before: set[str] = frozenset()) -> list[FileDataset]:  # type: ignore[assignment]
-    """What a peer has of a study, or what came since ``before``."""
-    every = (dcmread(path, force=True) for path in peer.files())
-    return [
-        one
-        for one in every
-        if "SOPInstanceUID" in one
-        and str(one.SOPInstanceUID) not in before
-        and study in ("", str(one.StudyInstanceUID))
-    ]
-
-
-def sent_away(node: WholeNode, cloud: real_peers.StoreScp, folder: Path) -> tuple[list[FileDataset], list[FileDataset]]:
-    """A study with a mass as it is here, and as the AI service got it."""
-    before = {str(one.SOPInstanceUID) for one in held(cloud)}
-    images = identified.identify(ct_series(volume=with_lesion((6, 32, 32)), study=generate_uid()))
-    write(images, folder / "in")
-    store(node, folder / "in")
-    return images, until(lambda: held(cloud, before=before), len(images))
-
-
-def analysed(received: list[FileDataset], folder: Path) -> FileDataset:
-    """What the AI service makes of the images."""
-    paths = write(received, folder)
-    source = SourceSeries.read(paths)
-    mask = source.volume().array > 0
-    assert 0 < mask.sum() < mask.size / 2
-    order = [source.paths.index(path) for path in source.paths]
-    return workstation_seg(source, {"Mass": mask[order]}, algorithm="AUTOMATIC", manufacturer="Cloud AI")
-
-
-def send_back(node: WholeNode, result: FileDataset, folder: Path) -> None:
-    write([result], folder)
-    store(node, folder, "-R", "-aet", "CLOUD")
-
-
 def test_a_result_under_a_pseudonym_gets_the_identity_of_its_images_again(
     node: WholeNode, cloud: real_peers.StoreScp, pacs: real_peers.StoreScp, tmp_path: Path
 ):
     images, received = sent_away(node, cloud, tmp_path)
     assert identified.remains(b"".join(path.read_bytes() for path in cloud.files())) == []
     result = analysed(received, tmp_path / "away")
-    send_back(node, result, tmp_path / "back")
+    send_back(node, [result], tmp_path / "back")
     study = str(images[0].StudyInstanceUID)
     (seg,) = until(lambda: masses(pacs, study))
     assert (seg.PatientID, seg.PatientName) == (images[0].PatientID, images[0].PatientName)
@@ -135,7 +74,7 @@ def test_a_result_about_images_that_were_not_sent_becomes_a_report_of_failure(
     result = analysed(received, tmp_path / "away")
     for frame in result.PerFrameFunctionalGroupsSequence:
         frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID = generate_uid()
-    send_back(node, result, tmp_path / "back")
+    send_back(node, [result], tmp_path / "back")
     study = str(images[0].StudyInstanceUID)
     until(lambda: [one for one in held(pacs, study) if one.Modality == "SR" and "NOT ANALYSED" in str(one)])
     assert masses(pacs, study) == []
@@ -145,7 +84,7 @@ def test_what_nobody_sent_away_is_no_result_that_comes_back(node: WholeNode, tmp
     images = ct_series(volume=with_lesion((6, 32, 32)), study=generate_uid(prefix="2.25."))
     paths = write(images, tmp_path / "in")
     result = workstation_seg(SourceSeries.read(paths), {"Mass": np.ones((6, 32, 32), bool)})
-    send_back(node, result, tmp_path / "back")
+    send_back(node, [result], tmp_path / "back")
     assert decision(node, str(result.StudyInstanceUID)) == "no rule matches"
 
 
@@ -155,10 +94,10 @@ def test_what_comes_later_waits_for_a_retry_that_reads_it_all(
     images, received = sent_away(node, cloud, tmp_path)
     study = str(images[0].StudyInstanceUID)
     first, second = (analysed(received, tmp_path / name) for name in ("first", "second"))
-    send_back(node, first, tmp_path / "one")
+    send_back(node, [first], tmp_path / "one")
     until(lambda: masses(pacs, study))
     second.SegmentSequence[0].SegmentLabel = "Other mass"
-    send_back(node, second, tmp_path / "two")
+    send_back(node, [second], tmp_path / "two")
     job = decision(node, str(second.StudyInstanceUID), str(second.SeriesInstanceUID)).partition("`ainode retry ")[2]
     assert job
     command = [sys.executable, "-m", "node", "retry", job.partition("`")[0], "--config", str(node.config)]
@@ -175,28 +114,12 @@ def test_results_that_arrive_one_after_another_are_read_together(
     study = str(images[0].StudyInstanceUID)
     first, second = (analysed(received, tmp_path / name) for name in ("first", "second"))
     second.SegmentSequence[0].SegmentLabel = "Other mass"
-    send_back(node, first, tmp_path / "one")
+    send_back(node, [first], tmp_path / "one")
     time.sleep(1.0)
-    send_back(node, second, tmp_path / "two")
+    send_back(node, [second], tmp_path / "two")
     (seg,) = until(lambda: masses(pacs, study))
     assert {str(one.SegmentLabel) for one in seg.SegmentSequence} == {"Mass", "Other mass"}
     for result in (first, second):
         why = decision(node, str(result.StudyInstanceUID), str(result.SeriesInstanceUID))
         assert why.startswith("it came back from cloud, and job")
     assert "other results of its study are arriving" in str(node.explain(str(first.StudyInstanceUID)))
-
-
-def masses(pacs: real_peers.StoreScp, study: str) -> list[FileDataset]:
-    return [one for one in held(pacs, study) if one.SOPClassUID == SEG and "Mass" in str(one.SegmentSequence)]
-
-
-def decision(node: WholeNode, study: str, series: str = "") -> str:
-    """Why a series was decided on as it was."""
-    deadline = time.monotonic() + 60.0
-    while True:
-        found = node.explain(study).get("series", ())
-        for one in found:
-            if one["decisions"] and series in ("", one["series_instance_uid"]):
-                return str(one["decisions"][0]["reason"])
-        assert time.monotonic() < deadline, found
-        time.sleep(0.3)

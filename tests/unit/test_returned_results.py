@@ -13,7 +13,7 @@ from reader_edits import workstation_seg
 from node.config import parse
 from node.deidentify.pseudonyms import Pseudonyms
 from node.errors import ConfigError, ReturnedError
-from node.studies.references import referenced_series
+from node.result_parts import references_of
 from node.studies.source import SourceSeries
 from pipelines.returned.pipeline import identify
 
@@ -66,13 +66,13 @@ KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 def test_pseudonyms_become_the_uids_of_the_images(returned: tuple[Dataset, dict[str, str], Dataset]):
     seg, uids, header = returned
-    assert set(referenced_series([seg])) <= uids.keys()
+    assert set(references_of(seg).series) <= uids.keys()
     identify(seg, uids, header, {str(seg.SOPInstanceUID)})
     text = str(seg)
     assert [pseudonym for pseudonym in uids if pseudonym in text] == []
     assert seg.StudyInstanceUID == header.StudyInstanceUID
     assert seg.FrameOfReferenceUID == header.FrameOfReferenceUID
-    assert set(referenced_series([seg])) == {header.SeriesInstanceUID}
+    assert set(references_of(seg).series) == {header.SeriesInstanceUID}
     assert "PatientID" not in seg
     assert "PatientName" not in seg
 

@@ -12,7 +12,7 @@ _LOOK_SECONDS = 0.5
 """Between two looks whether somebody still waits for a request."""
 
 
-class FairTurns:
+class ClientTurns:
     """One turn at a time; after each one the next client has its turn, however many requests another one has.
 
     Requests of one client have their turns in the order in which they came. For the tasks of one event loop.

@@ -6,14 +6,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from node.dicomweb.fair_turns import FairTurns
+from node.dicomweb.client_turns import ClientTurns
 
 
 async def nothing() -> None:
     return
 
 
-async def use(turns: FairTurns, client: str, order: list[str]) -> None:
+async def use(turns: ClientTurns, client: str, order: list[str]) -> None:
     async with turns.turn(client, nothing):
         order.append(client)
         await anyio.lowlevel.checkpoint()
@@ -23,7 +23,7 @@ def test_a_client_with_few_requests_does_not_wait_for_one_with_many() -> None:
     order: list[str] = []
 
     async def all_at_once() -> None:
-        turns = FairTurns()
+        turns = ClientTurns()
         async with anyio.create_task_group() as group:
             for client in "aaaaabcb":
                 group.start_soon(use, turns, client, order)
@@ -36,7 +36,7 @@ def test_a_request_that_is_cancelled_leaves_the_turn_to_the_next() -> None:
     order: list[str] = []
 
     async def some_go() -> None:
-        turns = FairTurns()
+        turns = ClientTurns()
         async with anyio.create_task_group() as group:
             async with turns.turn("first", nothing), anyio.create_task_group() as going:
                 going.start_soon(use, turns, "a", order)
@@ -55,7 +55,7 @@ def test_a_request_that_leaves_just_when_its_turn_comes_gives_it_on() -> None:
     order: list[str] = []
 
     async def leave_late() -> None:
-        turns, looked, given = FairTurns(), anyio.Event(), anyio.Event()
+        turns, looked, given = ClientTurns(), anyio.Event(), anyio.Event()
 
         async def look() -> None:
             looked.set()
@@ -87,7 +87,7 @@ def test_a_request_that_nobody_waits_for_leaves_while_it_waits() -> None:
         raise GoneError
 
     async def wait() -> None:
-        turns = FairTurns()
+        turns = ClientTurns()
         async with turns.turn("first", nothing):
             with pytest.raises(GoneError):
                 async with turns.turn("second", gone):
