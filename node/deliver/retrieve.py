@@ -7,11 +7,14 @@ meanwhile, because the receiver could not distinguish them from images of scanne
 from __future__ import annotations
 
 import errno
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from pydicom import Dataset
 from pydicom.uid import (
@@ -39,10 +42,13 @@ from pynetdicom.sop_class import (
 
 from node.config import Config, PriorTable
 from node.deliver.association import Peer, Timeouts, associate, close_connection
+from node.deliver.dataset_stream import DatasetStream
 from node.deliver.find import query
 from node.deliver.query_audit import OnQuery
 from node.errors import DeliveryError
 from node.tls import server_context
+
+logger = logging.getLogger(__name__)
 
 _WANTED = (
     Comprehensive3DSRStorage,
@@ -63,29 +69,74 @@ _MOST_MATCHES = 10_000
 """Of one query."""
 _PORT_SECONDS = 60.0
 """How long to wait for the port while another job uses it."""
-Keep = Callable[[evt.Event], int]
 Request = Callable[[], Iterable[tuple[Dataset, Dataset | None]]]
 
 
+class _ReceivedFile:
+    """An object as a file, under a temporary name until it is kept."""
+
+    def __init__(self, path: Path, count: Callable[[int], None]) -> None:
+        """``count``: called with the number of bytes that are written."""
+        self._path = path
+        self._begun = path.with_suffix(".part")
+        self._file = self._begun.open("xb")
+        self._count = count
+
+    def append(self, pieces: Sequence[bytes]) -> None:
+        self._count(sum(map(len, pieces)))
+        self._file.writelines(pieces)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def discard(self) -> None:
+        self._file.close()
+        self._begun.unlink(missing_ok=True)
+
+    def keep(self) -> None:
+        """Give it its name."""
+        self._begun.rename(self._path)
+
+
 class _ReceivedFiles:
-    """Objects of one association as files, within bounds."""
+    """Objects of one retrieval as files, within bounds."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._objects = self._bytes = 0
+        self._streams: WeakKeyDictionary[Association, DatasetStream[_ReceivedFile]] = WeakKeyDictionary()
+        """An archive may open several associations for a C-MOVE."""
         self._deadline = time.monotonic() + _LONGEST_SECONDS
 
+    def receive(self, event: evt.Event) -> None:
+        """Write what comes; called for each PDU, where it is received."""
+        if event.assoc not in self._streams:
+            self._streams[event.assoc] = DatasetStream(self._begin, lambda _waiting: self._excess(), self._end)
+        self._streams[event.assoc].receive(event)
+
     def keep(self, event: evt.Event) -> int:
-        """Write an object; return the status of its C-STORE request: A700 (out of resources) beyond the bounds."""
-        data = event.encoded_dataset()
-        self._objects += 1
-        self._bytes += len(data)
+        """Keep an object; return the status of its C-STORE request: A700 (out of resources) beyond the bounds."""
+        part = self._streams[event.assoc].take(event)
+        if part is None:
+            return 0xC000
         if self._excess():
+            part.discard()
             close_connection(event.assoc)  # it would go on otherwise
             return 0xA700
-        (self.folder / f"{self._objects:06d}.dcm").write_bytes(data)  # never under a name of the peer
+        part.keep()
         return 0x0000
+
+    def _begin(self) -> _ReceivedFile:
+        self._objects += 1
+        return _ReceivedFile(self.folder / f"{self._objects:06d}.dcm", self._add)  # never under a name of the peer
+
+    def _add(self, count: int) -> None:
+        self._bytes += count
+
+    def _end(self, event: evt.Event, why: str) -> None:
+        logger.warning("retrieval of a prior study was ended: %s", why)
+        close_connection(event.assoc)
 
     def check(self, peer: Peer) -> None:
         """Raise ``DeliveryError`` when the bounds are exceeded."""
@@ -121,7 +172,7 @@ class Archive:
 
     def fetch(self, study: str, series: str) -> list[Path]:
         """Retrieve the objects of a series that this node supports as files. Raises ``DeliveryError`` on refusal."""
-        before = set(self.retrieved.folder.iterdir())
+        before = set(self.retrieved.folder.glob("*.dcm"))
         wanted = Dataset()
         wanted.QueryRetrieveLevel = "SERIES"
         wanted.StudyInstanceUID, wanted.SeriesInstanceUID = study, series
@@ -133,7 +184,7 @@ class Archive:
             return self.association.send_c_move(wanted, self.moves_to, StudyRootQueryRetrieveInformationModelMove)
 
         _await(move if self.moves_to else get, self.peer, "C-MOVE" if self.moves_to else "C-GET", self.retrieved.check)
-        return sorted(set(self.retrieved.folder.iterdir()) - before)
+        return sorted(set(self.retrieved.folder.glob("*.dcm")) - before)
 
 
 @contextmanager
@@ -152,29 +203,29 @@ def archive(config: Config, prior: PriorTable, folder: Path, on_query: OnQuery |
     if not prior.move_title:
         contexts += [build_context(uid, s) for uid in _WANTED for s in (DEFAULT_TRANSFER_SYNTAXES, *_COMPRESSED)]
     roles = [] if prior.move_title else [build_role(uid, scp_role=True) for uid in _WANTED]
-    receiving = _receiving(config, prior, retrieved.keep) if prior.move_title else nullcontext()
+    receiving = _receiving(config, prior, retrieved) if prior.move_title else nullcontext()
     with (
         receiving,
         associate(
             peer, config.ae.title, contexts, Timeouts(), roles=roles, on_store=retrieved.keep, on_query=on_query
         ) as association,
     ):
+        association.bind(evt.EVT_PDU_RECV, retrieved.receive)
         yield Archive(peer=peer, association=association, retrieved=retrieved, moves_to=prior.move_title)
 
 
 @contextmanager
-def _receiving(config: Config, prior: PriorTable, keep: Keep) -> Iterator[None]:
+def _receiving(config: Config, prior: PriorTable, retrieved: _ReceivedFiles) -> Iterator[None]:
     entity = AE(ae_title=prior.move_title)
     entity.require_called_aet = True
     for uid in _WANTED:
         entity.add_supported_context(uid, [*DEFAULT_TRANSFER_SYNTAXES, *_COMPRESSED])
     secured = server_context(config.ae.tls) if config.ae.tls.enabled else None
+    handlers: list[Any] = [(evt.EVT_C_STORE, retrieved.keep), (evt.EVT_PDU_RECV, retrieved.receive)]
     deadline = time.monotonic() + _PORT_SECONDS
     while True:
         try:
-            server = entity.start_server(
-                (config.ae.address, prior.move_port), False, secured, [(evt.EVT_C_STORE, keep)]
-            )
+            server = entity.start_server((config.ae.address, prior.move_port), False, secured, handlers)
             break
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydicom.uid import UID
 from pynetdicom import _config, build_context
@@ -13,7 +16,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
-from node.deliver.association import Peer, Timeouts, associate
+from node.deliver.association import Peer, Timeouts, associate, close_connection
 from node.deliver.object_result import Answer, Store
 from node.deliver.transcode import UNCOMPRESSED, transcoded
 from node.errors import EncodeError, PlatformError
@@ -23,6 +26,11 @@ from node.spool import Spool
 # Send files as they are stored; by default pynetdicom decodes and encodes them.
 _config.STORE_SEND_CHUNKED_DATASET = True
 
+_LARGE = 16 << 20
+"""Bytes of a file that is never in memory as a whole."""
+_MOST_QUEUED = 64
+"""PDUs of it that wait to be sent."""
+_LOOK_SECONDS = 0.001
 SLOWEST_BYTES_PER_SECOND = 250_000
 """A peer slower than this is treated as hanging."""
 
@@ -61,11 +69,40 @@ def _store(association: Association, instance: PendingObject, spool: Spool, time
         raise PlatformError(f"{instance.path} cannot be read ({error}); check the disk, or retry the job") from error
 
 
+@contextmanager
+def _reading_slowly(association: Association, seconds: float) -> Iterator[None]:
+    """Read a file no faster than the peer takes it, for at most so many seconds.
+
+    pynetdicom would read as fast as the disk is, and have in memory what the peer has not taken.
+    """
+    dul = association.dul
+    send = dul.send_pdu
+
+    def send_pdu(primitive: Any) -> None:
+        while (
+            dul.to_provider_queue.qsize() >= _MOST_QUEUED and dul.is_alive() and threading.current_thread() is not dul
+        ):
+            time.sleep(_LOOK_SECONDS)
+        send(primitive)
+
+    late = threading.Timer(seconds, close_connection, [association])
+    late.daemon = True
+    late.start()
+    dul.send_pdu = send_pdu
+    try:
+        yield
+    finally:
+        late.cancel()
+        dul.send_pdu = send
+
+
 def send_file(association: Association, path: Path, timeouts: Timeouts, description: str) -> Answer:
     """Send a file in its own transfer syntax. Raises ``ValueError`` when no presentation context fits."""
-    association.dimse_timeout = timeouts.store_seconds + path.stat().st_size / SLOWEST_BYTES_PER_SECOND
+    size = path.stat().st_size
+    association.dimse_timeout = seconds = timeouts.store_seconds + size / SLOWEST_BYTES_PER_SECOND
     try:
-        response = association.send_c_store(path)
+        with _reading_slowly(association, seconds) if size > _LARGE else nullcontext():
+            response = association.send_c_store(path)
     except RuntimeError:
         return Answer(status=None, comment="the association was closed by the peer", lost=True)
     if "Status" not in response:

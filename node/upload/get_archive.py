@@ -2,7 +2,7 @@
 
 Each object goes to the receiver of this node before its C-STORE is answered, as what is uploaded does, and the archive
 gets the receiver's status: success means that the object is durable. It counts as sent by this node. Until an object is
-whole it is in memory, up to the largest that the receiver takes.
+whole it is in a draft, up to the largest that the receiver takes.
 
 Each query has an association of its own: one that waits while a series comes would be ended as idle.
 """
@@ -10,7 +10,6 @@ Each query has an association of its own: one that waits while a series comes wo
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,14 +18,13 @@ from pydicom import Dataset
 from pydicom.uid import UID
 from pynetdicom import build_context, build_role, evt
 from pynetdicom.association import Association
-from pynetdicom.dsutils import encode_file_meta
-from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
 from sqlalchemy import Engine
 
 from node.config import Config, Destination
 from node.deliver.association import Peer, Timeouts, associate, close_connection
+from node.deliver.dataset_stream import DatasetStream
 from node.deliver.fetch import MOVE_SECONDS, FetchedSeries, Fetcher
 from node.deliver.find import find_association, query
 from node.deliver.get_contexts import get_contexts
@@ -62,10 +60,9 @@ class _ObjectUpload:
         self._contexts: list[PresentationContext] = []
         self._opened = ExitStack()
         self._ours: Association | None = None
+        self._stream = DatasetStream(self._begin, self._excess, self._end)
         self._objects = 0
         self._largest = config.storage.max_instance_gib * 2**30
-        self._in_memory = 0
-        self._counting = threading.Lock()
         self._deadline = time.monotonic() + _LONGEST_SECONDS
         self._is_ended = False
         self.refusals: list[str] = []
@@ -78,31 +75,21 @@ class _ObjectUpload:
     def close(self) -> None:
         """Release the association with the receiver."""
         self._opened.close()
+        self._stream.close()
 
     def watch(self, event: evt.Event) -> None:
-        """Close a connection on which too much comes, or without end; called for each PDU, where it is received.
-
-        Whole objects that wait count with the one that comes.
-        """
-        if isinstance(event.pdu, P_DATA_TF):
-            values = [item.presentation_data_value or b"\1" for item in event.pdu.presentation_data_value_items]
-            with self._counting:  # not of commands (PS3.8 E.2)
-                self._in_memory += sum(len(value) - 1 for value in values if not value[0] & 1)
-            if self._in_memory > self._largest:
-                self._end(event, f"an object is larger than {self._largest / 2**30:g} GiB (max_instance_gib)")
+        """Write what comes; close a connection on which it does not end. Called for each PDU, where it is received."""
+        self._stream.receive(event)
         if time.monotonic() > self._deadline:
             self._end(event, f"it takes more than {_LONGEST_SECONDS:g} s")
 
     def store(self, event: evt.Event) -> int:
         """Store an object; return the status of its C-STORE request."""
-        self._objects += 1
-        if self._objects > _MOST_OBJECTS:
-            return self._end(event, f"the archive sends more than {_MOST_OBJECTS} objects")
-        dataset = event.encoded_dataset(include_meta=False)
-        part = ReceivedPart(self._spool.drafts.new(), self._objects)
+        part = self._stream.take(event)
+        if part is None:
+            self.refusals.append("the archive sent a C-STORE request without an object")
+            return DOES_NOT_MATCH_SOP_CLASS
         try:
-            part.append([bytes(128), b"DICM", encode_file_meta(event.file_meta), dataset])
-            part.close()
             return self._given(part, str(event.context.abstract_syntax))
         except OSError as error:
             return self._end(event, f"the disk refuses an object: {error.strerror}")
@@ -110,8 +97,20 @@ class _ObjectUpload:
             return self._end(event, str(error))
         finally:
             part.discard()
-            with self._counting:
-                self._in_memory -= len(dataset)
+
+    def _begin(self) -> ReceivedPart:
+        self._objects += 1
+        if self._objects > _MOST_OBJECTS:
+            raise DeliveryError(f"the archive sends more than {_MOST_OBJECTS} objects")
+        if self._spool.space().is_below(self._config.storage.min_free_gib):
+            raise DeliveryError("there is too little free space to retrieve a series")
+        return ReceivedPart(self._spool.drafts.new(), self._objects)
+
+    def _excess(self, waiting: int) -> str:
+        """Why no more is taken. Whole objects that wait count with the one that comes."""
+        if waiting > self._largest:
+            return f"an object is larger than {self._largest / 2**30:g} GiB (max_instance_gib)"
+        return ""
 
     def _given(self, part: ReceivedPart, sop_class: str) -> int:
         identity = part.identity(self._limits)

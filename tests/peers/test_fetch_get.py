@@ -3,50 +3,23 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import real_peers
+from dcmqr_archive import dcmqrscp
 from dicom_files import ct_series, write
 from fetching import Fetching
 from pydicom import FileDataset
 from pydicom.uid import CTImageStorage
-from receivers import receiving, until
+from receivers import receiving
 
 from node.deliver.get_contexts import MOST_STORAGE_CONTEXTS, get_contexts
 from node.errors import DeliveryError
 from node.ledger.tables import conflict
 from node.receive.policy import STANDARD_STORAGE, TRANSFER_SYNTAXES
-
-
-@contextmanager
-def dcmqrscp(folder: Path) -> Iterator[int]:
-    """dcmtk's archive, on a port."""
-    port, store = real_peers.free_port(), folder / "QRSCP"
-    store.mkdir(parents=True)
-    settings = folder / "dcmqrscp.cfg"
-    settings.write_text(
-        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
-        f"HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
-        f"AETable BEGIN\nQRSCP {store} RW (200, 1024mb) ANY\nAETable END\n"
-    )
-    process = subprocess.Popen(["dcmqrscp", "-c", str(settings)])
-    try:
-        until(lambda: reached(port))
-        yield port
-    finally:
-        process.kill()
-        process.wait()
-
-
-def reached(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
-        return True
-    return False
 
 
 class Line:

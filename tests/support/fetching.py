@@ -17,8 +17,8 @@ class Fetching:
     def __init__(self, folder: Path, node: Node, title: str, port: int, storage: str = "") -> None:
         """``storage``: more lines of its table."""
         self.node = node
-        self._config = folder / "config.toml"
-        self._config.write_text(f"""
+        self.config = folder / "config.toml"
+        self.config.write_text(f"""
 [ae]
 address = "127.0.0.1"
 port = {node.port}
@@ -39,7 +39,7 @@ match = {{ Modality = "CT" }}
 """)
 
     def fetch(self, *arguments: str) -> Result:
-        return CliRunner().invoke(main, ["fetch", "--config", str(self._config), "archive", *arguments])
+        return CliRunner().invoke(main, ["fetch", "--config", str(self.config), "archive", *arguments])
 
     def here(self) -> set[str]:
         return {row.sop_instance_uid for row in self.node.rows(instance)}
