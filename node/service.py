@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from node.actor import look_every, surviving
 from node.compat import missing_packages
 from node.config import Config, load
-from node.config.shared_tables import shared_digests
+from node.config.shared_keys import shared_digests
 from node.errors import PlatformError
 from node.ledger.states import NoticeKind
 from node.log import FOLDER, StudyLog, WarningLog, log_uncaught

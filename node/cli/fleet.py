@@ -37,6 +37,8 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
     Shows for each its machine, version, pipelines and devices, whether it drains, and how long ago it last beat. A
     receiver that died is *lost* until a receiver of its machine has recorded the images that it left.
     """
+    from node.cli.config import state_lines
+    from node.ledger.published_rules import file_states
     from node.operate.fleet import abandon_machine, differing_tables, missing_copies
     from node.operate.fleet import fleet as read
     from node.service import open_storage
@@ -60,10 +62,27 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
         return
     members, missing = read(engine), missing_copies(engine)
     with engine.connect() as connection:
-        tables = differing_tables(connection)
+        tables, states = differing_tables(connection), file_states(connection)
     if as_json:
         print_json(members)
         return
+    _print_members(members)
+    for name, hosts in tables.items():
+        named = " / ".join(", ".join(alike) for alike in hosts)
+        echo(gettext("[{table}] of config.toml is not the same on {hosts}", table=name, hosts=named))
+    for line in [line for state in states if not state.is_as_published for line in state_lines(state)]:
+        echo(line)
+    if missing.files:
+        echo(
+            ngettext(
+                "{number} file has one copy only; the second one is being made, or waits for another machine",
+                "{number} files have one copy only; the second one is being made, or waits for another machine",
+                missing.files,
+            )
+        )
+
+
+def _print_members(members: list[dict[str, Any]]) -> None:
     for member in members:
         role, state = member["role"], member["state"]
         of = member | {
@@ -84,17 +103,6 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
             echo(f"{'':9} " + gettext("{pipelines} on {devices}", pipelines=pipelines, devices=devices))
         if member["files_url"]:
             echo(f"{'':9} " + gettext("serves its files at {url}", url=member["files_url"]))
-    for name, hosts in tables.items():
-        named = " / ".join(", ".join(alike) for alike in hosts)
-        echo(gettext("[{table}] of config.toml is not the same on {hosts}", table=name, hosts=named))
-    if missing.files:
-        echo(
-            ngettext(
-                "{number} file has one copy only; the second one is being made, or waits for another machine",
-                "{number} files have one copy only; the second one is being made, or waits for another machine",
-                missing.files,
-            )
-        )
     if not members:
         echo(gettext("no process is running"))
 

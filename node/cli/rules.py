@@ -17,11 +17,9 @@ from node.cli.options import (
     in_language_of_user,
     json_option,
     load,
-    local_user,
     print_json,
     progress_bar,
 )
-from node.errors import ConfigError
 from node.translation import gettext, ngettext
 from node.translation.cells import cells, padded
 
@@ -49,37 +47,6 @@ class _Span(click.ParamType[float]):
 @click.group()
 def rules() -> None:
     """Test rules on files or on received series."""
-
-
-@rules.command()
-@config_option
-@click.option("--reason", required=True, help="Why; it is kept with this version of the rules.")
-@click.option("--replace", type=int, default=0, metavar="NUMBER", help="Published rules that the file need not have.")
-@in_language_of_user
-def publish(*, config_path: Path, reason: str, replace: int) -> None:
-    """Give this machine's rules to all machines of the fleet.
-
-    Rules and destinations of config.toml go into the ledger; every machine that shares it takes them over within
-    seconds. Files that a destination names are those of each machine and are not part of it.
-    """
-    from node.operate.fleet_rules import FleetRules
-    from node.service import open_storage
-
-    config = load(config_path)
-    if not config.storage.ledger_url:
-        raise ConfigError("[storage] ledger_url is empty: no other machine shares this ledger")
-    engine, _ = open_storage(config)
-    number = FleetRules.of(engine, config_path, config.storage.folder).publish(
-        who=local_user(), why=reason, replace=replace
-    )
-    echo(
-        gettext(
-            "published rules and destinations of {file} as number {number}; `ainode fleet` names the machines that "
-            "have others",
-            file=config_path,
-            number=number,
-        )
-    )
 
 
 @rules.command()

@@ -18,6 +18,7 @@ from node.ledger.missing_copies import count_missing_copies
 from node.ledger.order_messages import rejected_messages
 from node.ledger.patient_changes import ChangeKind, changed_studies
 from node.ledger.pipeline_failures import failing_pipelines
+from node.ledger.published_rules import file_states
 from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ACTIVE
 from node.ledger.undecided import undecided_series
@@ -197,14 +198,20 @@ def _discontinued(connection: sa.Connection, since: float) -> dict[str, str]:
 
 
 def _configuration(connection: sa.Connection) -> dict[str, str]:
-    if not (tables := differing_tables(connection)):
-        return {}
-    sentence = gettext(
-        "processes have read different configurations: {tables}. Have the same in config.toml of every machine, and "
-        "reload each",
-        tables="; ".join(f"{name} ({' / '.join(map(', '.join, hosts))})" for name, hosts in tables.items()),
-    )
-    return {"configuration": sentence}
+    alerts = {
+        f"configuration {state.file}": gettext(
+            "{file} cannot take over the published configuration: {reason}", file=state.file, reason=state.fault
+        )
+        for state in file_states(connection)
+        if state.fault
+    }
+    if tables := differing_tables(connection):
+        alerts["configuration"] = gettext(
+            "processes have read different configurations: {tables}. `ainode config publish` on the machine whose is "
+            "right gives it to all; reload a machine whose file is right already",
+            tables="; ".join(f"{name} ({' / '.join(map(', '.join, hosts))})" for name, hosts in tables.items()),
+        )
+    return alerts
 
 
 def _lost(connection: sa.Connection) -> dict[str, str]:

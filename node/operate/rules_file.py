@@ -71,26 +71,37 @@ class RulesFile:
                 raise ConfigError("the file was changed meanwhile; open the editor again, and compare")
             longer = f"{text.rstrip()}\n\n{tables}" if tables else text
             changed, _ = changed_config(longer, part, str(self.path))
-            if not self.is_writable:
-                raise PlatformError(f"{self.path} was not changed: the node may not write it")
-            versions = self.versions()
-            number = versions[0].number if versions else 0
-            try:
-                if not versions or versions[0].text != before:
-                    number += 1
-                    self._keep(RulesVersion(number=number, at=self.path.stat().st_mtime, who="", why="", text=before))
-                new = RulesVersion(number=number + 1, at=time.time(), who=who, why=why, text=rules_text(changed))
-                self._keep(new)
-                _replace(self.path.resolve(), changed)
-            except OSError as error:
-                raise PlatformError(f"{self.path} was not changed: {error.strerror}") from error
+            new = self._write(text, changed, who=who, why=why)
         self.reload()
         return new
 
+    def _write(self, text: str, changed: str, *, who: str, why: str, whole: bool = False) -> RulesVersion:
+        """Replace the file and keep the version. ``whole``: more than rules and destinations change; keep all of it."""
+        if not self.is_writable:
+            raise PlatformError(f"{self.path} was not changed: the node may not write it")
+        before, versions = rules_text(text), self.versions()
+        number = versions[0].number if versions else 0
+        try:
+            if not versions or versions[0].text != before:
+                number += 1
+                self._keep(RulesVersion(number=number, at=self.path.stat().st_mtime, who="", why="", text=before))
+            if whole:
+                self._keep_text(f"{number:06d}.toml", text)
+            new = RulesVersion(number=number + 1, at=time.time(), who=who, why=why, text=rules_text(changed))
+            self._keep(new)
+            _replace(self.path.resolve(), changed)
+        except OSError as error:
+            raise PlatformError(f"{self.path} was not changed: {error.strerror}") from error
+        return new
+
     def _keep(self, version: RulesVersion) -> None:
+        self._keep_text(f"{version.number:06d}.json", json.dumps(asdict(version)))
+
+    def _keep_text(self, name: str, text: str) -> None:
         self.folder.mkdir(mode=0o750, exist_ok=True)
-        path = self.folder / f"{version.number:06d}.json"
-        path.write_text(json.dumps(asdict(version)), encoding="utf-8")
+        path = self.folder / name
+        path.touch(mode=0o640)
+        path.write_text(text, encoding="utf-8")
         if os.geteuid() == 0:  # a command of root; the dashboard has to read it as well
             owner = self.folder.parent.stat()
             for one in (self.folder, path):

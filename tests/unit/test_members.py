@@ -18,7 +18,7 @@ from ledgers import open_copy
 from node import __version__
 from node.__main__ import main
 from node.config import Config, parse
-from node.config.shared_tables import shared_digests
+from node.config.shared_keys import shared_digests
 from node.errors import NotFoundError, PlatformError
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate, ledger_url

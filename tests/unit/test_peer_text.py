@@ -60,7 +60,8 @@ def test_every_column_of_the_ledger_that_may_hold_peers_text_escapes_it() -> Non
     }
     of_others = {"notice.detail"}  # holds a query as JSON; the audit message escapes what it shows
     of_the_ledger = {"decision_record.record"}  # JSON in ASCII of values that are escaped already
-    of_operators = {"published_rules.text"}  # of a configuration file: TOML has no control characters
+    # of a configuration file: TOML has no control characters
+    of_operators = {"published_rules.text", "published_rules.settings"}
     assert plain == of_others | of_the_ledger | of_operators
 
 

@@ -104,14 +104,15 @@ member = sa.Table(  # heartbeat of every process of every machine
     json("configuration", null=True),  # digest of each shared table; null: of an older version
 )
 
-published_rules = sa.Table(  # rules and destinations for all machines that share this ledger
+published_rules = sa.Table(  # the configuration that all machines of this ledger share; each row is a version
     "published_rules",
     metadata,
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     time("at"),
     text("who"),
     text("why"),
-    sa.Column("text", sa.Text, nullable=False),  # as in the file, its ends of lines too
+    sa.Column("text", sa.Text, nullable=False),  # rules and destinations as in the file, its ends of lines too
+    sa.Column("settings", sa.Text, nullable=True),  # other shared values, as TOML; null: those of the version before
 )
 
 taken_rules = sa.Table(  # of them, what each configuration file has
@@ -120,6 +121,10 @@ taken_rules = sa.Table(  # of them, what each configuration file has
     text("file", key=True),  # name of the host and path
     sa.Column("number", sa.Integer, nullable=False),
     time("at"),
+    sa.Column("settings_number", sa.Integer, nullable=True),  # of the version with the settings that it has; null: none
+    json("differences", null=True),  # shared keys that are not as published: here, published
+    text("fault", null=True),  # why the newest version cannot be taken over
+    time("reported_at", null=True),  # both; null: by an older version, which does not
 )
 
 holding = sa.Table(  # machines without a shared folder: which of them has files in a folder

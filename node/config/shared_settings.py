@@ -1,0 +1,223 @@
+"""Shared values of ``config.toml`` beside rules and destinations: taken out as TOML, and put back with comments.
+
+Pure. A value of ``Part.CONFIRMED`` is only put into a file that has it, unless its administrator confirms it.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, MutableMapping
+from functools import cache
+from typing import Any, get_args
+
+import tomlkit
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from node.config.config import Config
+from node.config.rules_text import TABLES
+from node.config.shared_keys import OPTIONS, Key, Part, is_file, is_like, part_of, values_of
+from node.errors import ConfigError
+
+_NAMED = ("pipelines", "procedures")
+"""Tables whose names are shared, whatever is in them."""
+_PLAIN = re.compile(r"[\w -]{0,64}")
+"""A text of an option that names no file, address, module or command."""
+_MODEL = "sha256"
+"""The option with the digest of a model, which has to be on the machine."""
+_SECRET = ("notify", "webhook")
+"""Whoever knows the address may use it."""
+_SHOWN = 100
+
+
+def settings_text(text: str) -> str:
+    """Return the shared values of a file as TOML, without rules, destinations and comments. Raises ``ConfigError``."""
+    taken: dict[str, Any] = {}
+    table = _parsed(text)
+    for name in _NAMED:
+        for one in table.get(name, {}):
+            taken.setdefault(name, {})[one] = {}
+    for key, value in _settings(table):
+        _put(taken, key, value)
+    return tomlkit.dumps(taken, sort_keys=True)
+
+
+def with_settings(text: str, settings: str, *, confirmed: bool = False) -> str:
+    """Return the file with these shared values in place of its own, and its comments.
+
+    ``confirmed``: by the administrator of the machine, so that values of ``Part.CONFIRMED`` are taken over, too.
+    Raises ``ConfigError`` with key, value and remedy for each that is not confirmed.
+    """
+    own = _parsed(text)
+    wanted, document = copy.deepcopy(own), tomlkit.parse(text)
+    faults: list[str] = []
+    for key, mine, new in _changes(own, _parsed(settings)):
+        faults += [] if confirmed else _unconfirmed(key, mine, new, own)
+        for target in (wanted, document):
+            _assign(target, key, _default(key) if new is None else new)
+    if faults:
+        raise ConfigError(
+            "\n".join(sorted(faults)) + "\nsuch values name programs, models, files or addresses, or take a safeguard "
+            "away: compare them, and confirm them with `ainode config take` on this machine, or edit its file"
+        )
+    changed = tomlkit.dumps(document)
+    if _filled(_parsed(changed)) != _filled(wanted):
+        raise ConfigError("the shared values cannot be changed in the file as it is written; write each table once")
+    return changed
+
+
+def differences(here: str, there: str) -> dict[str, tuple[str, str]]:
+    """Shared keys that two files do not have alike, rules and destinations too, with both values as they are shown.
+
+    An absent value is that of the default. Files have a name on each machine, and only count where one has none.
+    """
+    mine, theirs = _all_shared(_parsed(here)), _all_shared(_parsed(there))
+    found = {}
+    for key in sorted(mine.keys() | theirs.keys()):
+        one, other = mine.get(key), theirs.get(key)
+        if not _same(key, one, other):
+            found[_name(key)] = shown(key, one), shown(key, other)
+    return found
+
+
+def shown(key: Key, value: Any) -> str:
+    """Return a value as the file has it, in a line; ``-``: it has none, so the default counts."""
+    if value is None:
+        return "-"
+    if key == _SECRET:
+        return "..."
+    text = " ".join(tomlkit.item(value).as_string().split()) if value != {} else "{}"
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not valid TOML: {error}") from error
+
+
+def _settings(table: dict[str, Any]) -> Iterator[tuple[Key, Any]]:
+    for key, value in values_of(table):
+        if key[0] not in TABLES and part_of(key) in (Part.SHARED, Part.CONFIRMED):
+            yield key, value
+
+
+def _all_shared(table: dict[str, Any]) -> dict[Key, Any]:
+    """Settings with the values of rules and destinations, by name, and names of pipelines."""
+    found = dict(_settings(table))
+    rules = {str(one.get("name")): one for one in table.get("rules", ())}
+    for above, named in (("rules", rules), ("destinations", table.get("destinations", {}))):
+        for name, one in named.items():
+            found |= {(above, name): True} | {(above, name, key): value for key, value in one.items() if key != "tls"}
+            found |= {(above, name, "tls", key): value for key, value in one.get("tls", {}).items()}
+    return found | {(above, name): True for above in _NAMED for name in table.get(above, {})}
+
+
+def _changes(own: dict[str, Any], published: dict[str, Any]) -> Iterator[tuple[Key, Any, Any]]:
+    """Keys whose values differ, with both values; of a pipeline or procedure that only one has, its whole table."""
+    for name in _NAMED:
+        mine, new = own.get(name, {}), published.get(name, {})
+        alone = [one for one in (*mine, *new) if (one in mine) != (one in new)]
+        yield from (((name, one), mine.get(one), new.get(one)) for one in alone)
+    here, there = dict(_settings(own)), dict(_settings(published))
+    for key in sorted(here.keys() | there.keys()):
+        in_both = key[0] not in _NAMED or all(key[1] in one.get(key[0], {}) for one in (own, published))
+        if in_both and not _same(key, here.get(key), there.get(key)):
+            yield key, here.get(key), there.get(key)
+
+
+def _same(key: Key, one: Any, other: Any) -> bool:
+    """Whether two values mean the same; a file may have another name on each machine."""
+    if is_file(key[-1], other) and one and other:
+        return True
+    default = _default(key)
+    return bool((default if one is None else one) == (default if other is None else other))
+
+
+def _default(key: Key) -> Any:
+    """The default of a key as a file would have it; ``None``: none."""
+    return next((default for pattern, default in _defaults() if is_like(key, pattern)), None)
+
+
+@cache
+def _defaults() -> tuple[tuple[Key, Any], ...]:
+    return tuple(_defaults_of(Config))
+
+
+def _defaults_of(model: type[BaseModel], above: Key = ()) -> Iterator[tuple[Key, Any]]:
+    for name, field in model.model_fields.items():
+        key, kind = (*above, name), field.annotation
+        inner = [one for one in get_args(kind) or (kind,) if isinstance(one, type) and issubclass(one, BaseModel)]
+        for one in inner:
+            yield from _defaults_of(one, key if one is kind else (*key, "*"))
+        if not field.is_required() and kind not in inner:
+            yield key, to_jsonable_python(field.get_default(call_default_factory=True))
+
+
+def _unconfirmed(key: Key, mine: Any, new: Any, own: dict[str, Any]) -> list[str]:
+    """Values of a change that the administrator of the machine has to confirm, a line each."""
+    values = [(key, mine, new)]
+    if len(key) == 2 and key[0] in _NAMED:
+        values = [(inner, None, value) for inner, value in values_of({key[0]: {key[1]: new or {}}})]
+    return [
+        f"{_name(inner)} = {shown(inner, value)}, here {shown(inner, before)}"
+        for inner, before, value in values
+        if not _same(inner, before, value) and _needs_confirmation(inner, before, value, own)
+    ]
+
+
+def _needs_confirmation(key: Key, mine: Any, new: Any, own: dict[str, Any]) -> bool:
+    if is_like(key, (*OPTIONS, "*")):
+        return _is_delicate(key[-1], mine, new)
+    if is_like(key, ("pipelines", "*", "factory")) and key[1] not in own.get("pipelines", {}):
+        return new not in {one.get("factory") for one in own.get("pipelines", {}).values()}
+    return part_of(key) == Part.CONFIRMED
+
+
+def _is_delicate(name: str, mine: Any, new: Any) -> bool:
+    """Whether a value of an option may name a file, an address or code, or switches something; numbers do not."""
+    if mine == new:
+        return False
+    if isinstance(new, dict):
+        mine = mine if isinstance(mine, dict) else {}
+        return any(_is_delicate(one, mine.get(one), value) for one, value in new.items())
+    if isinstance(new, list):
+        known = mine if isinstance(mine, list) else []
+        return any(value not in known and _is_delicate(name, None, value) for value in new)
+    if isinstance(new, str):
+        return is_file(name, new) or name == _MODEL or _PLAIN.fullmatch(new) is None
+    return isinstance(new, bool)
+
+
+def _assign(target: MutableMapping[str, Any], key: Key, value: Any) -> None:
+    """Set a value, key by key where both are tables, so that comments stay; ``None``: remove it."""
+    for name in key[:-1]:
+        target = target.setdefault(name, {})
+    old = target.get(key[-1])
+    if value is None:
+        target.pop(key[-1], None)
+    elif isinstance(old, MutableMapping) and isinstance(value, Mapping):
+        for name in old.keys() - value.keys():
+            del old[name]
+        for name in [one for one in value if old.get(one) != value[one]]:
+            _assign(old, (name,), value[name])
+    else:
+        target[key[-1]] = copy.deepcopy(value)
+
+
+def _put(target: dict[str, Any], key: Key, value: Any) -> None:
+    for name in key[:-1]:
+        target = target.setdefault(name, {})
+    target[key[-1]] = value
+
+
+def _filled(table: dict[str, Any]) -> dict[str, Any]:
+    """Without empty tables of the first level, which mean nothing."""
+    return {name: value for name, value in table.items() if value != {}}
+
+
+def _name(key: Key) -> str:
+    return ".".join(key)
