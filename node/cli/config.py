@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,10 @@ from node.cli.options import (
     print_json,
 )
 from node.errors import ConfigError, PlatformError
-from node.translation import gettext, ngettext
+from node.translation import gettext
 
 if TYPE_CHECKING:
     from node.config import Config
-    from node.ledger.published_rules import FileState
     from node.operate.fleet_rules import FleetRules
 
 _LISTED = 50
@@ -49,13 +49,16 @@ def diff(*, config_path: Path, as_json: bool) -> None:
     First those of this machine's file, then what every machine that runs reports of its own.
     """
     from node.ledger.published_rules import file_states, newest_rules
+    from node.operate.published_text import difference_lines, state_lines
 
     file = _file(config_path)
     with file.engine.connect() as connection:
         newest, states = newest_rules(connection), file_states(connection)
     found = file.untaken()
     if as_json:
-        print_json({"published": newest and newest.number, "differences": found, "machines": states})
+        print_json(
+            {"published": newest and newest.number, "differences": found, "machines": [asdict(one) for one in states]}
+        )
         return
     if newest is None:
         echo(gettext("nothing has been published yet; `ainode config publish` does it"))
@@ -66,7 +69,7 @@ def diff(*, config_path: Path, as_json: bool) -> None:
         echo(gettext("{file} has otherwise (here, published):", file=config_path))
     else:
         echo(gettext("{file} has all of it", file=config_path))
-    for line in _lines(found):
+    for line in difference_lines(found):
         echo(line)
     for state in states:
         for line in state_lines(state):
@@ -86,9 +89,11 @@ def publish(*, config_path: Path, reason: str | None, version: int, replace: int
     Shows what changes, checks it, and loads every pipeline whose table changes. Every machine that shares the ledger
     checks it with its own file, and takes it over within seconds; running jobs end with what they began with.
     """
+    from node.operate.published_text import difference_lines
+
     file = _file(config_path)
     proposal = file.proposal(version)
-    for line in _lines(proposal.differences, between=" -> "):
+    for line in difference_lines(proposal.differences, between=" -> "):
         echo(line)
     if not proposal.differences:
         echo(gettext("no shared value changes"))
@@ -131,7 +136,7 @@ def versions(*, config_path: Path, as_json: bool, number: int | None) -> None:
     if number is not None and not listed:
         raise NotFoundError(f"no version {number} was published; `ainode config versions` lists them")
     if as_json:
-        print_json(listed)
+        print_json([asdict(one) for one in listed])
         return
     for one in listed:
         of = {"number": one.number, "at": clock(one.at), "who": one.who, "why": one.why}
@@ -151,32 +156,17 @@ def take(*, config_path: Path, yes: bool) -> None:
     that take a safeguard away. Files that this machine has under another name stay its own. Edits of this file that
     were not published are replaced; the file before is kept in the storage folder.
     """
+    from node.operate.published_text import difference_lines
+
     file = _file(config_path)
     found = file.untaken()
-    for line in _lines(found, between=" -> "):
+    for line in difference_lines(found, between=" -> "):
         echo(line)
     if not found:
         echo(gettext("{file} has all of it", file=config_path))
     elif yes or confirmed(gettext("Write this into {file}?", file=config_path)):
         taken = file.take_over(confirmed_by=local_user())
         echo(gettext("{file} has version {number}", file=config_path, number=taken.number))
-
-
-def state_lines(state: FileState) -> list[str]:
-    """Return what a machine has of what was published, in words; its differences are indented."""
-    of = {"file": state.file, "number": state.number}
-    lines = [
-        gettext("{file}: version {number}", **of) if state.is_newest else gettext("{file}: only version {number}", **of)
-    ]
-    if state.fault:
-        lines.append("  " + gettext("cannot take over the newest: {reason}", reason=state.fault))
-    if number := len(state.differences):
-        lines[0] += ", " + ngettext("{number} shared value differs", "{number} shared values differ", number)
-    return [*lines, *_lines(state.differences)]
-
-
-def _lines(found: Mapping[str, Collection[str]], between: str = ", ") -> list[str]:
-    return [f"  {key}: {between.join(values)}" for key, values in found.items()]
 
 
 def _file(config_path: Path) -> FleetRules:

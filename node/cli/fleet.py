@@ -37,10 +37,10 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
     Shows for each its machine, version, pipelines and devices, whether it drains, and how long ago it last beat. A
     receiver that died is *lost* until a receiver of its machine has recorded the images that it left.
     """
-    from node.cli.config import state_lines
     from node.ledger.published_rules import file_states
     from node.operate.fleet import abandon_machine, differing_tables, missing_copies
     from node.operate.fleet import fleet as read
+    from node.operate.published_text import state_lines
     from node.service import open_storage
 
     engine, _ = open_storage(load(config_path))

@@ -8,6 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from node.ledger.clock import clock_of
+from node.ledger.published_rules import file_states
+from node.operate.published_text import state_lines
 from node.routing.replay import Change, replay
 from node.routing.reroute import newly_routed
 from node.routing.reroute import reroute as reopen
@@ -28,11 +30,13 @@ def rules(context: AppContext, user_request: UserRequest) -> Response:
     looked = user_request.operates and "since" in query
     changes = _ignored(context, query) if looked else []
     with context.engine.connect() as connection:
+        states = file_states(connection)
         labels = context.labels.of(connection, {change.study_instance_uid for change in changes[:_SHOWN]})
     return context.page(
         "rules.html",
         user_request,
         rules=context.config.rules,
+        files=[state_lines(state) for state in states],
         spans=SPANS,
         looked=looked,
         since=query.get("since", ""),

@@ -83,18 +83,35 @@ def test_what_one_machine_receives_another_analyses_and_delivers(
 
 
 @pytest.mark.timeout(300)
-def test_rules_that_are_published_on_one_machine_are_read_by_all_processes_of_all(machine: Make) -> None:
-    a, b = machine("a"), machine("b")
-    for one in (a, b):
-        one.start("router", "files")
-    a.config.write_text(a.config.read_text().replace('"everything with a grid"', '"all with a grid"'))
-    published = a.ainode("rules publish", "--reason", "a better name")
-    assert "as number 1" in published.stdout, published.stderr
+def test_what_one_machine_publishes_all_processes_of_all_read_and_one_that_cannot_says_why(machine: Make) -> None:
+    a, b, c = machine("a"), machine("b"), machine("c")
+    _replace(c, '"bright_pipeline:create"', '"other_pipeline:create"')
+    for one in (a, b, c):
+        one.start("router")
+    _replace(a, '"everything with a grid"', '"all with a grid"')
+    _replace(a, "quiet_seconds = 2.0", "quiet_seconds = 3.0")
+    _replace(a, "[jobs]", "[retention]\ndays = 3.0\n[jobs]")
+    published = a.ainode("config publish", "--reason", "slow scanners")
+    assert "series.quiet_seconds: - -> 3.0\n" in published.stdout, published.stderr
     until(lambda: "all with a grid" in b.config.read_text())
-    for one in (a, b):
-        until(lambda one=one: one.log().count("configuration reloaded") == 2)
-        until(lambda one=one: one.log().count(" ready, process ") == 4)
-    assert parse(b.config.read_text()).fleet != parse(a.config.read_text()).fleet
+    until(lambda: b.log().count("configuration reloaded") == 1)
+    until(lambda: b.log().count(" ready, process ") == 2)
+    until(lambda: "is not taken over" in c.log())
+    taken, refused = parse(b.config.read_text()), parse(c.config.read_text())
+    assert (taken.series.quiet_seconds, taken.retention.days, taken.series.gap_seconds) == (3.0, 3.0, 4.0)
+    assert (taken.fleet, refused.series.quiet_seconds) != (parse(a.config.read_text()).fleet, 3.0)
+    listed = a.ainode("fleet").stdout
+    assert 'pipelines.bright.factory = "bright_pipeline:create", here "other_pipeline:create"' in listed
+    assert "series.quiet_seconds: 2.0, 3.0" in listed
+    assert "has version 1" in c.ainode("config take", "--yes").stdout
+    until(lambda: "configuration reloaded" in c.log())
+    assert parse(c.config.read_text()).series.quiet_seconds == 3.0
+
+
+def _replace(of: FleetNode, old: str, new: str) -> None:
+    text = of.config.read_text()
+    assert old in text
+    of.config.write_text(text.replace(old, new))
 
 
 @pytest.mark.timeout(300)
