@@ -44,9 +44,9 @@ def config() -> None:
 @json_option
 @in_language_of_user
 def diff(*, config_path: Path, as_json: bool) -> None:
-    """Show which shared keys are not as published, and where.
+    """Show which shared values differ from the published ones.
 
-    First those of this machine's file, then what every machine that runs reports of its own.
+    First those of this machine's file, then those that each running machine reports.
     """
     from node.ledger.published_rules import file_states, newest_rules
     from node.operate.published_text import difference_lines, state_lines
@@ -66,9 +66,9 @@ def diff(*, config_path: Path, as_json: bool) -> None:
     of = {"number": newest.number, "who": newest.who, "why": newest.why}
     echo(gettext("version {number}, published by {who}: {why}", **of))
     if found:
-        echo(gettext("{file} has otherwise (here, published):", file=config_path))
+        echo(gettext("{file} differs (here, published):", file=config_path))
     else:
-        echo(gettext("{file} has all of it", file=config_path))
+        echo(gettext("{file} has everything that was published", file=config_path))
     for line in difference_lines(found):
         echo(line)
     for state in states:
@@ -147,10 +147,10 @@ def versions(*, config_path: Path, as_json: bool, number: int | None) -> None:
 
 @config.command()
 @config_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Run without the question.")
 @in_language_of_user
 def take(*, config_path: Path, yes: bool) -> None:
-    """Take over here what was published, and confirm all of it.
+    """Take over what was published, and confirm all of it.
 
     Also what a machine does not take over by itself: values that name programs, models, files or addresses, and those
     that take a safeguard away. Files that this machine has under another name stay its own. Edits of this file that
@@ -163,7 +163,7 @@ def take(*, config_path: Path, yes: bool) -> None:
     for line in difference_lines(found, between=" -> "):
         echo(line)
     if not found:
-        echo(gettext("{file} has all of it", file=config_path))
+        echo(gettext("{file} has everything that was published", file=config_path))
     elif yes or confirmed(gettext("Write this into {file}?", file=config_path)):
         taken = file.take_over(confirmed_by=local_user())
         echo(gettext("{file} has version {number}", file=config_path, number=taken.number))

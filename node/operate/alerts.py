@@ -207,8 +207,8 @@ def _configuration(connection: sa.Connection) -> dict[str, str]:
     }
     if tables := differing_tables(connection):
         alerts["configuration"] = gettext(
-            "processes have read different configurations: {tables}. `ainode config publish` on the machine whose is "
-            "right gives it to all; reload a machine whose file is right already",
+            "processes have read different configurations: {tables}. Run `ainode config publish` on the machine that "
+            "has the right one; reload machines whose files are alike already",
             tables="; ".join(f"{name} ({' / '.join(map(', '.join, hosts))})" for name, hosts in tables.items()),
         )
     return alerts

@@ -83,7 +83,7 @@ def test_the_page_lists_the_part_of_every_key():
     for table, *cells in rows:
         above = tuple(table.strip("`[]").replace("NAME", "*").split("."))
         for part, cell in zip(Part, cells, strict=True):
-            names = cell.replace("all", "*").replace("`", "").split(", ") if cell else []
+            names = ["*"] if cell == "all" else re.findall(r"\w+", cell)
             listed |= {above if name == "*" and above in PARTS else (*above, name): part for name in names}
     assert listed == dict(PARTS)
 
