@@ -152,8 +152,8 @@ def versions(*, config_path: Path, as_json: bool, number: int | None) -> None:
 def take(*, config_path: Path, yes: bool) -> None:
     """Take over what was published, and confirm all of it.
 
-    Also what a machine does not take over by itself: values that name programs, models, files or addresses, and those
-    that take a safeguard away. Files that this machine has under another name stay its own. Edits of this file that
+    Also what a machine does not take over by itself: values that name programs, models, files or addresses, or weaken
+    encryption or isolation. Files that this machine has under another name stay its own. Edits of this file that
     were not published are replaced; the file before is kept in the storage folder.
     """
     from node.operate.published_text import difference_lines

@@ -59,8 +59,9 @@ def with_settings(text: str, settings: str, *, confirmed: bool = False) -> str:
             _assign(target, key, _default(key) if new is None else new)
     if faults:
         raise ConfigError(
-            "\n".join(sorted(faults)) + "\nsuch values name programs, models, files or addresses, or take a safeguard "
-            "away: compare them, and confirm them with `ainode config take` on this machine, or edit its file"
+            "\n".join(sorted(faults)) + "\nsuch values name programs, models, files or addresses, or weaken "
+            "encryption or isolation: compare them, and confirm them with `ainode config take` on this machine, or "
+            "edit its file"
         )
     changed = tomlkit.dumps(document)
     if _filled(_parsed(changed)) != _filled(wanted):

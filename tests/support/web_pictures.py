@@ -21,6 +21,7 @@ from analysis_facts import facts
 from dashboards import Dashboard, analysed, dashboard_on
 from every_page import sign_in
 from playwright.sync_api import sync_playwright
+from published import publish
 
 from node.ledger.analysis_statistics import record_statistics
 from node.ledger.deliveries import schedule_delivery
@@ -147,6 +148,7 @@ def filled_dashboard(folder: Path) -> Iterator[Dashboard]:
     with dashboard_on(folder, *analysed(folder), destinations=ARCHIVE, show_patient=True) as made:
         fill(made)
         _deliver(made)
+        publish(made.engine, folder)
         yield made
 
 
