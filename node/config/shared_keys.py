@@ -26,8 +26,10 @@ class Part(StrEnum):
     SHARED = "shared"
     """It decides what happens to an image, or who is told: published, and taken over by every machine."""
     CONFIRMED = "confirmed"
-    """Published too, but it names a program, a file or an address that gets secrets, or weakens encryption or isolation:
-    a machine takes it over only when its own file has it, or when its administrator confirms it there."""
+    """Published too, but it names a program, a file or an address that gets secrets, or weakens encryption or isolation.
+
+    A machine takes it over only when its own file has it, or when its administrator confirms it there.
+    """
     LOCAL = "local"
     """Of one machine: where it is, what it offers and bears, its files and secrets."""
 
