@@ -26,7 +26,7 @@ class Part(StrEnum):
     SHARED = "shared"
     """It decides what happens to an image, or who is told: published, and taken over by every machine."""
     CONFIRMED = "confirmed"
-    """Published too, but it names a program, a file or an address that gets secrets, or weakens encryption or isolation.
+    """Published too; it names a program, a file or an address that gets secrets, or weakens encryption or isolation.
 
     A machine takes it over only when its own file has it, or when its administrator confirms it there.
     """
