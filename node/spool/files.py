@@ -5,6 +5,7 @@ Received files and results get their durable names in ``node.spool.spool``.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import uuid
@@ -16,10 +17,15 @@ from node.errors import InputError
 META_BEGINS = 144
 """Bytes before the File Meta Information: preamble, prefix and group length (PS3.10 7.1)."""
 _BLOCK = 1 << 20
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
+"""How a file system without locks answers ``flock``."""
 
 
 def locked(folder: Path) -> int | None:
-    """Lock a folder and return the descriptor; ``None`` when its writer is alive or the folder does not exist."""
+    """Lock a folder and return the descriptor; ``None`` when its writer is alive or the folder does not exist.
+
+    Where the file system has no locks everybody gets one: then membership alone shows which writers are alive.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -29,6 +35,10 @@ def locked(folder: Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            os.close(descriptor)
+            raise
     return descriptor
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from without_locks import EVERYBODY_LOCKS, NO_LOCKS, ThreadWithoutLocks
 
 from node.errors import InputError, PlatformError
-from node.spool import Spool, is_uid
+from node.spool import Draft, Spool, is_uid
 
 ROOT = Path(__file__).parents[2]
 
@@ -233,6 +234,30 @@ def unlock(folder: Path) -> None:
     for entry in Path("/proc/self/fd").iterdir():
         if entry.resolve() == folder:
             fcntl.flock(int(entry.name), fcntl.LOCK_UN)
+
+
+@pytest.mark.parametrize("answer", [NO_LOCKS, EVERYBODY_LOCKS])
+def test_without_locks_membership_alone_shows_who_is_alive_and_nothing_partial_is_left(
+    tmp_path: Path, answer: int
+) -> None:
+    thread = ThreadWithoutLocks(answer)
+    writer, other = Spool(tmp_path, writer="receiver-1"), Spool(tmp_path, writer="receiver-2")
+
+    def begin() -> Draft:
+        draft = writer.drafts.new()
+        draft.write([part10(b"x")])
+        return draft
+
+    draft = thread.run(begin)
+    assert not thread.run(lambda: other.drafts.is_locked("receiver-1"))
+    assert thread.run(lambda: other.drafts.sweep(lambda _names: [], lambda: {"receiver-1"})) == 0
+    kept = writer.keep("1.2", "1.2.3", "1.2.3.4", draft)
+    draft.discard()
+    taken = thread.run(begin)
+    assert thread.run(lambda: other.drafts.sweep(lambda _names: [], lambda: {"receiver-2"})) == 1
+    with pytest.raises(FileNotFoundError):
+        writer.keep("1.2", "1.2.3", "1.2.3.5", taken)
+    assert everything(other) == [kept.path]
 
 
 def test_every_received_file_is_found_again_study_by_study(spool: Spool) -> None:
