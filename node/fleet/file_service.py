@@ -6,15 +6,18 @@ It reads no database. Whoever presents no certificate of the fleet's authority e
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from node.config import AeTls, Fleet
 from node.fleet.paths import served_file
@@ -28,7 +31,20 @@ _IDLE_SECONDS = 60
 
 
 class _File(FileResponse):
+    """An open file: one that is purged while it is sent arrives whole."""
+
     chunk_size = 1 << 20  # each one takes a turn of a thread
+
+    def __init__(self, content: BufferedReader) -> None:
+        descriptor = content.fileno()
+        super().__init__(
+            f"/proc/self/fd/{descriptor}", media_type="application/octet-stream", stat_result=os.fstat(descriptor)
+        )
+        self._content = content
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._content:
+            await super().__call__(scope, receive, send)
 
 
 def make_app(folder: Path) -> Starlette:
@@ -36,9 +52,10 @@ def make_app(folder: Path) -> Starlette:
 
     def file(request: Request) -> Response:
         place = served_file(folder, request.path_params["path"])
-        if place is None:
-            return Response(status_code=404)
-        return _File(place, media_type="application/octet-stream")
+        with suppress(FileNotFoundError):  # purged at this moment
+            if place is not None:
+                return _File(place.open("rb"))
+        return Response(status_code=404)
 
     def digest(request: Request) -> Response:
         place = served_file(folder, request.path_params["path"])
@@ -46,6 +63,8 @@ def make_app(folder: Path) -> Starlette:
             if place is not None:
                 with place.open("rb") as content:
                     return PlainTextResponse(digest_of(content, request.query_params.get("like", "blake3:")))
+        except FileNotFoundError:  # purged at this moment
+            pass
         except OSError as error:  # that it cannot be read equals no digest
             return PlainTextResponse(str(error))
         return Response(status_code=404)

@@ -23,6 +23,7 @@ from node.errors import AbsentFileError, PlatformError
 from node.fleet import file_client
 from node.fleet.file_client import new_client
 from node.fleet.housekeeping import Housekeeping
+from node.fleet.paths import served_file
 from node.ledger.engine import begin_immediate
 from node.ledger.holdings import purge_holdings, record_handover
 from node.ledger.tables import conflict, holding, instance
@@ -89,6 +90,25 @@ def test_a_file_on_a_machine_that_is_down_is_an_outage_and_one_that_nobody_has_i
     (a.spool.folder / of.path).unlink()
     assert b.spool.stored_size(of.path) is None
     assert not b.spool.readable(of.path).exists()
+
+
+def test_a_file_that_is_purged_at_this_moment_is_missing_and_its_machine_is_asked_on(
+    machines: list[FleetMachine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = machines
+    a.serve()
+    first, second = a.receive(2)
+
+    def purged(folder: Path, path: str) -> Path | None:
+        place = served_file(folder, path)
+        if path == first.path and place is not None:
+            place.unlink()
+        return place
+
+    with monkeypatch.context() as patch:
+        patch.setattr("node.fleet.file_service.served_file", purged)
+        assert not b.spool.readable(first.path).exists()
+    assert b.spool.readable(second.path).exists()
 
 
 @pytest.mark.parametrize("change", [b"other bytes", b""])
