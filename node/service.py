@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # each process imports what its own role needs; the superviso
     from node.ledger.members import Member
     from node.membership import Membership
     from node.spool import Spool
-    from node.spool.other_machines import OtherMachines
+    from node.spool.tiers import Files, OtherMachines, OtherTiers
 
 logger = logging.getLogger(__name__)
 
@@ -48,31 +48,39 @@ def open_storage(config: Config, writer: str = "", role: str = "") -> tuple[Engi
 
     folder, synced = config.storage.folder, config.storage.durability == "full"
     url = ledger_url(config.storage.ledger_url, folder)
-    if not config.fleet.host:
-        spool = Spool(folder, synced=synced, writer=writer)  # makes the folder of an SQLite ledger
+    spool = Spool(folder, synced=synced, writer=writer)  # makes the folder, of an SQLite ledger too
     engine = open_ledger(url)
-    if (others := _elsewhere(config, engine, role)) is not None:
+    if (others := _other_tiers(config, engine, role)) is not None:
         spool = Spool(folder, synced=synced, writer=writer, others=others)
     return engine, spool
 
 
-def _elsewhere(config: Config, engine: Engine, role: str) -> OtherMachines | None:
-    """What fetches files that are not in the storage folder; ``None``: all are there."""
-    fleet: OtherMachines | None = None
+def _other_tiers(config: Config, engine: Engine, role: str) -> OtherTiers | None:
+    """The tiers of files that are not in the storage folder; ``None``: all are there."""
+    storage = config.storage
+    machines: OtherMachines | None = None
+    packs: Files | None = None
     if config.fleet.host:
         from node.fleet.file_client import FileClient
 
-        fleet = FileClient(config.fleet, config.storage, engine)
-    if not config.storage.object_store.url:
-        return fleet
-    if role == "receiver":  # no other program's code than it needs runs where strangers call
+        machines = FileClient(config.fleet, storage, engine)
+    if storage.object_store.url and role == "receiver":
+        # No other program's code than it needs runs where strangers call.
         from node.object_store.fetch_process import FetchProcess
 
-        return FetchProcess(config.storage, engine, os.environ[CONFIG_FILE], fleet)
-    from node.object_store.packed_reader import PackedReader
-    from node.object_store.store import open_objects
+        packs = FetchProcess(storage, engine, os.environ[CONFIG_FILE])
+    elif storage.object_store.url:
+        from node.object_store.packed_reader import PackedReader
+        from node.object_store.store import open_objects
 
-    return PackedReader(config.storage, engine, partial(open_objects, config.storage.object_store), fleet)
+        packs = PackedReader(storage, engine, partial(open_objects, storage.object_store))
+    if machines is None and packs is None:
+        return None
+    from node.ledger.packed_files import recorded_elsewhere
+    from node.spool.tiers import OtherTiers
+
+    recorded = partial(recorded_elsewhere, engine, machines.machine if machines else "")
+    return OtherTiers(recorded=recorded, machines=machines, packs=packs)
 
 
 def open_jobs(config: Config) -> Jobs:

@@ -16,7 +16,7 @@ from node.ledger.holdings import RecordedFile, file_services, folder_of, holders
 from node.ledger.missing_copies import end_missing_copies, missing_copies
 from node.ledger.packed_files import packed_files
 from node.membership import elected
-from node.spool import Spool, digest_of
+from node.spool import Spool
 
 logger = logging.getLogger(__name__)
 
@@ -96,27 +96,19 @@ class CopyRepair:
         ledger knows of it: nobody would ask for it here otherwise.
         """
         here = {path: of for path, of in recorded.items() if self._spool.absolute(path).exists()}
-        here = {path: of for path, of in here.items() if folder_of(path) in known or self._is_here(path, of)}
+        here = {path: of for path, of in here.items() if folder_of(path) in known or self._spool.here.has(path, of)}
         if unknown := set(map(folder_of, here)) - known:
             with begin_immediate(self._engine) as connection:
                 record_holdings(connection, self._spool.machine, unknown)
         return here
 
-    def _is_here(self, path: str, recorded: RecordedFile) -> bool:
-        try:
-            with self._spool.absolute(path).open("rb") as content:
-                return digest_of(content, recorded.digest) == recorded.digest
-        except FileNotFoundError:
-            return False
-
     def _confirmed(self, here: Mapping[str, RecordedFile]) -> set[str]:
         """Return those files that this machine has, and another one too."""
-        elsewhere = self._spool.digests_elsewhere(sorted(here))
-        return {
-            path
-            for path, digests in elsewhere.items()
-            if here[path].digest in digests.values() and self._is_here(path, here[path])
+        having = {
+            path: {machine for machine, digest in digests.items() if digest == here[path].digest}
+            for path, digests in self._spool.tiers.digests(here).items()
         }
+        return {path for path, machines in having.items() if machines > {self._spool.machine}}
 
     def _fetched(self, recorded: Mapping[str, RecordedFile]) -> set[str]:
         """Store files of other machines here, too; return the paths of those that both have now."""
@@ -129,7 +121,7 @@ class CopyRepair:
         stored = set()
         for path, copy in there.items():
             self._spool.place(copy, path)
-            if self._is_here(path, recorded[path]):
+            if self._spool.here.has(path, recorded[path]):
                 stored.add(path)
             else:
                 logger.error("%s: this machine has other content under this name; `ainode verify` names it", path)

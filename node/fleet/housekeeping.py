@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from node.actor import look_every, surviving
 from node.errors import NotFoundError
-from node.fleet.cache import Cache
 from node.ledger.engine import begin_immediate, timeline
 from node.ledger.file_digests import known_paths
 from node.ledger.holdings import end_purge, purged_holdings, record_holdings
@@ -18,6 +17,7 @@ from node.ledger.instances import hold_receipts
 from node.ledger.jobs import get_job
 from node.ledger.states import JobStage
 from node.spool import CACHE, Spool
+from node.spool.cache import Cache
 
 logger = logging.getLogger(__name__)
 

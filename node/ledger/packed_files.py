@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from node.ledger.holdings import RecordedFile
+from node.ledger.holdings import RecordedFile, folder_of, held_elsewhere, recorded_files
 from node.ledger.states import SeriesState
 from node.ledger.tables import instance, packed, series
 
@@ -77,6 +77,14 @@ def packed_files(connection: sa.Connection, paths: Collection[str]) -> dict[str,
         rows = connection.execute(sa.select(*columns).where(packed.c.path.in_(part)))
         found |= {row.path: PackedFile(row.pack, row.position, row.size, row.digest) for row in rows}
     return found
+
+
+def recorded_elsewhere(engine: sa.Engine, machine: str, paths: Collection[str]) -> dict[str, RecordedFile]:
+    """Return digest and size of those files that a verified pack has, or that another machine than this may have."""
+    with engine.connect() as connection:
+        packed_ones = {path: RecordedFile(of.digest, of.size) for path, of in packed_files(connection, paths).items()}
+        folders = held_elsewhere(connection, machine, {folder_of(path) for path in paths})
+        return packed_ones | recorded_files(connection, [path for path in paths if folder_of(path) in folders])
 
 
 def files_of_pack(connection: sa.Connection, name: str) -> dict[str, PackedFile]:

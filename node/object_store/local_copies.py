@@ -14,15 +14,15 @@ import sqlalchemy as sa
 from node.actor import look_every, surviving
 from node.config import ObjectStoreTable
 from node.errors import AbsentFileError
-from node.fleet.cache import Cache
 from node.ledger.engine import begin_immediate
 from node.ledger.holdings import end_purge
 from node.ledger.instances import hold_receipts
-from node.ledger.packed_files import PackedFile, pack_again, packed_files
+from node.ledger.packed_files import pack_again, packed_files
 from node.ledger.packs import pack_sizes
 from node.ledger.study_use import is_study_in_use
 from node.object_store.store import Objects
-from node.spool import CACHE, Spool, digest_of
+from node.spool import CACHE, Spool
+from node.spool.cache import Cache
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class LocalCopies:
         """Delete the files of a folder that a verified pack holds, unless their study is in use."""
         with self._engine.connect() as connection:
             packed = packed_files(connection, self._spool.files(folder))
-        equal = {path: of for path, of in packed.items() if self._is_equal(path, of)}
+        equal = {path: of for path, of in packed.items() if self._spool.here.has(path, of)}
         if not equal:
             return 0
         _, study, series_uid = folder.split("/")
@@ -119,13 +119,6 @@ class LocalCopies:
         if lost:
             self._objects.answer_for_packs()
         return lost
-
-    def _is_equal(self, path: str, of: PackedFile) -> bool:
-        try:
-            with self._place(path).open("rb") as file:
-                return digest_of(file, of.digest) == of.digest
-        except FileNotFoundError:
-            return False
 
     def _place(self, path: str) -> Path:
         return self._spool.absolute(path)

@@ -1,12 +1,11 @@
-"""Reading of packed files: from this machine, another one, or else from a pack into the cache."""
+"""The tier of packs: reads ranges of packs in the object store and keeps copies in the cache."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -14,13 +13,12 @@ from sqlalchemy import Engine
 
 from node.config import Storage
 from node.errors import AbsentFileError, PlatformError
-from node.fleet.cache import Cache
 from node.ledger.packed_files import PackedFile, files_of_pack, packed_files
 from node.object_store.pack_digests import digests_in_pack
 from node.object_store.store import Objects
-from node.spool import CACHE, digest_of
-from node.spool.free_space import space_of
-from node.spool.other_machines import OBJECT_STORE, OtherMachines
+from node.spool import CACHE
+from node.spool.cache import Cache
+from node.spool.tiers import OBJECT_STORE, Content
 
 _AT_ONCE = 4
 _MOST_BYTES = 64 << 20
@@ -29,33 +27,18 @@ _ASKED_SECONDS = 60.0
 
 
 class PackedReader:
-    """The files of the object store, and those of other machines if there are any; any thread may call."""
+    """The files of verified packs, as ``node.spool.tiers.Files``."""
 
-    def __init__(
-        self, storage: Storage, engine: Engine, open_store: Callable[[], Objects], fleet: OtherMachines | None = None
-    ) -> None:
+    def __init__(self, storage: Storage, engine: Engine, open_store: Callable[[], Objects]) -> None:
         """``open_store``: called when a pack is first read, and again after it failed."""
-        self._folder = storage.folder
-        self._min_free_gib = storage.min_free_gib
         self._engine = engine
         self._open_store = open_store
-        self._fleet = fleet
-        self._cache = Cache(storage.folder / CACHE)
+        self._cache = Cache(storage.folder / CACHE, storage.min_free_gib)
         self._objects: Objects | None = None
         self._asked: dict[str, tuple[float, int | None]] = {}
         """Until when the answer on a pack counts, by the monotonic clock, and its size; ``None``: it has gone."""
         self._silent_until = 0.0
         self._lock = Lock()
-
-    @property
-    def machine(self) -> str:
-        """Id of this machine; "": all machines see its files."""
-        return self._fleet.machine if self._fleet else ""
-
-    @property
-    def copies(self) -> int:
-        """On how many machines each file is to be, until it is packed."""
-        return self._fleet.copies if self._fleet else 1
 
     @property
     def objects(self) -> Objects:
@@ -65,23 +48,21 @@ class PackedReader:
                 self._objects = self._open_store()
             return self._objects
 
-    def fetch(self, paths: Sequence[str]) -> dict[str, Path]:
-        """Return a copy of each file that is not here; see ``OtherMachines``."""
-        absent = [path for path in paths if not (self._folder / path).exists()]
-        packed = self._packed(absent)
-        others = [path for path in paths if path not in packed]
-        copies = self._fleet.fetch(others) if self._fleet and others else {}
-        return copies | (self._unpacked(packed) if packed else {})
+    def fetch(self, wanted: Mapping[str, Content]) -> dict[str, Path | PlatformError]:
+        """Return a copy of each file; see ``Files``."""
+        packed = {path: of for path, of in self.packed(wanted).items() if of.digest == wanted[path].digest}
+        return self.read_packs(packed) if packed else {}
 
-    def sizes(self, paths: Sequence[str], *, asked: bool = False) -> dict[str, int]:
-        """Return the size of each file that a verified pack or another machine has.
-
-        ``asked``: whether the store has the pack is asked, once in a while; else the ledger says so.
-        """
-        packed = self._packed(paths)
-        sizes = {path: of.size for path, of in packed.items() if not asked or self._pack_exists(of)}
-        others = [path for path in paths if path not in sizes]
-        return sizes | (self._fleet.sizes(others, asked=asked) if self._fleet and others else {})
+    def sizes(self, paths: Sequence[str]) -> dict[str, int | PlatformError]:
+        """Return the size of each file; whether the store has its pack is asked once in a while. See ``Files``."""
+        sizes: dict[str, int | PlatformError] = {}
+        for path, of in self.packed(paths).items():
+            try:
+                if self._pack_exists(of):
+                    sizes[path] = of.size
+            except AbsentFileError as error:
+                sizes[path] = error
+        return sizes
 
     def _pack_exists(self, of: PackedFile) -> bool:
         """Whether the store has a pack that is long enough for a file."""
@@ -99,96 +80,79 @@ class PackedReader:
             self._asked[of.pack] = time.monotonic() + _ASKED_SECONDS, size
         return size is not None and of.position + of.size <= size
 
-    def digests(self, paths: Sequence[str]) -> dict[str, dict[str, str | None]]:
-        """Return the digest of each file by machine, and under ``OBJECT_STORE`` the one that its pack has now."""
-        digests = self._fleet.digests(paths) if self._fleet else {path: {} for path in paths}
-        packed = self._packed(paths)
+    def digests(self, recorded: Mapping[str, Content]) -> dict[str, dict[str, str | None]]:
+        """Return under ``OBJECT_STORE`` the digest that each file has in its pack, which is read as a whole."""
+        digests: dict[str, dict[str, str | None]] = {}
+        packed = self.packed(recorded)
         for pack in {of.pack for of in packed.values()}:
             with self._engine.connect() as connection:
                 places = files_of_pack(connection, pack)
             found = digests_in_pack(self.objects, pack, places)
-            for path in places.keys() & packed.keys():
-                digests[path][OBJECT_STORE] = found[path]
+            digests |= {path: {OBJECT_STORE: found[path]} for path in places.keys() & packed.keys()}
         return digests
 
-    def fetch_handover(self, path: str) -> None:
-        """Place the handover of another machine at ``path``."""
-        if self._fleet:
-            self._fleet.fetch_handover(path)
-
-    def _packed(self, paths: Sequence[str]) -> dict[str, PackedFile]:
-        if not paths:
-            return {}
+    def packed(self, paths: Collection[str]) -> dict[str, PackedFile]:
+        """Return where in a pack each file is, as the ledger says."""
         with self._engine.connect() as connection:
             return packed_files(connection, paths)
 
-    def _unpacked(self, packed: Mapping[str, PackedFile]) -> dict[str, Path]:
-        """Return copies of packed files: of the cache, of another machine, or of the store."""
-        copies = {path: copy for path, of in packed.items() if (copy := self._cache.get(of.digest, _name(path)))}
-        lacking = {path: of for path, of in packed.items() if path not in copies}
-        if lacking and self._fleet:
-            with suppress(PlatformError):  # the store has them, too
-                copies |= self._fleet.fetch(sorted(lacking))
-            lacking = {path: of for path, of in lacking.items() if path not in copies}
-        if not lacking:
-            return copies
-        space = space_of(self._folder)
-        if space.is_below(self._min_free_gib):
-            raise PlatformError(f"disk full: {space.free_gib:.2f} GiB free, limit {self._min_free_gib:g} GiB")
-        return copies | self.read_packs(lacking)
+    def read_packs(self, packed: Mapping[str, PackedFile]) -> dict[str, Path | PlatformError]:
+        """Read files of packs into the cache; return their copies, or why one could not be read."""
+        objects, answers = self.objects, dict[str, Path | PlatformError]()
+        silence: list[AbsentFileError] = []
 
-    def read_packs(self, lacking: Mapping[str, PackedFile]) -> dict[str, Path]:
-        """Read files of packs into the cache."""
-        objects, copies = self.objects, dict[str, Path]()
+        def read(part: Mapping[str, PackedFile]) -> dict[str, Path | PlatformError]:
+            if silence:  # each of the others would wait as long
+                return dict.fromkeys(part, silence[0])
+            try:
+                return self._read(objects, part)
+            except AbsentFileError as error:
+                silence.append(error)
+                return dict.fromkeys(part, error)
+            except PlatformError as error:
+                return dict.fromkeys(part, error)
+
         with ThreadPoolExecutor(_AT_ONCE, "unpack") as threads:
-            for part in threads.map(lambda part: self._read(objects, part), list(_requests(lacking))):
-                copies |= part
-        return copies
+            for part in threads.map(read, list(_requests(packed))):
+                answers |= part
+        return answers
 
-    def _read(self, objects: Objects, part: Sequence[tuple[str, PackedFile]]) -> dict[str, Path]:
+    def _read(self, objects: Objects, part: Mapping[str, PackedFile]) -> dict[str, Path | PlatformError]:
         """Read files of one pack with one request; they are near one another. What is wrong is read once more."""
-        copies, wrong = self._stored(objects, part)
-        if wrong:
-            again, wrong = self._stored(objects, wrong)
-            copies |= again
-        for path, of in wrong:
-            raise PlatformError(f"{objects.where}: {of.pack} does not have the recorded content of {path}")
-        return copies
+        copies = self._stored(objects, part)
+        if wrong := {path: of for path, of in part.items() if path not in copies}:
+            copies |= self._stored(objects, wrong)
+        return copies | {
+            path: PlatformError(f"{objects.where}: {of.pack} does not have the recorded content of {path}")
+            for path, of in wrong.items()
+            if path not in copies
+        }
 
-    def _stored(
-        self, objects: Objects, part: Sequence[tuple[str, PackedFile]]
-    ) -> tuple[dict[str, Path], list[tuple[str, PackedFile]]]:
-        """Read files into the cache; return their copies, and those whose content was not the recorded one."""
-        contents = objects.read(part[0][1].pack, [(of.position, of.size) for _, of in part])
-        copies, wrong = dict[str, Path](), []
-        for (path, of), content in zip(part, contents, strict=True):
+    def _stored(self, objects: Objects, part: Mapping[str, PackedFile]) -> dict[str, Path | PlatformError]:
+        """Read files into the cache; return the copies of those whose content was the recorded one."""
+        pack = next(iter(part.values())).pack
+        contents = objects.read(pack, [(of.position, of.size) for of in part.values()])
+        copies: dict[str, Path | PlatformError] = {}
+        for (path, of), content in zip(part.items(), contents, strict=True):
             with self._cache.draft() as draft:
                 with draft.open("xb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
-                with draft.open("rb") as file:
-                    is_right = digest_of(file, of.digest) == of.digest
-                if is_right:
-                    copies[path] = self._cache.add(draft, of.digest, _name(path))
-                else:
-                    wrong.append((path, of))
-        return copies, wrong
+                if (copy := self._cache.add(draft, path, of)) is not None:
+                    copies[path] = copy
+        return copies
 
 
-def _requests(packed: Mapping[str, PackedFile]) -> Iterator[list[tuple[str, PackedFile]]]:
+def _requests(packed: Mapping[str, PackedFile]) -> Iterator[dict[str, PackedFile]]:
     """Divide files into requests: each of one pack, in its order, up to ``_MOST_BYTES`` or one larger file."""
-    part: list[tuple[str, PackedFile]] = []
-    size = 0
+    part: dict[str, PackedFile] = {}
+    pack, size = "", 0
     for path, of in sorted(packed.items(), key=lambda one: (one[1].pack, one[1].position)):
-        if part and (part[0][1].pack != of.pack or size + of.size > _MOST_BYTES):
+        if part and (pack != of.pack or size + of.size > _MOST_BYTES):
             yield part
-            part, size = [], 0
-        part.append((path, of))
-        size += of.size
+            part, size = {}, 0
+        part[path] = of
+        pack, size = of.pack, size + of.size
     if part:
         yield part
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]

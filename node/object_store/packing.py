@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from node.actor import look_every
 from node.config import ObjectStoreTable
 from node.errors import AbsentFileError, InputError, PlatformError
-from node.fleet.cache import Cache
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.holdings import RecordedFile, file_services, holders, recorded_files
@@ -37,6 +36,7 @@ from node.object_store.pack_digests import is_whole
 from node.object_store.pack_file import portions, remote_index, write_pack
 from node.object_store.store import STALE_SECONDS, Objects
 from node.spool import CACHE, Spool
+from node.spool.cache import Cache
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from node.errors import InputError
-from node.fleet.cache import Cache
 from node.ledger.engine import begin_immediate
 from node.ledger.holdings import RecordedFile, recorded_files
 from node.ledger.instances import hold_receipts
@@ -24,6 +23,7 @@ from node.object_store.pack_file import FOLDER, pack_name
 from node.object_store.store import STALE_SECONDS, Objects
 from node.receive.recovery import record_files
 from node.spool import CACHE, Spool, digest_of
+from node.spool.cache import Cache
 
 _NAME = re.compile(rf"{FOLDER}/[0-9a-f]{{64}}\.zip")
 _UID = r"[0-9]+(?:\.[0-9]+)*"

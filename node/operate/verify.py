@@ -108,7 +108,7 @@ def _on_others(spool: Spool, paths: Sequence[str]) -> dict[str, Fault | None]:
     if not paths:
         return {}
     try:
-        return dict.fromkeys(spool.sizes_elsewhere(paths))
+        return dict.fromkeys(spool.tiers.sizes(paths))
     except AbsentFileError:
         if len(paths) == 1:
             return {paths[0]: "unreachable"}

@@ -10,9 +10,10 @@ from functools import partial
 import sqlalchemy as sa
 
 from node.ledger.file_digests import digests_of_job, digests_of_study, jobs_with_files, studies_with_files
+from node.ledger.holdings import recorded_files
 from node.ledger.missing_copies import among_missing_copies
-from node.spool import Spool, digest_of
-from node.spool.other_machines import OBJECT_STORE
+from node.spool import Spool
+from node.spool.tiers import OBJECT_STORE
 
 Recorded = Callable[[sa.Connection], dict[str, str]]
 
@@ -48,10 +49,11 @@ def verify_copies(engine: sa.Engine, spool: Spool) -> CopyVerification:
     copies, short, corrupt, unreachable = Counter[int](), list[str](), list[str](), set[str]()
     for recorded_in in places:
         with engine.connect() as connection:
-            recorded = recorded_in(connection)
-        found = _digests(spool, recorded)
+            contents = recorded_files(connection, recorded_in(connection))
+        found = spool.tiers.digests(contents)
         with engine.connect() as connection:
-            recorded = {path: of for path, of in recorded_in(connection).items() if recorded.get(path) == of}
+            now = recorded_in(connection)
+        recorded = {path: of.digest for path, of in contents.items() if now.get(path) == of.digest}
         for path, digest in recorded.items():
             digests = found[path]
             good = sum(of == digest for of in digests.values())
@@ -70,19 +72,6 @@ def verify_copies(engine: sa.Engine, spool: Spool) -> CopyVerification:
         corrupt=tuple(corrupt),
         unreachable=tuple(sorted(unreachable)),
     )
-
-
-def _digests(spool: Spool, recorded: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
-    digests = spool.digests_elsewhere(sorted(recorded))
-    for path, digest in recorded.items():
-        try:
-            with spool.absolute(path).open("rb") as file:
-                digests.setdefault(path, {})[spool.machine or "this machine"] = digest_of(file, digest)
-        except FileNotFoundError:
-            digests.setdefault(path, {})
-        except OSError as error:
-            digests.setdefault(path, {})[spool.machine or "this machine"] = str(error)
-    return digests
 
 
 def describe_copies(of: CopyVerification, wanted: int) -> str:

@@ -1,4 +1,4 @@
-"""The file store of one node: writes received files and results durably, lists and purges them.
+"""The file store of one node: writes received files and results durably, lists and purges them, reads every tier.
 
 Of an instance that comes again with other bytes both files are kept (``Spool.keep``).
 """
@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from node import log
 from node.errors import InputError, PlatformError
+from node.spool.cache import Cache
 from node.spool.digest import digest_of
 from node.spool.drafts import Draft, Drafts
 from node.spool.durable_links import DurableLinks
 from node.spool.files import same_dataset, sync_folder
 from node.spool.free_space import Space, space_of
-from node.spool.other_machines import OtherMachines
+from node.spool.local_files import JOB, LocalFiles
+from node.spool.tiers import OtherTiers, Tiers
 from node.spool.uid import is_uid
 
 DATA_FOLDERS = ("incoming", "conflicts", "results")
@@ -30,7 +32,7 @@ CACHE = "cache"
 """Of copies of files that are elsewhere: on other machines, or in packs."""
 MOST_CONFLICTS = 16
 """Contents of one SOP Instance UID, besides the first: a peer that makes ever new ones must not fill the disk."""
-_JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_JOB = re.compile(JOB, re.ASCII)
 
 
 class StoredFile(NamedTuple):
@@ -50,7 +52,7 @@ class Spool:
     """The files of one node. Any number of processes and threads may use the same folder."""
 
     def __init__(
-        self, folder: Path, *, synced: bool = True, writer: str = "", others: OtherMachines | None = None
+        self, folder: Path, *, synced: bool = True, writer: str = "", others: OtherTiers | None = None
     ) -> None:
         """Create missing folders. Raises ``PlatformError`` when that is not possible.
 
@@ -69,6 +71,13 @@ class Spool:
             sync_folder(folder)
         except OSError as error:
             raise PlatformError(f"[storage] folder {folder}: {error}; use a folder that this user can write") from error
+        self._machines = others.machines if others else None
+        self.here = LocalFiles(folder, self.machine or "this machine")
+        """The files of this folder alone."""
+        tiers = (self.here, *((others.machines, others.packs) if others else ()))
+        self.tiers = Tiers([tier for tier in tiers if tier is not None])
+        """Where stored files are, in the order in which they are looked for."""
+        self._cache = Cache(folder / CACHE)
 
     def keep(self, study: str, series: str, sop: str, content: Draft | Iterable[bytes | memoryview]) -> StoredFile:
         """Store one received Part 10 file durably; existing files are never overwritten.
@@ -125,8 +134,8 @@ class Spool:
 
     def fetch_work(self, job_id: str, name: str) -> None:
         """Place a file of ``work`` here that another machine has made; raise ``AbsentFileError`` if it cannot be."""
-        if self._others is not None:
-            self._others.fetch_handover(f"work/{_job(job_id)}/{name}")
+        if self._machines is not None:
+            self._machines.fetch_handover(f"work/{_job(job_id)}/{name}")
 
     def holds_study(self, study: str) -> bool:
         """Return whether a file of this study is stored."""
@@ -140,12 +149,12 @@ class Spool:
     @property
     def machine(self) -> str:
         """Id of the machine that holds these files; "": all machines do."""
-        return self._others.machine if self._others else ""
+        return self._machines.machine if self._machines else ""
 
     @property
     def copies(self) -> int:
         """On how many machines each file is to be."""
-        return self._others.copies if self._others else 1
+        return self._machines.copies if self._machines else 1
 
     @property
     def logs(self) -> Path:
@@ -166,39 +175,24 @@ class Spool:
         return self.all_readable([path])[0]
 
     def all_readable(self, paths: Iterable[str]) -> tuple[Path, ...]:
-        """Return files that are to be read, by their paths in the ledger; those of other machines are fetched.
+        """Return files that are to be read, by their paths in the ledger; those of other tiers are fetched.
 
-        A file that no machine has is returned too: who opens it learns that it is missing. Raises ``AbsentFileError``
-        when a machine that has one cannot be reached, ``PlatformError`` when its copy is not the recorded file.
+        A file that no tier has is returned too: who opens it learns that it is missing. Raises as ``Tiers.fetch``.
         """
         wanted = list(paths)
-        stored = [path for path in wanted if not path.startswith(f"{_TEMPORARY}/")]
-        copies = self._others.fetch(stored) if self._others else {}
-        return tuple(copies.get(path) or self.absolute(path) for path in wanted)
+        others = self._others
+        elsewhere = others.recorded([path for path in wanted if self._may_be_elsewhere(path)]) if others else {}
+        places = self._cache.fetch(elsewhere)
+        places |= self.tiers.fetch({path: of for path, of in elsewhere.items() if path not in places})
+        return tuple(places.get(path) or self.absolute(path) for path in wanted)
+
+    def _may_be_elsewhere(self, path: str) -> bool:
+        """Whether another tier may have to be asked: the result that is here may be that of a lost attempt."""
+        return path.startswith("results/") or not (path.startswith(f"{_TEMPORARY}/") or self.absolute(path).exists())
 
     def stored_size(self, path: str) -> int | None:
-        """Return the size of a file on any machine or in a verified pack; ``None`` when there is no such file.
-
-        Raises ``AbsentFileError`` when a machine that may have it cannot be reached.
-        """
-        try:
-            return self.absolute(path).stat().st_size
-        except FileNotFoundError:
-            return self._others.sizes([path]).get(path) if self._others else None
-
-    def sizes_elsewhere(self, paths: Sequence[str]) -> dict[str, int]:
-        """Return the size of each file that another machine or the object store has, which both are asked.
-
-        Raises ``AbsentFileError`` when one that may have a file cannot be reached.
-        """
-        return self._others.sizes(paths, asked=True) if self._others else {}
-
-    def digests_elsewhere(self, paths: Sequence[str]) -> dict[str, dict[str, str | None]]:
-        """Return the digest that each file has now on other machines that hold its folder, by their ids.
-
-        "": there is no such file; ``None``: the machine cannot be reached.
-        """
-        return self._others.digests(paths) if self._others else {}
+        """Return the size of a file in any tier; ``None`` when there is no such file. Raises ``AbsentFileError``."""
+        return self.tiers.sizes([path]).get(path)
 
     def space(self) -> Space:
         """Return the space of the file system."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import obstore.store
@@ -14,7 +15,7 @@ from node.config import ObjectStoreTable, Storage
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.instances import record_instances
-from node.ledger.packed_files import UnpackedSeries
+from node.ledger.packed_files import UnpackedSeries, recorded_elsewhere
 from node.ledger.tables import series
 from node.object_store.deletion import PackDeletion
 from node.object_store.local_copies import LocalCopies
@@ -22,6 +23,7 @@ from node.object_store.packed_reader import PackedReader
 from node.object_store.packing import Packing
 from node.object_store.store import Objects
 from node.spool import Spool
+from node.spool.tiers import OtherTiers
 
 STUDY, SERIES = "1.1", "1.1.1"
 STOP = threading.Event()
@@ -93,6 +95,7 @@ def open_scene(engine: sa.Engine, folder: Path, objects: Objects | None = None, 
         store = obstore.store.LocalStore(bucket)
         objects = Objects("the store", store, store)
     storage = Storage(folder=folder / "spool", min_free_gib=0.0)
-    spool = Spool(storage.folder, others=PackedReader(storage, engine, lambda: objects))
+    packs = PackedReader(storage, engine, lambda: objects)
+    spool = Spool(storage.folder, others=OtherTiers(recorded=partial(recorded_elsewhere, engine, ""), packs=packs))
     table = ObjectStoreTable(url="s3://bucket/site", local_free_gib=0.0, **keys)
     return PackedSeries(engine, spool, objects, bucket, table)

@@ -78,7 +78,7 @@ def test_a_store_that_is_another_one_is_an_outage_and_no_loss(scene: PackedSerie
     with pytest.raises(AbsentFileError, match="nothing of this node"):
         scene.spool.all_readable(paths)
     with pytest.raises(AbsentFileError, match="nothing of this node"):
-        scene.spool.sizes_elsewhere(paths)
+        scene.spool.tiers.sizes(paths)
     scene.bucket.rmdir()
     (scene.bucket.parent / "ours").rename(scene.bucket)
     assert contents(scene, paths) == list(CONTENTS.values())

@@ -12,9 +12,11 @@ from packed_series import SERIES, STUDY, PackedSeries, open_scene
 
 from node.errors import AbsentFileError, PlatformError
 from node.ledger.engine import begin_immediate
+from node.ledger.holdings import recorded_files
 from node.ledger.retention import locked_study, purge_study
 from node.ledger.tables import conflict, instance, pack, packed, series
 from node.spool import digest_of
+from node.spool.tiers import OBJECT_STORE
 
 CONTENTS = {f"1.1.1.{number}": bytes([number]) * (1000 + number) for number in range(1, 6)}
 
@@ -43,9 +45,7 @@ def test_a_complete_series_is_packed_once_and_read_back_from_the_store(scene: Pa
     assert not any(scene.spool.absolute(path).exists() for path in paths)
     assert contents(scene, paths) == list(CONTENTS.values())
     assert scene.spool.stored_size(paths[0]) == 1001
-    assert scene.spool.sizes_elsewhere(paths) == {
-        path: len(of) for path, of in zip(paths, CONTENTS.values(), strict=True)
-    }
+    assert scene.spool.tiers.sizes(paths) == {path: len(of) for path, of in zip(paths, CONTENTS.values(), strict=True)}
 
 
 def test_local_copies_stay_until_they_are_old_enough(scene: PackedSeries) -> None:
@@ -165,7 +165,7 @@ def test_a_pack_that_the_store_has_lost_is_an_error_and_no_outage(scene: PackedS
     with pytest.raises(PlatformError, match="has no packs/") as caught:
         scene.spool.all_readable(paths)
     assert not isinstance(caught.value, AbsentFileError)
-    assert scene.spool.sizes_elsewhere(paths) == {}
+    assert scene.spool.tiers.sizes(paths) == {}
 
 
 def test_wrong_bytes_are_never_returned(scene: PackedSeries) -> None:
@@ -177,7 +177,11 @@ def test_wrong_bytes_are_never_returned(scene: PackedSeries) -> None:
     assert contents(scene, paths[:2]) == [CONTENTS["1.1.1.1"], CONTENTS["1.1.1.2"]]
     with pytest.raises(PlatformError, match="does not have the recorded content"):
         scene.spool.readable(paths[2])
-    assert set(scene.spool.digests_elsewhere(paths[1:3])[paths[2]].values()) != {""}
+    with scene.engine.connect() as connection:
+        recorded = recorded_files(connection, [paths[2]])
+    digests = scene.spool.tiers.digests(recorded)[paths[2]]
+    assert digests["this machine"] == ""
+    assert digests[OBJECT_STORE] not in {"", recorded[paths[2]].digest}
 
 
 def test_a_large_series_becomes_several_packs(scene: PackedSeries, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ OWN = {
     "operate/purge.py",
     "operate/study_labels.py",
     "operate/verify.py",
-    "operate/verify_copies.py",
     "receive/recovery.py",
     "receive/storage.py",
 }
