@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import socket
 from pathlib import Path
+from typing import IO
+
+from node.errors import PlatformError
+
+NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
+"""How a file system without locks answers ``flock``."""
 
 
 class PortLock:
@@ -17,25 +24,38 @@ class PortLock:
     def is_first(self) -> bool:
         """Take the lock alone; return whether that was possible, so no other process of this node has the port."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
     def share(self) -> None:
         """Hold the lock with other processes of this node, until ``close``."""
-        fcntl.flock(self._file, fcntl.LOCK_SH)
+        _lock(self._file, fcntl.LOCK_SH)
 
     def close(self) -> None:
         """Release the lock."""
         self._file.close()
 
 
+def _lock(file: IO[bytes], operation: int) -> None:
+    """Lock a file; raise ``PlatformError`` when its file system has no locks, ``BlockingIOError`` when it is locked."""
+    try:
+        fcntl.flock(file, operation)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise PlatformError(
+            f"[storage] folder {Path(file.name).parent}: its file system has no file locks ({error.strerror}); "
+            "move it to a local disk"
+        ) from error
+
+
 def is_own_port(folder: Path, port: int) -> bool:
     """Return whether a process of the node that stores in ``folder`` listens on ``port``."""
     try:
         with (folder / f"port-{port}.lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:

@@ -5,7 +5,6 @@ Received files and results get their durable names in ``node.spool.spool``.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import uuid
@@ -13,12 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from node.errors import InputError
+from node.process.port_lock import NO_LOCKS
 
 META_BEGINS = 144
 """Bytes before the File Meta Information: preamble, prefix and group length (PS3.10 7.1)."""
 _BLOCK = 1 << 20
-_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
-"""How a file system without locks answers ``flock``."""
 
 
 def locked(folder: Path) -> int | None:
@@ -36,7 +34,7 @@ def locked(folder: Path) -> int | None:
         os.close(descriptor)
         return None
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             os.close(descriptor)
             raise
     return descriptor

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from without_locks import NO_LOCKS, ThreadWithoutLocks
 
 from node.errors import PlatformError
+from node.process.port_lock import PortLock, is_own_port
 from node.web.http_connections import listen
 
 
@@ -44,3 +47,13 @@ def test_the_next_process_of_the_same_node_takes_over_at_a_reload(folders: tuple
 def test_a_port_of_another_program_is_named(folders: tuple[Path, Path]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PlatformError, match="Address already in use"):
         listen("127.0.0.1", taken.getsockname()[1], folders[0])
+
+
+def test_a_folder_on_a_file_system_without_locks_is_named_with_the_remedy(tmp_path: Path) -> None:
+    def lock() -> None:
+        with closing(PortLock(tmp_path, 104)) as own:
+            own.share()
+
+    for question in (lock, lambda: is_own_port(tmp_path, 104)):
+        with pytest.raises(PlatformError, match=rf"\[storage\] folder {tmp_path}: .*no file locks.*move it to a local"):
+            ThreadWithoutLocks(NO_LOCKS).run(question)
