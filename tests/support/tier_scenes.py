@@ -172,12 +172,13 @@ class MachineScene:
             record_holdings(connection, self.a.spool.machine, [path.rpartition("/")[0]])
 
     @contextmanager
-    def silent(self) -> Iterator[None]:
-        """The machine takes connections and never answers."""
+    def silent(self) -> Iterator[socket.socket]:
+        """The machine takes connections and never answers; yield the socket, which does not block."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
             self.a.end()
             self.a.serve(f"https://127.0.0.1:{listener.getsockname()[1]}")
-            yield
+            yield listener
         self.a.end()
         self.a.serve()
         self.files._avoided.clear()  # type: ignore[attr-defined]
