@@ -17,6 +17,7 @@ NodeError                 1   base class
 ├── PlatformError         9   disk, port, device or an installed package is missing
 │   ├── AdmissionError    9   an analysis needs more memory than is free
 │   ├── AbsentFileError   9   a file is on a machine that cannot be reached
+│   │   └── AbsentStoreError 9   the object store cannot be used
 │   └── ServerAbsentError 9   an inference server does not answer
 ├── OperatorError         10  nothing is lost, but something waits for an operator
 ├── TimeLimitError        1   a step took longer than its time limit
@@ -179,6 +180,12 @@ class AbsentFileError(PlatformError):
 
     code = "absent file"
     is_outage = True
+
+
+class AbsentStoreError(AbsentFileError):
+    """The object store does not answer in time, refuses, or is not the one of this node."""
+
+    code = "absent store"
 
 
 class ServerAbsentError(PlatformError):

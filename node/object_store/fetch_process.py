@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from node.config import Storage, load
-from node.errors import AbsentFileError, NodeError, PlatformError
+from node.errors import AbsentStoreError, NodeError, PlatformError
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.packed_files import PackedFile, packed_files
 from node.object_store.packed_reader import PackedReader
@@ -42,16 +42,16 @@ class FetchProcess(PackedReader):
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_SECONDS, check=False)
         except subprocess.TimeoutExpired:
-            return dict.fromkeys(packed, AbsentFileError("the object store does not answer in time"))
+            return dict.fromkeys(packed, AbsentStoreError("the object store does not answer in time"))
         if done.returncode:
             return dict.fromkeys(
-                packed, AbsentFileError(done.stderr.strip()[-300:] or "the object store cannot be read")
+                packed, AbsentStoreError(done.stderr.strip()[-300:] or "the object store cannot be read")
             )
         return dict(zip(packed, map(Path, done.stdout.splitlines()), strict=True))
 
 
 def _no_store() -> Objects:
-    raise AbsentFileError("this process does not read the object store")
+    raise AbsentStoreError("this process does not read the object store")
 
 
 def main(config_path: str, *paths: str) -> None:

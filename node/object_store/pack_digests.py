@@ -18,7 +18,7 @@ def is_whole(objects: Objects, name: str, size: int) -> bool:
     """Read a pack back; return whether it has the size, and the content that its name says."""
     digest, read = blake3(), 0
     try:
-        for part in objects.stream(name):
+        for part in objects.stream(name, size):
             digest.update(part)
             read += len(part)
     except AbsentFileError:
@@ -32,7 +32,7 @@ def digests_in_pack(objects: Objects, name: str, files: Mapping[str, PackedFile]
     """Return path -> digest of the files of a pack; "": the pack has gone, ``None``: the store does not answer."""
     digests: dict[str, str | None] = {}
     try:
-        stream = _Stream(objects.stream(name))
+        stream = _Stream(objects.stream(name, max((of.position + of.size for of in files.values()), default=0)))
         for path, of in sorted(files.items(), key=lambda one: one[1].position):
             digests[path] = _digest(stream.part(of.position, of.size), of.digest)
     except AbsentFileError:

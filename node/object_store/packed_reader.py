@@ -6,13 +6,14 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
 from sqlalchemy import Engine
 
 from node.config import Storage
-from node.errors import AbsentFileError, PlatformError
+from node.errors import AbsentFileError, AbsentStoreError, PlatformError
 from node.ledger.packed_files import PackedFile, files_of_pack, packed_files
 from node.object_store.pack_digests import digests_in_pack
 from node.object_store.store import Objects
@@ -24,6 +25,8 @@ _AT_ONCE = 4
 _MOST_BYTES = 64 << 20
 """Of one request; in memory."""
 _ASKED_SECONDS = 60.0
+_LONG_SECONDS = 5.0
+"""A store that was waited for in vain for longer is not asked again for ``_ASKED_SECONDS``: others wait behind."""
 
 
 class PackedReader:
@@ -38,6 +41,8 @@ class PackedReader:
         self._asked: dict[str, tuple[float, int | None]] = {}
         """Until when the answer on a pack counts, by the monotonic clock, and its size; ``None``: it has gone."""
         self._silent_until = 0.0
+        self._silence = ""
+        """Why it is not asked until then."""
         self._lock = Lock()
 
     @property
@@ -51,7 +56,14 @@ class PackedReader:
     def fetch(self, wanted: Mapping[str, Content]) -> dict[str, Path | PlatformError]:
         """Return a copy of each file; see ``Files``."""
         packed = {path: of for path, of in self.packed(wanted).items() if of.digest == wanted[path].digest}
-        return self.read_packs(packed) if packed else {}
+        begun = time.monotonic()
+        if begun < self._silent_until:
+            return dict.fromkeys(packed, AbsentStoreError(self._silence))
+        answers = self.read_packs(packed) if packed else {}
+        for answer in answers.values():
+            if isinstance(answer, AbsentFileError):
+                self._wait_after(begun, answer)
+        return answers
 
     def sizes(self, paths: Sequence[str]) -> dict[str, int | PlatformError]:
         """Return the size of each file; whether the store has its pack is asked once in a while. See ``Files``."""
@@ -68,15 +80,10 @@ class PackedReader:
         """Whether the store has a pack that is long enough for a file."""
         until, size = self._asked.get(of.pack, (0.0, None))
         if until < time.monotonic():
-            if self._silent_until > time.monotonic():
-                raise AbsentFileError(f"{self.objects.where} does not answer")
-            try:
+            with self._asking():
                 size = self.objects.size(of.pack)
                 if size is None:
                     self.objects.answer_for_packs()
-            except AbsentFileError:
-                self._silent_until = time.monotonic() + _ASKED_SECONDS
-                raise
             self._asked[of.pack] = time.monotonic() + _ASKED_SECONDS, size
         return size is not None and of.position + of.size <= size
 
@@ -95,6 +102,23 @@ class PackedReader:
         """Return where in a pack each file is, as the ledger says."""
         with self._engine.connect() as connection:
             return packed_files(connection, paths)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Ask the store, unless it was silent a moment ago."""
+        begun = time.monotonic()
+        if begun < self._silent_until:
+            raise AbsentStoreError(self._silence)
+        try:
+            yield
+        except AbsentFileError as error:
+            self._wait_after(begun, error)
+            raise
+
+    def _wait_after(self, begun: float, error: AbsentFileError) -> None:
+        """Do not ask again for a while when there was a long wait for nothing."""
+        if time.monotonic() - begun > _LONG_SECONDS:
+            self._silence, self._silent_until = str(error), time.monotonic() + _ASKED_SECONDS
 
     def read_packs(self, packed: Mapping[str, PackedFile]) -> dict[str, Path | PlatformError]:
         """Read files of packs into the cache; return their copies, or why one could not be read."""

@@ -67,7 +67,7 @@ def recover_pack(engine: sa.Engine, spool: Spool, objects: Objects, name: str) -
     cache = Cache(spool.folder / CACHE)
     with cache.draft() as draft:
         with draft.open("xb") as file:
-            for part in objects.stream(name):
+            for part in objects.stream(name, objects.size(name) or 0):
                 file.write(part)
         with draft.open("rb") as file:
             if pack_name(digest_of(file)) != name:

@@ -1,32 +1,36 @@
 """The object store: named objects that are written once, read in ranges, listed and deleted.
 
-obstore is imported when a store is opened. Its errors become ``AbsentFileError``: the store may come back.
+obstore is imported when a store is opened. Its errors become ``AbsentStoreError``: the store may come back.
 """
 
 from __future__ import annotations
 
 import configparser
+import math
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from node.config import ObjectStoreTable
-from node.errors import AbsentFileError, ConfigError, PlatformError
+from node.errors import AbsentStoreError, ConfigError, PlatformError
 from node.tls import path_of
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 SILENCE_SECONDS = 20.0
-"""A store that sends nothing for this long is treated as unreachable."""
-UPLOAD_SECONDS = 1800.0
-"""Longest time of one upload, which is less than the age at which one counts as cut off."""
-STALE_SECONDS = 4 * UPLOAD_SECONDS
+"""A store that sends nothing for this long is treated as unreachable; while it is sent something, see below."""
+_LEAST_SECONDS, _SLOWEST_BYTES_PER_SECOND = 30.0, 300_000
+"""Longest time of a request: this much, and what a slow line takes for its bytes."""
+STALE_SECONDS = 7200.0
 """A claim that is older was left by a process that has died: upload and verification are over by then."""
+_GAP_BYTES = 1 << 20
+"""Between two ranges, which is rather read than asked for in two requests."""
 _RETRIES, _RETRY_SECONDS = 2, 20.0
 _LONGEST_ERROR = 300
 _KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
@@ -48,11 +52,13 @@ class StoredObject(NamedTuple):
 class Objects:
     """The objects below the prefix of one node; any thread may call.
 
-    Every method raises ``AbsentFileError`` when the store does not answer or refuses.
+    Every method raises ``AbsentStoreError`` when the store does not answer in time or refuses.
     """
 
-    def __init__(self, where: str, reading: ObjectStore, writing: ObjectStore) -> None:
-        """``where``: what messages call the store. ``reading``, ``writing``: clients with their own time limits."""
+    def __init__(
+        self, where: str, reading: Callable[[float], ObjectStore], writing: Callable[[float], ObjectStore]
+    ) -> None:
+        """``where``: what messages call the store. ``reading``, ``writing``: a client by its longest seconds."""
         self.where = where
         self._reading = reading
         self._writing = writing
@@ -63,7 +69,7 @@ class Objects:
 
         with self._explained(f"write {name}"), file.open("rb") as content, _mapped(content.fileno()) as data:
             try:
-                obstore.put(self._writing, name, data, mode="create", use_multipart=False)
+                obstore.put(self._writing(_longest(len(data))), name, data, mode="create", use_multipart=False)
             except obstore.exceptions.AlreadyExistsError:
                 return False
         return True
@@ -79,44 +85,46 @@ class Objects:
 
         with self._explained(f"look for {name}"):
             try:
-                of = obstore.head(self._reading, name)
+                of = obstore.head(self._reading(_longest()), name)
             except (obstore.exceptions.NotFoundError, FileNotFoundError):
                 return None
         return StoredObject(name, int(of["size"]), of["last_modified"].timestamp())
 
     def answer_for_packs(self) -> None:
-        """Raise ``AbsentFileError`` unless a node has left its mark here: no answer on a pack counts without it.
+        """Raise ``AbsentStoreError`` unless a node has left its mark here: no answer on a pack counts without it.
 
         A bucket, prefix or server that is another one has no pack either, and none is lost by that.
         """
         if not any(self.names(MARKS)):
-            raise AbsentFileError(f"{self.where} has nothing of this node; is it another bucket, prefix or server?")
+            raise AbsentStoreError(f"{self.where} has nothing of this node; is it another bucket, prefix or server?")
 
     def read(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
-        """Return the bytes of ranges, each a position and a length.
+        """Return the bytes of ranges, each a position and a length, in the order of their positions.
 
         Raises ``PlatformError`` when the store has packs, but not this object: it is lost.
         """
         import obstore
 
-        with self._explained(f"read {name}"):
-            starts, lengths = [start for start, _ in ranges], [length for _, length in ranges]
-            try:
-                parts = obstore.get_ranges(self._reading, name, starts=starts, lengths=lengths)
-            except (obstore.exceptions.NotFoundError, FileNotFoundError) as error:
-                raise self._lost(name) from error
-        views = [memoryview(part) for part in parts]
-        if [len(view) for view in views] != lengths:
-            raise AbsentFileError(f"{self.where}: {name} was cut off in transfer; it is tried again")
+        views: list[memoryview] = []
+        for near in _near(ranges):  # ``obstore.get_ranges`` does the same, and panics when an answer is too short
+            start, end = near[0][0], max(at + length for at, length in near)
+            with self._explained(f"read {name}"):
+                try:
+                    block = obstore.get_range(self._reading(_longest(end - start)), name, start=start, end=end)
+                except (obstore.exceptions.NotFoundError, FileNotFoundError) as error:
+                    raise self._lost(name) from error
+            if len(block) != end - start:
+                raise AbsentStoreError(f"{self.where}: {name} was cut off in transfer; it is tried again")
+            views += [memoryview(block)[at - start : at - start + length] for at, length in near]
         return views
 
-    def stream(self, name: str) -> Iterator[memoryview]:
-        """Yield the bytes of an object in order. Raises ``PlatformError`` when there is none."""
+    def stream(self, name: str, size: int) -> Iterator[memoryview]:
+        """Yield the bytes of an object of about ``size`` in order. Raises ``PlatformError`` when there is none."""
         import obstore
 
         with self._explained(f"read {name}"):
             try:
-                parts = obstore.get(self._reading, name).stream()
+                parts = obstore.get(self._reading(_longest(size)), name).stream()
             except (obstore.exceptions.NotFoundError, FileNotFoundError) as error:
                 raise self._lost(name) from error
             for part in parts:
@@ -127,7 +135,7 @@ class Objects:
         import obstore
 
         with self._explained(f"list {below}"):
-            for part in obstore.list(self._reading, below):
+            for part in obstore.list(self._reading(_longest()), below):
                 for of in part:
                     yield StoredObject(str(of["path"]), int(of["size"]), of["last_modified"].timestamp())
 
@@ -137,7 +145,7 @@ class Objects:
 
         with self._explained(f"delete {name}"):
             try:
-                obstore.delete(self._writing, name)
+                obstore.delete(self._reading(_longest()), name)
             except (obstore.exceptions.NotFoundError, FileNotFoundError):
                 return
 
@@ -152,8 +160,10 @@ class Objects:
         try:
             yield
         except (BaseError, OSError) as error:
-            reason = " ".join(str(error).split())[:_LONGEST_ERROR] or type(error).__name__
-            raise AbsentFileError(f"{self.where} does not {what}: {reason}") from error
+            text, _, details = " ".join(str(error).split()).partition(" Debug source:")
+            text = text.partition(" - ")[2] or text  # without the address, which ``where`` and ``what`` say
+            reason = (text[:_LONGEST_ERROR] or type(error).__name__) + (" (too slow)" if "TimedOut" in details else "")
+            raise AbsentStoreError(f"{self.where} does not {what}: {reason}") from error
 
 
 def open_objects(of: ObjectStoreTable) -> Objects:
@@ -174,21 +184,41 @@ def open_objects(of: ObjectStoreTable) -> Objects:
         config["aws_sse_kms_key_id"] = of.kms_key
     retry: RetryConfig = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_SECONDS)}
 
-    def client(**limits: timedelta) -> S3Store:
-        is_http = of.endpoint.startswith("http:")
-        options: dict[str, Any] = {"connect_timeout": timedelta(seconds=5), "allow_http": is_http, **limits}
+    @cache
+    def client(seconds: float, silence: float | None) -> S3Store:
+        limits = {"connect_timeout": 5.0, "timeout": seconds, **({} if silence is None else {"read_timeout": silence})}
+        options: dict[str, Any] = {name: timedelta(seconds=limit) for name, limit in limits.items()}
+        options["allow_http"] = of.endpoint.startswith("http:")
         if of.ca:
             options["root_certificate"] = _read(of.ca, "ca")
         client_options: ClientConfig = options  # type: ignore[assignment]
         prefix = of.prefix or None
         return S3Store(of.bucket, prefix=prefix, client_options=client_options, retry_config=retry, **config)
 
-    upload = timedelta(seconds=UPLOAD_SECONDS)
+    client(_longest(), SILENCE_SECONDS)  # what is wrong in the configuration is said now
     return Objects(
         f"object store {of.url}",
-        reading=client(read_timeout=timedelta(seconds=SILENCE_SECONDS), timeout=upload),
-        writing=client(timeout=upload),
+        reading=lambda seconds: client(seconds, SILENCE_SECONDS),
+        writing=lambda seconds: client(seconds, None),  # which is silent until it has everything
     )
+
+
+def _near(ranges: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Divide ranges into those that one request reads, with the little that lies between them."""
+    near: list[tuple[int, int]] = []
+    for position, length in ranges:
+        if near and position - sum(near[-1]) > _GAP_BYTES:
+            yield near
+            near = []
+        near.append((position, length))
+    if near:
+        yield near
+
+
+def _longest(size: int = 0) -> float:
+    """Return the longest seconds of a request with so many bytes, in steps, because each makes a client."""
+    steps = math.ceil(size / _SLOWEST_BYTES_PER_SECOND / _LEAST_SECONDS)
+    return _LEAST_SECONDS * (1 << steps.bit_length())
 
 
 def _credentials(name: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Images per second into and out of a server of S3: as one pack, and as one object per image.
+"""Images per second into and out of a server of S3, as one pack and as one object per image, and of the local disk.
 
 Both are written on condition and read back as a whole, as packing does. Each round has new names.
 """
@@ -19,7 +19,7 @@ from node.config import ObjectStoreTable
 from node.object_store.pack_digests import is_whole
 from node.object_store.pack_file import write_pack
 from node.object_store.store import Objects, open_objects
-from node.spool import digest_of
+from node.spool import Spool, digest_of
 
 
 def images(folder: Path, count: int, size: int) -> dict[str, tuple[Path, str]]:
@@ -40,6 +40,22 @@ def timed(what: str, count: int, work: Callable[[], object]) -> None:
     print(f"{what:40} {count / wall:7.0f} images/s  {cpu / count * 1000:6.2f} ms CPU of the node per image")
 
 
+def measure_local(folder: Path, files: dict[str, tuple[Path, str]]) -> None:
+    spool = Spool(folder / "spool")
+
+    def keep() -> None:
+        for path, (place, _) in files.items():
+            spool.keep("1.1", "1.1.1", path.rpartition("/")[2].removesuffix(".dcm"), [place.read_bytes()])
+
+    def read_local() -> None:
+        for path in files:
+            with spool.readable(path).open("rb") as file:
+                digest_of(file)
+
+    timed("write: local disk, each durable", len(files), keep)
+    timed("read the series: local disk", len(files), read_local)
+
+
 def measure(objects: Objects, folder: Path, count: int, size: int) -> None:
     files, places = images(folder, count, size), {}
 
@@ -51,7 +67,7 @@ def measure(objects: Objects, folder: Path, count: int, size: int) -> None:
 
     def one(path: str) -> None:
         objects.put_new(f"{folder.name}/{path}", files[path][0])
-        assert sum(map(len, objects.stream(f"{folder.name}/{path}"))) == size
+        assert sum(map(len, objects.stream(f"{folder.name}/{path}", size))) == size
 
     def each() -> None:
         with ThreadPoolExecutor(4) as threads:
@@ -64,8 +80,9 @@ def measure(objects: Objects, folder: Path, count: int, size: int) -> None:
 
     def read_each() -> None:
         for path in files:
-            assert sum(map(len, objects.stream(f"{folder.name}/{path}"))) == size
+            assert sum(map(len, objects.stream(f"{folder.name}/{path}", size))) == size
 
+    measure_local(folder, files)
     timed("write and read back: one pack", count, pack)
     timed("write and read back: objects, 4 threads", count, each)
     timed("read the series: from the pack", count, read_pack)

@@ -19,6 +19,7 @@ from node.ledger.packed_files import UnpackedSeries, recorded_elsewhere
 from node.ledger.tables import series
 from node.object_store.deletion import PackDeletion
 from node.object_store.local_copies import LocalCopies
+from node.object_store.marks import leave_mark
 from node.object_store.packed_reader import PackedReader
 from node.object_store.packing import Packing
 from node.object_store.store import Objects
@@ -93,9 +94,10 @@ def open_scene(engine: sa.Engine, folder: Path, objects: Objects | None = None, 
     bucket.mkdir(exist_ok=True)
     if objects is None:
         store = obstore.store.LocalStore(bucket)
-        objects = Objects("the store", store, store)
+        objects = Objects("the store", lambda _seconds: store, lambda _seconds: store)
     storage = Storage(folder=folder / "spool", min_free_gib=0.0)
     packs = PackedReader(storage, engine, lambda: objects)
     spool = Spool(storage.folder, others=OtherTiers(recorded=partial(recorded_elsewhere, engine, ""), packs=packs))
+    leave_mark(engine, objects)
     table = ObjectStoreTable(url="s3://bucket/site", local_free_gib=0.0, **keys)
     return PackedSeries(engine, spool, objects, bucket, table)
