@@ -16,8 +16,8 @@ from node.ledger.clock import ledger_clock
 from node.ledger.engine import insert_new
 from node.ledger.missing_copies import end_missing_copies
 from node.ledger.packed_files import PackedFile, delete_packed
-from node.ledger.states import PackState
-from node.ledger.tables import pack, packed, series
+from node.ledger.states import MemberState, PackState
+from node.ledger.tables import member, pack, packed, series
 
 
 class PackRow(NamedTuple):
@@ -31,7 +31,7 @@ class PackRow(NamedTuple):
 
 
 class FailingPacks(NamedTuple):
-    """Packs whose last attempt failed."""
+    """Series whose last attempt failed."""
 
     number: int
     since: float
@@ -56,7 +56,7 @@ class NewPack:
 
     name: str
     claim: str
-    """Random text of who writes it."""
+    """Who writes it: ``MEMBER/RANDOM``."""
     study_instance_uid: str
     series_instance_uid: str
     size: int
@@ -65,7 +65,8 @@ class NewPack:
 def claim_pack(connection: sa.Connection, new: NewPack, stale_seconds: float) -> bool:
     """Claim a pack; ``False``: another process writes or deletes it.
 
-    A claim that failed or is older than ``stale_seconds`` is taken over. A pack that exists already is no obstacle.
+    A claim that failed, is older than ``stale_seconds`` or is of a process that has died is taken over. A pack that
+    exists already is no obstacle.
     """
     at, name, claim = ledger_clock(connection), new.name, new.claim
     if insert_new(connection, pack, [{**asdict(new), "state": PackState.WRITING, "at": at}]):
@@ -74,7 +75,7 @@ def claim_pack(connection: sa.Connection, new: NewPack, stale_seconds: float) ->
     if row is None or row.state == PackState.DELETING:
         return False
     if row.state == PackState.WRITING:
-        if row.at > at - stale_seconds and row.error is None:
+        if row.at > at - stale_seconds and row.error is None and _may_live(connection, row.claim):
             return False
         connection.execute(sa.update(pack).where(pack.c.name == name).values(claim=claim, at=at, error=None))
     return True
@@ -84,6 +85,13 @@ def fail_pack(connection: sa.Connection, name: str, claim: str, error: str) -> N
     """Record why an attempt to write a pack failed; the next one may begin."""
     this = pack.c.name == name, pack.c.claim == claim, pack.c.state == PackState.WRITING
     connection.execute(sa.update(pack).where(*this).values(error=error))
+
+
+def lose_packs(connection: sa.Connection, names: Collection[str], error: str) -> None:
+    """Let packs be written again that the store does not have as they were verified, and of which no file counts."""
+    empty = pack.c.name.in_(names), pack.c.state == PackState.VERIFIED, ~sa.exists().where(packed.c.pack == pack.c.name)
+    values = {"state": PackState.WRITING, "at": ledger_clock(connection), "error": error}
+    connection.execute(sa.update(pack).where(*empty).values(**values))
 
 
 def renew_claim(connection: sa.Connection, name: str, claim: str) -> bool:
@@ -170,13 +178,25 @@ def count_packs(connection: sa.Connection) -> PackCounts:
 
 
 def failing_packs(connection: sa.Connection) -> FailingPacks:
-    """Return what could not be written to the store."""
-    failing = sa.and_(pack.c.state == PackState.WRITING, pack.c.error.is_not(None))
+    """Return the series that could not be written to the store, and still are not there."""
+    unpacked = sa.or_(series.c.packed_generation.is_(None), series.c.packed_generation < series.c.generation)
     of_series = sa.and_(*(pack.c[name] == series.c[name] for name in ("study_instance_uid", "series_instance_uid")))
-    columns = sa.func.count(), sa.func.min(series.c.completed_at), sa.func.max(pack.c.error)
-    query = sa.select(*columns).select_from(pack.outerjoin(series, of_series)).where(failing)
+    columns = (
+        sa.func.count(series.c.series_instance_uid.distinct()),
+        sa.func.min(series.c.completed_at),
+        sa.func.max(pack.c.error),
+    )
+    failing = pack.c.state == PackState.WRITING, pack.c.error.is_not(None), unpacked
+    query = sa.select(*columns).select_from(pack.join(series, of_series)).where(*failing)
     number, since, error = connection.execute(query).one()
     return FailingPacks(number, since or 0.0, error or "")
+
+
+def _may_live(connection: sa.Connection, claim: str) -> bool:
+    """Whether the process that made a claim may be alive."""
+    writer = claim.rpartition("/")[0]
+    living = sa.select(sa.func.count()).where(member.c.id == writer, member.c.state != MemberState.LOST)
+    return connection.scalar(living) != 0
 
 
 _ROW = pack.c["name", "state", "size", "at"]

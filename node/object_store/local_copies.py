@@ -18,8 +18,9 @@ from node.ledger.engine import begin_immediate
 from node.ledger.holdings import end_purge
 from node.ledger.instances import hold_receipts
 from node.ledger.packed_files import pack_again, packed_files
-from node.ledger.packs import pack_sizes
+from node.ledger.packs import lose_packs, pack_sizes
 from node.ledger.study_use import is_study_in_use
+from node.object_store.pack_digests import is_whole
 from node.object_store.store import Objects
 from node.spool import CACHE, Spool
 from node.spool.cache import Cache
@@ -87,15 +88,16 @@ class LocalCopies:
             packed = packed_files(connection, self._spool.files(folder))
         equal = {path: of for path, of in packed.items() if self._spool.here.has(path, of)}
         if not equal:
+            self._end(folder)
             return 0
         _, study, series_uid = folder.split("/")
         lost = self._lost({of.pack for of in equal.values()})
         if again := [path for path, of in equal.items() if of.pack in lost]:
-            logger.error(
-                "%s is no longer in the store; its %d local images are packed again", ", ".join(lost), len(again)
-            )
+            error = f"{', '.join(lost)} is no longer in the store as it was written"
+            logger.error("%s; its %d local images are packed again", error, len(again))
             with begin_immediate(self._engine) as connection:
                 pack_again(connection, study, series_uid, again)
+                lose_packs(connection, lost, error)
             equal = {path: of for path, of in equal.items() if path not in again}
         with begin_immediate(self._engine) as connection:
             hold_receipts(connection)
@@ -105,17 +107,31 @@ class LocalCopies:
             due = [path for path, of in equal.items() if still.get(path) == of]
             unlinked = [path for path in due if not self._spool.drafts.has_writer(self._place(path))]
             self._spool.purge(unlinked, keep_study=True)
-            if self._spool.machine and not self._place(folder).exists():
-                end_purge(connection, self._spool.machine, folder, is_empty=True)
+            self._end_holding(connection, folder)
         return len(unlinked)
 
+    def _end(self, folder: str) -> None:
+        """End what a process that was killed has left: a folder whose files have all gone."""
+        with suppress(OSError):  # it has other files
+            self._place(folder).rmdir()
+            with begin_immediate(self._engine) as connection:
+                hold_receipts(connection)
+                self._end_holding(connection, folder)
+
+    def _end_holding(self, connection: sa.Connection, folder: str) -> None:
+        if self._spool.machine and not self._place(folder).exists():
+            end_purge(connection, self._spool.machine, folder, is_empty=True)
+
     def _lost(self, packs: set[str]) -> list[str]:
-        """Return those packs that the store does not have as they were verified: these files may be the last copies."""
+        """Return those packs that the store does not have as they were verified: these files may be the last copies.
+
+        Each is read as a whole: a pack of the right size may have other bytes.
+        """
         if self._objects is None:
             self._objects = self._open_store()
         with self._engine.connect() as connection:
             sizes = pack_sizes(connection, packs)
-        lost = [name for name in sorted(packs) if name not in sizes or self._objects.size(name) != sizes[name]]
+        lost = [of for of in sorted(packs) if of not in sizes or not is_whole(self._objects, of, sizes[of])]
         if lost:
             self._objects.answer_for_packs()
         return lost

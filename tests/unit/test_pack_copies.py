@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from packed_series import PackedSeries, open_scene
+from packed_series import STUDY, PackedSeries, open_scene
 
 from node.config import parse
-from node.errors import AbsentFileError
+from node.errors import AbsentStoreError
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.holdings import record_holdings
 from node.ledger.missing_copies import count_missing_copies, lose_machine
+from node.ledger.retention import purge_study
 from node.operate.object_store_alerts import object_store_alerts
 from node.operate.verify import verify
 from node.operate.verify_copies import verify_copies
@@ -30,7 +31,7 @@ def scene(engine: sa.Engine, tmp_path: Path) -> PackedSeries:
 
 
 def silent(*_of: object) -> Any:
-    raise AbsentFileError("the store does not answer")
+    raise AbsentStoreError("the store does not answer")
 
 
 def test_verification_asks_the_store_for_packs(scene: PackedSeries, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,3 +89,29 @@ def test_a_series_that_cannot_be_packed_is_an_alert(scene: PackedSeries, monkeyp
     scene.pack()
     with scene.engine.connect() as connection:
         assert object_store_alerts(config, connection, clock_of(scene.engine)) == {}
+
+
+def test_the_alert_ends_when_a_late_image_makes_another_pack_or_the_study_is_purged(
+    scene: PackedSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse('[storage.object_store]\nurl = "s3://bucket/site"\n')
+
+    def alerts() -> dict[str, str]:
+        with scene.engine.connect() as connection:
+            return object_store_alerts(config, connection, clock_of(scene.engine))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scene.objects, "put_new", silent)
+        scene.pack()
+    assert "1 series" in alerts()["object store"]
+    scene.receive({"1.1.1.9": b"late"})
+    assert scene.pack() == 1
+    assert alerts() == {}
+    scene.receive({"1.1.2.1": b"another series"}, "1.1.2")
+    with monkeypatch.context() as patched:
+        patched.setattr(scene.objects, "put_new", silent)
+        scene.pack()
+    assert "1 series" in alerts()["object store"]
+    with begin_immediate(scene.engine) as connection:
+        purge_study(connection, STUDY)
+    assert alerts() == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 import sqlalchemy as sa
 from packed_series import STUDY, PackedSeries, open_scene
 
-from node.errors import AbsentFileError
+from node.errors import AbsentStoreError
 from node.ledger.engine import begin_immediate
 from node.ledger.packs import count_packs
 from node.ledger.retention import purge_study
 from node.ledger.tables import instance, pack, packed
+from node.membership import Membership, new_member
 from node.object_store import deletion, local_copies, packing
 
 CONTENTS = {f"1.1.1.{number}": bytes([number]) * 1000 for number in range(1, 5)}
@@ -88,15 +90,18 @@ def test_packing_that_is_killed_loses_nothing_and_is_finished_later(
     assert len(scene.packs()) == 1
 
 
-def test_a_fresh_claim_of_a_dead_process_is_taken_over_when_it_is_old(scene: PackedSeries) -> None:
-    scene.receive(CONTENTS)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(scene.objects, "put_new", killed)
-        with pytest.raises(KilledError):
-            scene.pack()
-    assert scene.pack() == 0
-    make_claims_stale(scene)
-    assert scene.pack() == 1
+def test_the_claim_of_a_process_is_taken_over_when_it_is_old_or_the_process_has_died(scene: PackedSeries) -> None:
+    membership = Membership(scene.engine, replace(new_member("router"), id=scene.spool.drafts.writer))
+    for ends in (lambda: make_claims_stale(scene), membership.leave):
+        membership.begin()
+        scene.receive({f"1.1.1.{len(scene.packs())}": b"an image"})
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(scene.objects, "put_new", killed)
+            with pytest.raises(KilledError):
+                scene.pack()
+        assert scene.pack() == 0
+        ends()
+        assert scene.pack() == 1
 
 
 @pytest.mark.parametrize("step", ["purge", "end_purge"])
@@ -118,6 +123,16 @@ def test_release_that_is_killed_leaves_every_image_readable(
             scene.release()
     assert all_are_readable(scene, paths)
     scene.release()
+    assert all_are_readable(scene, paths)
+
+
+def test_a_folder_whose_files_were_all_deleted_by_a_process_that_was_killed_goes(scene: PackedSeries) -> None:
+    paths = scene.receive(CONTENTS)
+    scene.pack()
+    for path in paths:
+        scene.spool.absolute(path).unlink()
+    scene.release()
+    assert not scene.spool.absolute(paths[0]).parent.exists()
     assert all_are_readable(scene, paths)
 
 
@@ -202,20 +217,22 @@ def test_a_store_that_does_not_answer_loses_nothing_and_is_reported(
     paths = scene.receive(CONTENTS)
 
     def silent(*_of: object) -> Any:
-        raise AbsentFileError("the store does not answer")
+        raise AbsentStoreError("the store does not answer")
 
     with monkeypatch.context() as patched:
-        for name in ("put_new", "size", "stream", "read"):
-            patched.setattr(scene.objects, name, silent)
+        patched.setattr(scene.objects, "put_new", silent)
         assert scene.pack() == 0
         with scene.engine.connect() as connection:
             counts = count_packs(connection)
         assert (counts.failing, counts.error) == (1, "the store does not answer")
+        for name in ("names", "size", "stream", "read"):
+            patched.setattr(scene.objects, name, silent)
+        assert scene.pack() == 0
         assert scene.release() == 0
     assert scene.pack() == 1  # at once: an attempt that failed is no claim
     scene.release()
     with monkeypatch.context() as patched:
         patched.setattr(scene.objects, "read", silent)
-        with pytest.raises(AbsentFileError):
+        with pytest.raises(AbsentStoreError):
             scene.spool.all_readable(paths)
     assert all_are_readable(scene, paths)

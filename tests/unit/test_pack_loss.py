@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ledgers import open_copy
 from packed_series import STUDY, PackedSeries, open_scene
 
-from node.errors import AbsentFileError
+from node.errors import AbsentFileError, PlatformError
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.retention import purge_study
@@ -64,7 +64,7 @@ def test_local_copies_stay_while_the_store_does_not_answer(
         raise AbsentFileError("the store does not answer")
 
     with monkeypatch.context() as patched:
-        patched.setattr(scene.objects, "find", silent)
+        patched.setattr(scene.objects, "stream", silent)
         assert scene.release() == 0
     assert scene.release() == len(paths)
 
@@ -164,3 +164,34 @@ def test_a_wrong_object_under_the_name_of_a_pack_is_replaced(scene: PackedSeries
     assert scene.pack() == 0
     assert scene.pack() == 1
     assert stored.read_bytes() == whole
+
+
+def test_the_last_copies_stay_when_their_pack_has_other_bytes_of_the_same_number(scene: PackedSeries) -> None:
+    paths = scene.receive(CONTENTS)
+    scene.pack()
+    (stored,) = scene.packs()
+    good = stored.read_bytes()
+    stored.write_bytes(good.replace(b"\2\2\2\2", b"\2\3\2\2", 1))
+    assert scene.release() == 0
+    assert scene.pack() == 0  # the damaged one is deleted
+    assert scene.pack() == 1
+    assert stored.read_bytes() == good
+    assert scene.release() == len(paths)
+    assert contents(scene, paths) == list(CONTENTS.values())
+
+
+def test_nothing_is_packed_into_a_store_that_does_not_have_the_mark_of_this_ledger(scene: PackedSeries) -> None:
+    """It may be another bucket for a while; with a mark there, the packs of the right one would count as lost."""
+    paths = scene.receive(CONTENTS)
+    scene.pack()
+    scene.release()
+    scene.bucket.rename(scene.bucket.parent / "ours")
+    scene.bucket.mkdir()
+    scene.receive({"1.1.2.1": b"late"}, "1.1.2")
+    assert scene.pack() == 0
+    with pytest.raises(AbsentFileError, match="nothing of this node"):
+        scene.spool.all_readable(paths)
+    discard_other_marks(scene.engine, scene.objects)  # `ainode packs --recover`: the operator says that it is lost
+    assert scene.pack() == 1
+    with pytest.raises(PlatformError, match="any more"):
+        scene.spool.all_readable(paths)

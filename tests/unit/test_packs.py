@@ -202,3 +202,18 @@ def test_a_series_in_use_keeps_its_local_copies(scene: PackedSeries) -> None:
     assert scene.release() == 0
     scene.complete(SERIES)
     assert scene.release() == len(CONTENTS)
+
+
+def test_a_pack_takes_no_space_that_the_disk_does_not_have(
+    scene: PackedSeries, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Images are received on it at that time."""
+    paths = scene.receive(CONTENTS)
+    with monkeypatch.context() as patched:
+        patched.setattr("node.object_store.packing._ROOM_BYTES", 1 << 60)
+        assert scene.pack() == 0
+    assert "disk full: " in caplog.text
+    assert str(scene.spool.folder) in caplog.text
+    assert scene.pack() == 1
+    scene.release()
+    assert contents(scene, paths) == list(CONTENTS.values())

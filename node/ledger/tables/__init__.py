@@ -25,7 +25,7 @@ from node.ledger.tables.operation import (
     taken_rules,
 )
 from node.ledger.tables.orders import imaging_order, order_message, patient_change, series_request, worklist_query
-from node.ledger.tables.packs import pack, packed
+from node.ledger.tables.packs import pack, packed, store_outage
 from node.ledger.tables.received import (
     association,
     commitment,
@@ -96,6 +96,7 @@ __all__ = [
     "series_request",
     "session",
     "stopped",
+    "store_outage",
     "taken_rules",
     "verdict",
     "workitem",

@@ -11,7 +11,7 @@ pack = sa.Table(
     metadata,
     text("name", key=True),  # below the prefix of the store; it is made of the digest of the content
     text("state"),  # PackState
-    text("claim"),  # of who writes it
+    text("claim"),  # MEMBER/RANDOM of who writes it
     text("study_instance_uid"),
     text("series_instance_uid"),
     sa.Column("size", sa.BigInteger, nullable=False),
@@ -29,4 +29,12 @@ packed = sa.Table(  # files that a verified pack holds
     sa.Column("size", sa.BigInteger, nullable=False),
     text("digest"),
     sa.Index("packed_pack", "pack"),
+)
+
+store_outage = sa.Table(  # the store, which a machine cannot use; no row: it can
+    "store_outage",
+    metadata,
+    text("machine", key=True),  # as in member
+    time("since"),
+    text("error"),
 )
