@@ -71,7 +71,7 @@ class Faults:
 
     def _kill(self, machine: Machine) -> None:
         """Kill -9 of one process, the supervisor perhaps; who supervises the supervisor starts it again."""
-        process = self._dice.choice(_processes(machine))
+        process = self._dice.choice(processes(machine))
         with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGKILL)
         time.sleep(self._dice.uniform(3.0, 10.0))
@@ -154,7 +154,7 @@ class Faults:
             return set(connection.scalars(sa.select(instance.c.sop_instance_uid)))
 
 
-def _processes(machine: Machine) -> list[psutil.Process]:
+def processes(machine: Machine) -> list[psutil.Process]:
     """Return the processes of the node on this machine."""
     space = Path(f"/proc/{machine.pid}/ns/pid").readlink()
     processes = []

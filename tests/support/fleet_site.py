@@ -63,9 +63,14 @@ def _is_met(condition: Callable[[], object]) -> bool:
         return False
 
 
-def start(machine: Machine, *roles: str, clock_seconds: float = 0.0) -> None:
-    """Switch a machine on that is off, and start roles; ``clock_seconds``: how far its clock is ahead."""
+def start(machine: Machine, *roles: str, clock_seconds: float = 0.0, custom: str = "") -> None:
+    """Switch a machine on that is off, and start roles; ``clock_seconds``: how far its clock is ahead.
+
+    ``custom``: a folder beside this file whose ``sitecustomize`` every Python process runs.
+    """
     path = [str(_SUPPORT.parents[1]), str(_SUPPORT)]
+    if custom:
+        path.insert(0, str(_SUPPORT / custom))
     if clock_seconds:
         path.insert(0, str(_SUPPORT / "shifted"))
     machine.environment = {
