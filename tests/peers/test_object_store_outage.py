@@ -150,7 +150,7 @@ def test_what_was_waited_for_in_vain_is_not_waited_for_again_at_once(
         with pytest.raises(AbsentStoreError, match="too slow"):
             scene.spool.all_readable(paths)
         with pytest.raises(AbsentStoreError, match="too slow"):
-            scene.spool.sizes_elsewhere(paths)
+            scene.spool.stored_size(paths[0])
     assert asked(server, "GET", "HEAD") == []
 
 

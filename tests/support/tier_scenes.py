@@ -213,7 +213,7 @@ class PackScene:
         with self._scene.engine.connect() as connection:
             of = packed_files(connection, [path])[path]
         file = self._scene.bucket / "altered"
-        file.write_bytes(b"".join(self._scene.objects.stream(of.pack)))
+        file.write_bytes(b"".join(self._scene.objects.stream(of.pack, self._scene.objects.size(of.pack) or 0)))
         _flip(file, of.position + 150)
         self._scene.objects.delete(of.pack)
         assert self._scene.objects.put_new(of.pack, file)
