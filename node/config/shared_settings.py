@@ -25,8 +25,8 @@ _NAMED = ("pipelines", "procedures")
 """Tables whose names are shared, whatever is in them."""
 _PLAIN = re.compile(r"[\w -]{0,64}")
 """A text of an option that names no file, address, module or command."""
-_MODEL = "sha256"
-"""The option with the digest of a model, which has to be on the machine."""
+_NAMING = ("sha256", "_target_")
+"""Options with the digest of a model, which has to be on the machine, and with a class or function of MONAI."""
 _SECRET = ("notify", "webhook")
 """Whoever knows the address may use it."""
 _SHOWN = 100
@@ -53,7 +53,7 @@ def with_settings(text: str, settings: str, *, confirmed: bool = False) -> str:
     own = _parsed(text)
     wanted, document = copy.deepcopy(own), tomlkit.parse(text)
     faults: list[str] = []
-    for key, mine, new in _changes(own, _parsed(settings)):
+    for key, mine, new in _changes(own, _parsed(settings_text(settings))):  # which may hold more: a machine wrote it
         faults += [] if confirmed else _unconfirmed(key, mine, new, own)
         for target in (wanted, document):
             _assign(target, key, _default(key) if new is None else new)
@@ -179,18 +179,26 @@ def _needs_confirmation(key: Key, mine: Any, new: Any, own: dict[str, Any]) -> b
 
 
 def _is_delicate(name: str, mine: Any, new: Any) -> bool:
-    """Whether a value of an option may name a file, an address or code, or switches something; numbers do not."""
+    """Whether a change brings or takes away a value of an option that may name a file, an address or code, or that
+    switches something."""
     if mine == new:
         return False
-    if isinstance(new, dict):
-        mine = mine if isinstance(mine, dict) else {}
-        return any(_is_delicate(one, mine.get(one), value) for one, value in new.items())
-    if isinstance(new, list):
-        known = mine if isinstance(mine, list) else []
-        return any(value not in known and _is_delicate(name, None, value) for value in new)
-    if isinstance(new, str):
-        return is_file(name, new) or name == _MODEL or _PLAIN.fullmatch(new) is None
-    return isinstance(new, bool)
+    if isinstance(mine, dict) and isinstance(new, dict):
+        return any(_is_delicate(one, mine.get(one), new.get(one)) for one in mine.keys() | new.keys())
+    if isinstance(mine, list) and isinstance(new, list):
+        values = [one for one in mine if one not in new] + [one for one in new if one not in mine]
+        return any(_names_or_switches(name, one) for one in values)
+    return _names_or_switches(name, mine) or _names_or_switches(name, new)
+
+
+def _names_or_switches(name: str, value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_names_or_switches(one, inner) for one, inner in value.items())
+    if isinstance(value, list):
+        return any(_names_or_switches(name, one) for one in value)
+    if isinstance(value, str):
+        return is_file(name, value) or name in _NAMING or _PLAIN.fullmatch(value) is None
+    return isinstance(value, bool)
 
 
 def _assign(target: MutableMapping[str, Any], key: Key, value: Any) -> None:

@@ -139,13 +139,20 @@ def test_pipelines_in_different_places_of_the_file_can_be_changed():
     assert 'title = "C"   # b\n' in changed
 
 
+SAFE = f'strict = true\nsha256 = "{64 * "0"}"\natlas = "/data/atlas"\n'
 DELICATE = {
     "a program": ('factory = "a.b:create"', 'factory = "os:system"', "pipelines.lung.factory"),
-    "a model": ("threshold = 0.5 ", 'sha256 = "00" #', "pipelines.lung.options.sha256"),
+    "a model": ('sha256 = "0', 'sha256 = "1', "pipelines.lung.options.sha256"),
     "a file in an option": ("threshold = 0.5 ", 'labels = "/etc/shadow" #', "pipelines.lung.options.labels"),
     "a name of a file": ("threshold = 0.5 ", 'token_file = "salt" #', "pipelines.lung.options.token_file"),
     "an address": ("threshold = 0.5 ", 'server = "evil.example:80" #', "pipelines.lung.options.server"),
     "code": ("threshold = 0.5 ", 'overrides = { a = "$import os" } #', "pipelines.lung.options.overrides"),
+    "a function": ("threshold = 0.5 ", 'overrides = { net = { _target_ = "exec" } } #', "pipelines.lung.options.overrides"),
+    "a switch as a number": ("strict = true", "strict = 0", "pipelines.lung.options.strict"),
+    "a switch as a text": ("strict = true", 'strict = "false"', "pipelines.lung.options.strict"),
+    "no switch": ("strict = true", "# strict", "pipelines.lung.options.strict"),
+    "no digest": ("sha256 = ", "# sha256 = ", "pipelines.lung.options.sha256"),
+    "no file in an option": ('atlas = "/data/atlas"', 'atlas = "none"', "pipelines.lung.options.atlas"),
     "a switch": ("threshold = 0.5 ", "unpickle = true #", "pipelines.lung.options.unpickle"),
     "no weights": ("weights = ", "# weights = ", "pipelines.lung.weights"),
     "a process in common": ("weights", 'trust_group = "g"\nweights', "pipelines.lung.trust_group"),
@@ -162,12 +169,23 @@ DELICATE = {
 @pytest.mark.parametrize("name", DELICATE)
 def test_what_names_programs_files_or_addresses_is_only_taken_over_when_it_is_confirmed(name: str):
     old, new, key = DELICATE[name]
-    published = settings_text(OWN.replace(old, new, 1))
+    own = OWN.replace("[pipelines.lung.options.run]", f"{SAFE}[pipelines.lung.options.run]")
+    published = settings_text(own.replace(old, new, 1))
     with pytest.raises(ConfigError, match=r"ainode config take") as error:
-        with_settings(OWN, published)
+        with_settings(own, published)
     assert key in str(error.value)
     assert "s3cret" not in str(error.value)
-    assert settings_text(with_settings(OWN, published, confirmed=True)) == published
+    assert settings_text(with_settings(own, published, confirmed=True)) == published
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_how_a_container_runs_is_never_taken_over_not_even_with_a_new_pipeline_of_a_known_program(confirmed: bool):
+    """As who writes to the ledger publishes it: ``settings_text`` takes no such value out of a file."""
+    run = '[pipelines.{0}.options.run]\nengine = "nsenter podman"\ncommand = ["sh"]\n'
+    new = f'[pipelines.x]\nfactory = "a.b:create"\n{run.format("x")}'
+    changed = with_settings(OWN, settings_text(OWN) + run.format("lung") + new, confirmed=confirmed)
+    pipelines = tomllib.loads(changed)["pipelines"]
+    assert pipelines == tomllib.loads(OWN)["pipelines"] | {"x": {"factory": "a.b:create"}}
 
 
 def test_plain_values_of_options_need_no_confirmation():
