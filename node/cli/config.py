@@ -54,7 +54,7 @@ def diff(*, config_path: Path, as_json: bool) -> None:
     file = _file(config_path)
     with file.engine.connect() as connection:
         newest, states = newest_rules(connection), file_states(connection)
-    found = file.untaken()
+    found = file.untaken(newest)
     if as_json:
         print_json(
             {"published": newest and newest.number, "differences": found, "machines": [asdict(one) for one in states]}
@@ -159,13 +159,14 @@ def take(*, config_path: Path, yes: bool) -> None:
     from node.operate.published_text import difference_lines
 
     file = _file(config_path)
-    found = file.untaken()
+    version = file.published()
+    found = file.untaken(version)
     for line in difference_lines(found, between=" -> "):
         echo(line)
-    if not found:
+    if version is None or not found:
         echo(gettext("{file} has everything that was published", file=config_path))
     elif yes or confirmed(gettext("Write this into {file}?", file=config_path)):
-        taken = file.take_over(confirmed_by=local_user())
+        taken = file.take_over(confirmed_by=local_user(), seen=version.number)
         echo(gettext("{file} has version {number}", file=config_path, number=taken.number))
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import MutableMapping
 from typing import Any
+
+import tomlkit
 
 from node.config.config import Config
 from node.config.loader import parse
@@ -40,6 +43,20 @@ def with_rules_text(text: str, part: str) -> str:
     )
     if _only(_table(changed), ours=False) != _only(_table(text), ours=False):
         raise ConfigError("only [[rules]] and [destinations.NAME] can be changed here; edit the file for other tables")
+    return changed
+
+
+def with_files_of(text: str, part: str) -> str:
+    """Return rules and destinations in which a file that both have has the name that it has in ``text``.
+
+    Raises ``ConfigError`` when they are written in a way in which it cannot be changed.
+    """
+    own, wanted, document = _table(text), _table(part), tomlkit.parse(part)
+    _rename_files(own, wanted)
+    _rename_files(own, document)
+    changed = tomlkit.dumps(document)
+    if _table(changed) != wanted:
+        raise ConfigError("names of files cannot be changed in the destinations as written; write each table once")
     return changed
 
 
@@ -89,6 +106,15 @@ def _table(text: str) -> dict[str, Any]:
 
 def _only(table: dict[str, Any], *, ours: bool) -> dict[str, Any]:
     return {name: value for name, value in table.items() if (name in TABLES) is ours}
+
+
+def _rename_files(own: dict[str, Any], target: MutableMapping[str, Any]) -> None:
+    for name, mine in own.get("destinations", {}).items():
+        to = target.get("destinations", {}).get(name, {})
+        for here, there in ((mine, to), (mine.get("tls", {}), to.get("tls", {}))):
+            for key in FILE_KEYS:
+                if here.get(key) and there.get(key) and here[key] != there[key]:
+                    there[key] = here[key]
 
 
 def _files(table: dict[str, Any]) -> set[tuple[str, str, str]]:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from node.config import Config
 from node.config.loader import parse
-from node.config.rules_text import changed_config, rules_text, with_rules_text
+from node.config.rules_text import changed_config, rules_text, with_files_of, with_rules_text
 from node.config.shared_keys import shared_digests
 from node.config.shared_settings import differences, settings_text, with_settings
 from node.errors import ConfigError, NodeError, NotFoundError, PlatformError
@@ -64,6 +64,8 @@ class Proposal:
     """Of shared keys: what is published now, and what would be."""
     config: Config
     """The configuration of this machine with it."""
+    instead_of: int
+    """The version that is published now; 0: none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,21 +111,24 @@ class FleetRules(RulesFile):
             earlier = published_version(connection, version) if version else None
         if version and earlier is None:
             raise NotFoundError(f"no version {version} was published; `ainode config versions` lists them")
-        config = parse(whole if earlier is None else self._changed(whole, earlier), str(self.path))
+        changed = whole if earlier is None else self._changed(whole, earlier, confirmed=True)  # when it takes it over
+        config = parse(changed, str(self.path))
         text, settings = (earlier.text, earlier.settings) if earlier else (rules_text(whole), settings_text(whole))
         before = "" if newest is None else _joined(newest, "")
         found = differences(before, f"{settings or ''}\n{text}")
-        return Proposal(text=text, settings=settings, differences=found, config=config)
+        number = newest.number if newest else 0
+        return Proposal(text=text, settings=settings, differences=found, config=config, instead_of=number)
 
     def publish(self, proposal: Proposal, *, who: str, why: str, replace: int = 0) -> int:
         """Publish a proposal and return its number; this machine takes over an earlier version as the others do.
 
-        Raises ``ConfigError`` when it is what was published last, or something has been published that the file does
-        not have, unless that is number ``replace``.
+        Raises ``ConfigError`` when it is what was published last, something has been published since the proposal, or
+        something that the file does not have, unless that is number ``replace``.
         """
         with self._alone() as (connection, newest, has):
             if newest is None or newest.number != replace:
                 self._check_has(newest, has)
+            self._check_seen(newest, proposal.instead_of)
             if newest is not None and (newest.text, newest.settings) == (proposal.text, proposal.settings):
                 raise ConfigError(f"the shared part of {self.path} is that of version {newest.number} already")
             number = publish_rules(connection, proposal.text, who=who, why=why, settings=proposal.settings)
@@ -133,10 +138,11 @@ class FleetRules(RulesFile):
                 set_taken(connection, self._file, number, number)
         return number
 
-    def take_over(self, *, confirmed_by: str = "") -> TakenRules:
+    def take_over(self, *, confirmed_by: str = "", seen: int = 0) -> TakenRules:
         """Write what was published last into the file unless it has it. Raises ``ConfigError``, ``PlatformError``.
 
-        ``confirmed_by``: an administrator of this machine; then all of it is written, and in place of edits, too.
+        ``confirmed_by``: an administrator of this machine, who has seen the version of number ``seen``; then all of it
+        is written, and in place of edits, too.
         """
         confirmed = bool(confirmed_by)
         with self.engine.connect() as connection:
@@ -146,6 +152,8 @@ class FleetRules(RulesFile):
         with self._alone() as (connection, newest, has):
             if newest is None or (has.is_newest and not confirmed):
                 return has
+            if confirmed:
+                self._check_seen(newest, seen)
             text = self.whole()
             changed = self._changed(text, newest, confirmed=confirmed)
             if changed != text:
@@ -157,17 +165,20 @@ class FleetRules(RulesFile):
             logger.info("version %d, published by %s, is in %s", newest.number, newest.who, self.path)
             return taken(connection, self._file)
 
-    def untaken(self) -> dict[str, tuple[str, str]]:
-        """Shared keys of the file that are not as published: here, published."""
-        with self.engine.connect() as connection:
-            newest = newest_rules(connection)
+    def untaken(self, version: PublishedRules | None) -> dict[str, tuple[str, str]]:
+        """Shared keys of the file that are not as in a version: here, published."""
         whole = self.whole()
-        return {} if newest is None else differences(whole, _joined(newest, whole))
+        return {} if version is None else differences(whole, _joined(version, whole))
+
+    def published(self) -> PublishedRules | None:
+        """Return what was published last."""
+        with self.engine.connect() as connection:
+            return newest_rules(connection)
 
     def report(self, fault: str) -> None:
         """Have the ledger show what the file has otherwise than published. ``fault``: why it cannot take that over."""
         try:
-            found = {key: list(values) for key, values in self.untaken().items()}
+            found = {key: list(values) for key, values in self.untaken(self.published()).items()}
         except ConfigError as error:
             found, fault = {}, fault or f"{self.path}: {error}"
         with begin_immediate(self.engine) as connection:
@@ -178,10 +189,11 @@ class FleetRules(RulesFile):
         """Return the file with a version in it. Raises ``ConfigError`` when it would not be valid, or not confirmed."""
         if version.settings is not None:
             text = with_settings(text, version.settings, confirmed=confirmed)
-        if rules_text(text) != version.text:
+        part = with_files_of(text, version.text)
+        if rules_text(text) != part:
             if not confirmed:
-                return changed_config(text, version.text, str(self.path))[0]
-            text = with_rules_text(text, version.text)
+                return changed_config(text, part, str(self.path))[0]
+            text = with_rules_text(text, part)
         parse(text, str(self.path))
         return text
 
@@ -192,6 +204,13 @@ class FleetRules(RulesFile):
             hold_publications(connection)
             has = taken(connection, self._file)
             yield connection, newest_rules(connection), has
+
+    def _check_seen(self, newest: PublishedRules | None, number: int) -> None:
+        if newest is not None and newest.number != number:
+            raise ConfigError(
+                f"{newest.who or 'somebody'} has published version {newest.number} meanwhile; look at what differs "
+                "from it with `ainode config diff`, and repeat this command"
+            )
 
     def _check_has(self, newest: PublishedRules | None, has: TakenRules) -> None:
         if newest is not None and not has.is_newest:

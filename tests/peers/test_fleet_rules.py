@@ -205,7 +205,7 @@ def test_all_shared_values_are_published_and_what_is_of_a_machine_stays(machine:
     assert config.pipelines["own"].options == {"threshold": 0.7}
     assert "45.0   # as the scanners need" in b.whole()
     assert b.whole().partition("[web]")[2].startswith(own.rstrip("\n"))
-    assert a.untaken() == b.untaken() == {}
+    assert a.untaken(a.published()) == b.untaken(b.published()) == {}
     assert [path.read_text() for path in b.folder.glob("*.toml")] == [before]
 
 
@@ -218,7 +218,7 @@ def test_rules_that_an_editor_applies_leave_the_other_shared_values_as_they_were
     apply(b, "thorax")
     a.take_over()
     assert (rule_names(a), load(a.path).series.quiet_seconds) == (["thorax"], 45.0)
-    assert b.untaken() == {"series.quiet_seconds": ("99.0", "45.0")}
+    assert b.untaken(b.published()) == {"series.quiet_seconds": ("99.0", "45.0")}
     later = machine("later")
     assert (rule_names(later), load(later.path).series.quiet_seconds) == (["thorax"], 45.0)
 
@@ -238,7 +238,7 @@ def test_a_machine_with_another_model_refuses_and_says_which_value_until_its_adm
     with b.engine.connect() as connection:
         (text,) = [text for key, text in _configuration(connection).items() if str(b.path) in key]
     assert "pipelines.own.weights" in text
-    assert b.take_over(confirmed_by="root").is_newest
+    assert b.take_over(confirmed_by="root", seen=1).is_newest
     watch.look()
     assert (load(b.path).pipelines["own"].weights, state(b).fault, state(b).differences) == (Path("/opt/new"), "", {})
 
@@ -272,6 +272,52 @@ def test_an_earlier_version_is_published_again(machine: Make):
     for one in (a, b):
         assert one.take_over().is_newest
         assert load(one.path).series.quiet_seconds == 45.0
+
+
+def test_a_model_can_be_taken_back_and_waits_for_each_administrator_again(machine: Make):
+    a, b = machine("a"), machine("b")
+    for old, new in ((':create"', ':create"\n[pipelines.own.options]\nsha256 = "01"'), ('"01"', '"02"')):
+        change(a, old, new)
+        a.publish(a.proposal(), who="root", why="a model")
+    assert a.publish(a.proposal(1), who="root", why="back") == 3
+    for one in (a, b):
+        with pytest.raises(ConfigError, match=r'(?s)sha256 = "01".*`ainode config take`'):
+            one.take_over()
+        one.take_over(confirmed_by="root", seen=3)
+        assert load(one.path).pipelines["own"].options == {"sha256": "01"}
+
+
+def test_what_was_published_after_somebody_looked_is_neither_confirmed_nor_replaced(machine: Make):
+    a, b = machine("a"), machine("b")
+    change(a, "[web]", SERIES.format(seconds=45.0))
+    seen = a.proposal()
+    apply(b, "thorax")
+    a.take_over()  # by a process of the node, while the question is open
+    with pytest.raises(ConfigError, match="anna has published version 1 meanwhile"):
+        a.publish(seen, who="root", why="slow scanners")
+    change(a, ':create"', '_2:create"')
+    a.publish(a.proposal(), who="root", why="a program")
+    with pytest.raises(ConfigError, match="published version 2 meanwhile"):
+        b.take_over(confirmed_by="root", seen=1)
+    assert load(b.path).pipelines["own"].factory == "pipelines.nodule:create"
+
+
+def test_files_of_a_destination_have_a_name_on_each_machine_and_only_that_one(machine: Make):
+    a, b = machine("a"), machine("b")
+    cloud = '[destinations.cloud]   # of the vendor\nurl = "https://cloud.example"\ntoken_file = "/{0}/token"   # secret\n\n'
+    for one, name in ((a, "a"), (b, "b")):
+        change(one, "[web]", f"{cloud.format(name)}[web]")
+    change(a, '"chest"', '"thorax"')
+    a.publish(a.proposal(), who="root", why="a name")
+    b.take_over()
+    assert (rule_names(b), cloud.format("b") in b.whole()) == (["thorax"], True)
+    change(a, "/a/token", "/etc/shadow")
+    change(a, "cloud.example", "evil.example")
+    a.publish(a.proposal(), who="root", why="an attack")
+    with pytest.raises(ConfigError, match="addresses of one with a token"):
+        b.take_over()
+    b.take_over(confirmed_by="root", seen=2)  # who was shown the address
+    assert (load(b.path).destinations["cloud"].token_file, b.untaken(b.published())) == ("/b/token", {})
 
 
 def test_an_older_version_of_the_node_takes_over_and_publishes_rules_and_nothing_else(machine: Make):
