@@ -153,8 +153,8 @@ def take(*, config_path: Path, yes: bool) -> None:
     """Take over what was published, and confirm all of it.
 
     Also what a machine does not take over by itself: values that name programs, models, files or addresses, or weaken
-    encryption or isolation. Files that this machine has under another name stay its own. Edits of this file that
-    were not published are replaced; the file before is kept in the storage folder.
+    encryption, isolation or de-identification. Files that this machine has under another name stay its own. Edits of
+    this file that were not published are replaced; the file before is kept in the storage folder.
     """
     from node.operate.published_text import difference_lines
 

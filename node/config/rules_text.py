@@ -65,7 +65,8 @@ def changed_config(text: str, part: str, origin: str) -> tuple[str, Config]:
 
     Raises ``ConfigError`` for every fault that `ainode check` finds in a file, for a file or folder that no destination
     of ``text`` names, or a secret for another address (whoever edits here could have the node send any of its files or
-    secrets elsewhere), and for a destination of ``text`` that would be de-identified less or otherwise.
+    secrets elsewhere), and for a destination of ``text`` that would be de-identified less or otherwise, or reached
+    without the encryption that it has.
     """
     changed = with_rules_text(text, part)
     config = parse(changed, origin)
@@ -79,6 +80,10 @@ def changed_config(text: str, part: str, origin: str) -> tuple[str, Config]:
     for name, of in _deidentified(_table(text)).items():
         if name in config.destinations and now.get(name) != of:
             raise ConfigError(f"destinations.{name}: deidentify and deidentify_options are changed in the file only")
+    encrypted = _encrypted(_table(changed))
+    for name, of in _encrypted(_table(text)).items():
+        if name in config.destinations and (lost := sorted(of - encrypted[name])):
+            raise ConfigError(f"destinations.{name}: {' and '.join(lost)} is given up in the file only")
     return changed, config
 
 
@@ -135,3 +140,14 @@ def _deidentified(table: dict[str, Any]) -> dict[str, tuple[str, set[str]]]:
         for name, one in table.get("destinations", {}).items()
         if one.get("deidentify")
     }
+
+
+def _encrypted(table: dict[str, Any]) -> dict[str, set[str]]:
+    """What protects the way to each destination."""
+    found = {}
+    for name, one in table.get("destinations", {}).items():
+        tls = one.get("tls", {})
+        is_https = str(one.get("url") or one.get("fhir")).startswith("https://")
+        switches = {"TLS": tls.get("enabled", False), "tls.check_host": tls.get("enabled") and tls.get("check_host", True)}
+        found[name] = {switch for switch, is_on in switches.items() if is_on or is_https}
+    return found

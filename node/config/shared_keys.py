@@ -26,7 +26,8 @@ class Part(StrEnum):
     SHARED = "shared"
     """It decides what happens to an image, or who is told: published, and taken over by every machine."""
     CONFIRMED = "confirmed"
-    """Published too; it names a program, a file or an address that gets secrets, or weakens encryption or isolation.
+    """Published too; it names a program, a file or an address that gets secrets, or weakens encryption,
+    isolation or de-identification.
 
     A machine takes it over only when its own file has it, or when its administrator confirms it there.
     """
@@ -40,8 +41,7 @@ _PARTS = {
         "storage.durability", "storage.copies", "storage.copies_missing", "storage.max_instance_gib",
         "storage.max_header_mib", "storage.max_inflated_mib", "storage.max_elements",
         "storage.object_store.pack_after_minutes", "storage.object_store.keep_local_days",
-        "retention.*", "records.years", "feedback.*", "deidentify.read_text", "deidentify.masks",
-        "orders.accession", "orders.patient_id_authority", "orders.days",
+        "retention.*", "records.years", "feedback.*", "orders.accession", "orders.patient_id_authority", "orders.days",
         "orders.worklist.title", "orders.worklist.host", "orders.worklist.port", "orders.worklist.wait_seconds",
         "orders.worklist.retry_hours",
         "orders.ups.query", "orders.ups.poll_seconds", "orders.ups.source", "orders.ups.wait_hours",
@@ -57,6 +57,7 @@ _PARTS = {
     Part.CONFIRMED: (
         "storage.object_store.url", "storage.object_store.endpoint", "storage.object_store.region",
         "storage.object_store.allow_http", "storage.object_store.encryption", "storage.object_store.kms_key",
+        "deidentify.read_text", "deidentify.masks",
         "orders.worklist.tls.enabled", "orders.worklist.tls.check_host", "orders.ups.url",
         "audit.syslog", "trace.endpoint",
         "notify.smtp_host", "notify.smtp_port", "notify.smtp_starttls", "notify.smtp_user", "notify.webhook",

@@ -20,6 +20,7 @@ from node.config.config import Config
 from node.config.rules_text import TABLES
 from node.config.shared_keys import OPTIONS, Key, Part, is_file, is_like, part_of, values_of
 from node.errors import ConfigError
+from node.peer_text import escaped
 
 _NAMED = ("pipelines", "procedures")
 """Tables whose names are shared, whatever is in them."""
@@ -29,7 +30,6 @@ _NAMING = ("sha256", "_target_")
 """Options with the digest of a model, which has to be on the machine, and with a class or function of MONAI."""
 _SECRET = ("notify", "webhook")
 """Whoever knows the address may use it."""
-_SHOWN = 100
 
 
 def settings_text(text: str) -> str:
@@ -60,8 +60,8 @@ def with_settings(text: str, settings: str, *, confirmed: bool = False) -> str:
     if faults:
         raise ConfigError(
             "\n".join(sorted(faults)) + "\nsuch values name programs, models, files or addresses, or weaken "
-            "encryption or isolation: compare them, and confirm them with `ainode config take` on this machine, or "
-            "edit its file"
+            "encryption, isolation or de-identification: compare them, and confirm them with `ainode config take` on "
+            "this machine, or edit its file"
         )
     changed = tomlkit.dumps(document)
     if _filled(_parsed(changed)) != _filled(wanted):
@@ -89,15 +89,18 @@ def shown(key: Key, value: Any) -> str:
         return "-"
     if key == _SECRET:
         return "..."
-    text = " ".join(tomlkit.item(value).as_string().split()) if value != {} else "{}"
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return " ".join(tomlkit.item(value).as_string().split()) if value != {} else "{}"
 
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}") from error
+    for name in _NAMED:
+        if not isinstance(table.get(name, {}), dict):
+            raise ConfigError(f"{name} = {table[name]!r}: write tables [{name}.NAME]")
+    return table
 
 
 def _settings(table: dict[str, Any]) -> Iterator[tuple[Key, Any]]:
@@ -229,4 +232,4 @@ def _filled(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name(key: Key) -> str:
-    return ".".join(key)
+    return escaped(".".join(key))

@@ -48,6 +48,8 @@ LOOK_SECONDS = 5.0
 """Between two looks for what another machine has published."""
 AGAIN_SECONDS = 60.0
 """After which what could not be taken over is tried again."""
+_REPORTED = 100
+"""Characters of a value in a report to the other machines."""
 _RECENT_SECONDS = 60.0
 """A process that begins so soon after a take-over may have been given the configuration before it."""
 
@@ -178,7 +180,7 @@ class FleetRules(RulesFile):
     def report(self, fault: str) -> None:
         """Have the ledger show what the file has otherwise than published. ``fault``: why it cannot take that over."""
         try:
-            found = {key: list(values) for key, values in self.untaken(self.published()).items()}
+            found = {key: list(map(_shortened, values)) for key, values in self.untaken(self.published()).items()}
         except ConfigError as error:
             found, fault = {}, fault or f"{self.path}: {error}"
         with begin_immediate(self.engine) as connection:
@@ -225,6 +227,10 @@ def _joined(version: PublishedRules, file: str) -> str:
     """A version as one text; shared values that were never published are those of a file."""
     settings = settings_text(file) if version.settings is None else version.settings
     return f"{settings}\n{version.text}"
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= _REPORTED else value[: _REPORTED - 3] + "..."
 
 
 def _note(connection: sa.Connection, who: str, what: str) -> None:

@@ -132,3 +132,25 @@ def test_deidentification_is_not_taken_away_or_changed_here():
         with pytest.raises(ConfigError, match="research: deidentify and deidentify_options are changed in the file"):
             changed_config(text, changed, "config.toml")
     assert changed_config(text, part.replace("r.example", "s.example"), "config.toml")[0]
+
+
+TLS = '[destinations.far]\ntitle = "F"\nhost = "f.example"\nport = 1\ntls = { enabled = true, ca = "/ca.pem" }\n'
+WEB = '[destinations.far]\nurl = "https://f.example/dw"\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "old", "new", "lost"),
+    [
+        (TLS, "enabled = true", "enabled = false", "TLS and tls.check_host"),
+        (TLS, "enabled = true", "enabled = true, check_host = false", "tls.check_host"),
+        (TLS, TLS.splitlines()[-1], "", "TLS and tls.check_host"),
+        (WEB, "https://", "http://", "TLS and tls.check_host"),
+    ],
+)
+def test_encryption_of_a_destination_is_not_given_up_here(table: str, old: str, new: str, lost: str):
+    text = CONFIG + table
+    part = rules_text(text)
+    with pytest.raises(ConfigError, match=f"far: {lost} is given up in the file only"):
+        changed_config(text, part.replace(old, new), "config.toml")
+    assert changed_config(text, part.replace("f.example", "g.example"), "config.toml")[0]
+    assert changed_config(text, rules_text(CONFIG), "config.toml")[0]

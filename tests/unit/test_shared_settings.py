@@ -162,6 +162,8 @@ DELICATE = {
     "a secret address": ("# Of", '[notify]\nwebhook = "https://chat.example/s3cret"\n# Of', "notify.webhook"),
     "the audit trail": ("# Of", '[audit]\nsyslog = "udp://evil.example:9"\n# Of', "audit.syslog"),
     "a store": ("copies = 1", 'copies = 1\n[storage.object_store]\nurl = "s3://evil"', "storage.object_store.url"),
+    "no search for text": ("# Of", "[deidentify]\nread_text = true\n# Of", "deidentify.read_text"),
+    "a mask": ("# Of", "[deidentify]\nmasks = [{ rows = 1 }]\n# Of", "deidentify.masks"),
     "a worklist with a token": ("# Of", '[orders.ups]\nurl = "https://evil.example"\n# Of', "orders.ups.url"),
 }  # fmt: skip
 
@@ -207,6 +209,19 @@ def test_differences_are_named_with_both_values_and_without_secrets():
         "rules.chest.pipelines": ('["lung"]', '["lung", "b"]'),
         "series.quiet_seconds": ("30.0", "45.0"),
     }
+
+
+def test_who_confirms_sees_values_whole_and_each_key_in_a_line_of_its_own():
+    there = OWN.replace('"half"', f'"{99 * "a"} and /etc/shadow"\n"a\\n  series.quiet_seconds" = "/x"')
+    assert differences(OWN, there) == {
+        "pipelines.lung.options.precision": ('"half"', f'"{99 * "a"} and /etc/shadow"'),
+        r"pipelines.lung.options.a\n  series.quiet_seconds": ("-", '"/x"'),
+    }
+
+
+def test_tables_of_another_form_are_refused():
+    with pytest.raises(ConfigError, match="pipelines = 5"):
+        with_settings(OWN, "pipelines = 5")
 
 
 def test_destinations_differ_by_their_keys_and_not_by_defaults_that_are_written_out():
