@@ -148,6 +148,9 @@ def _encrypted(table: dict[str, Any]) -> dict[str, set[str]]:
     for name, one in table.get("destinations", {}).items():
         tls = one.get("tls", {})
         is_https = str(one.get("url") or one.get("fhir")).startswith("https://")
-        switches = {"TLS": tls.get("enabled", False), "tls.check_host": tls.get("enabled") and tls.get("check_host", True)}
+        switches = {
+            "TLS": tls.get("enabled", False),
+            "tls.check_host": tls.get("enabled") and tls.get("check_host", True),
+        }
         found[name] = {switch for switch, is_on in switches.items() if is_on or is_https}
     return found

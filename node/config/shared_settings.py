@@ -15,6 +15,7 @@ from typing import Any, get_args
 import tomlkit
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
+from tomlkit.exceptions import TOMLKitError
 
 from node.config.config import Config
 from node.config.rules_text import TABLES
@@ -51,22 +52,24 @@ def with_settings(text: str, settings: str, *, confirmed: bool = False) -> str:
     Raises ``ConfigError`` with key, value and remedy for each that is not confirmed.
     """
     own = _parsed(text)
-    wanted, document = copy.deepcopy(own), tomlkit.parse(text)
-    faults: list[str] = []
-    for key, mine, new in _changes(own, _parsed(settings_text(settings))):  # which may hold more: a machine wrote it
-        faults += [] if confirmed else _unconfirmed(key, mine, new, own)
-        for target in (wanted, document):
-            _assign(target, key, _default(key) if new is None else new)
-    if faults:
+    changes = list(_changes(own, _parsed(settings_text(settings))))  # which may hold more: a machine wrote it
+    if not confirmed and (faults := [fault for change in changes for fault in _unconfirmed(*change, own)]):
         raise ConfigError(
             "\n".join(sorted(faults)) + "\nsuch values name programs, models, files or addresses, or weaken "
             "encryption, isolation or de-identification: compare them, and confirm them with `ainode config take` on "
             "this machine, or edit its file"
         )
-    changed = tomlkit.dumps(document)
-    if _filled(_parsed(changed)) != _filled(wanted):
-        raise ConfigError("the shared values cannot be changed in the file as it is written; write each table once")
-    return changed
+    wanted, document = copy.deepcopy(own), tomlkit.parse(text)
+    try:
+        for target in (wanted, document):
+            for key, _, new in changes:
+                _assign(target, key, _default(key) if new is None else new)
+        changed = tomlkit.dumps(document)
+        if _filled(_parsed(changed)) == _filled(wanted):
+            return changed
+    except (TOMLKitError, ConfigError):  # of tables in pieces
+        pass
+    raise ConfigError("the shared values cannot be changed in the file as it is written; write each table once")
 
 
 def differences(here: str, there: str) -> dict[str, tuple[str, str]]:
@@ -182,8 +185,7 @@ def _needs_confirmation(key: Key, mine: Any, new: Any, own: dict[str, Any]) -> b
 
 
 def _is_delicate(name: str, mine: Any, new: Any) -> bool:
-    """Whether a change brings or takes away a value of an option that may name a file, an address or code, or that
-    switches something."""
+    """Whether a change adds or removes a value that may name a file, an address or code, or switches something."""
     if mine == new:
         return False
     if isinstance(mine, dict) and isinstance(new, dict):

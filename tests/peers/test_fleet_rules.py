@@ -304,7 +304,7 @@ def test_what_was_published_after_somebody_looked_is_neither_confirmed_nor_repla
 
 def test_files_of_a_destination_have_a_name_on_each_machine_and_only_that_one(machine: Make):
     a, b = machine("a"), machine("b")
-    cloud = '[destinations.cloud]   # of the vendor\nurl = "https://cloud.example"\ntoken_file = "/{0}/token"   # secret\n\n'
+    cloud = '[destinations.cloud]   # ours\nurl = "https://cloud.example"\ntoken_file = "/{0}/token"   # secret\n\n'
     for one, name in ((a, "a"), (b, "b")):
         change(one, "[web]", f"{cloud.format(name)}[web]")
     change(a, '"chest"', '"thorax"')

@@ -147,7 +147,7 @@ DELICATE = {
     "a name of a file": ("threshold = 0.5 ", 'token_file = "salt" #', "pipelines.lung.options.token_file"),
     "an address": ("threshold = 0.5 ", 'server = "evil.example:80" #', "pipelines.lung.options.server"),
     "code": ("threshold = 0.5 ", 'overrides = { a = "$import os" } #', "pipelines.lung.options.overrides"),
-    "a function": ("threshold = 0.5 ", 'overrides = { net = { _target_ = "exec" } } #', "pipelines.lung.options.overrides"),
+    "a function": ("threshold = 0.5 ", 'overrides = { a = { _target_ = "exec" } } #', "pipelines.lung.options.overrides"),
     "a switch as a number": ("strict = true", "strict = 0", "pipelines.lung.options.strict"),
     "a switch as a text": ("strict = true", 'strict = "false"', "pipelines.lung.options.strict"),
     "no switch": ("strict = true", "# strict", "pipelines.lung.options.strict"),
@@ -181,7 +181,7 @@ def test_what_names_programs_files_or_addresses_is_only_taken_over_when_it_is_co
 
 
 @pytest.mark.parametrize("confirmed", [False, True])
-def test_how_a_container_runs_is_never_taken_over_not_even_with_a_new_pipeline_of_a_known_program(confirmed: bool):
+def test_how_a_container_runs_is_never_taken_over_not_even_with_a_new_pipeline_of_a_known_program(*, confirmed: bool):
     """As who writes to the ledger publishes it: ``settings_text`` takes no such value out of a file."""
     run = '[pipelines.{0}.options.run]\nengine = "nsenter podman"\ncommand = ["sh"]\n'
     new = f'[pipelines.x]\nfactory = "a.b:create"\n{run.format("x")}'
@@ -217,6 +217,15 @@ def test_who_confirms_sees_values_whole_and_each_key_in_a_line_of_its_own():
         "pipelines.lung.options.precision": ('"half"', f'"{99 * "a"} and /etc/shadow"'),
         r"pipelines.lung.options.a\n  series.quiet_seconds": ("-", '"/x"'),
     }
+
+
+def test_tables_in_pieces_that_cannot_be_changed_are_named_and_nothing_else_fails():
+    pieces = (
+        "[pipelines.b.options]\nq = 1\n[ae]\nport = 1\n[pipelines]\n[jobs]\n[pipelines.b.stop]\nexpected_ppv = 0.8\n"
+    )
+    pieces += 'stop_ppv = 0.5\n[web]\nport = 1\n[pipelines.b]\ntitle = "A"\n'
+    with pytest.raises(ConfigError, match="write each table once"):
+        with_settings(pieces, "")
 
 
 def test_tables_of_another_form_are_refused():
