@@ -147,7 +147,7 @@ DELICATE = {
     "a name of a file": ("threshold = 0.5 ", 'token_file = "salt" #', "pipelines.lung.options.token_file"),
     "an address": ("threshold = 0.5 ", 'server = "evil.example:80" #', "pipelines.lung.options.server"),
     "code": ("threshold = 0.5 ", 'overrides = { a = "$import os" } #', "pipelines.lung.options.overrides"),
-    "a function": ("threshold = 0.5 ", 'overrides = { a = { _target_ = "exec" } } #', "pipelines.lung.options.overrides"),
+    "a class": ("threshold = 0.5 ", 'overrides = { a = { _target_ = "x" } } #', "pipelines.lung.options.overrides"),
     "a switch as a number": ("strict = true", "strict = 0", "pipelines.lung.options.strict"),
     "a switch as a text": ("strict = true", 'strict = "false"', "pipelines.lung.options.strict"),
     "no switch": ("strict = true", "# strict", "pipelines.lung.options.strict"),
