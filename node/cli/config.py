@@ -82,8 +82,9 @@ def diff(*, config_path: Path, as_json: bool) -> None:
 @click.option("--version", type=int, default=0, metavar="NUMBER", help="Publish this earlier version again.")
 @click.option("--replace", type=int, default=0, metavar="NUMBER", help="Version that the file need not have.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and publish nothing.")
+@click.option("--yes", is_flag=True, help="Run without the question.")
 @in_language_of_user
-def publish(*, config_path: Path, reason: str | None, version: int, replace: int, dry_run: bool) -> None:
+def publish(*, config_path: Path, reason: str | None, version: int, replace: int, dry_run: bool, yes: bool) -> None:
     """Give this machine's shared values to all machines.
 
     Shows what changes, checks it, and loads every pipeline whose table changes. Every machine that shares the ledger
@@ -103,6 +104,8 @@ def publish(*, config_path: Path, reason: str | None, version: int, replace: int
         return
     if not file.is_writable:
         raise PlatformError(f"{config_path} may not be written by you; run this as who administers the machine")
+    if not yes and not confirmed(gettext("Give these values to all machines?")):
+        return
     reason = reason or click.prompt(gettext("Reason"))
     number = file.publish(proposal, who=local_user(), why=reason, replace=replace)
     echo(

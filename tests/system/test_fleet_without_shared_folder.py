@@ -91,7 +91,7 @@ def test_what_one_machine_publishes_all_processes_of_all_read_and_one_that_canno
     _replace(a, '"everything with a grid"', '"all with a grid"')
     _replace(a, "quiet_seconds = 2.0", "quiet_seconds = 3.0")
     _replace(a, "[jobs]", "[retention]\ndays = 3.0\n[jobs]")
-    published = a.ainode("config publish", "--reason", "slow scanners")
+    published = a.ainode("config publish", "--yes", "--reason", "slow scanners")
     assert "series.quiet_seconds: - -> 3.0\n" in published.stdout, published.stderr
     until(lambda: "all with a grid" in b.config.read_text())
     until(lambda: b.log().count("configuration reloaded") == 1)

@@ -65,7 +65,7 @@ def test_publish_shows_and_asks_diff_names_values_and_take_confirms(machines: tu
     assert "nothing has been published yet" in a.config("diff").output
     dry = a.config("publish", "--dry-run").output
     assert ('  rules.all.send: - -> ["pacs"]\n' in dry, "Reason" in dry) == (True, False)
-    published = a.config("publish", typed="our standard\n").output
+    published = a.config("publish", typed="yes\nour standard\n").output
     assert "as version 1" in published
     differs = b.config("diff").output
     assert "version 1, published by" in differs
@@ -77,7 +77,7 @@ def test_publish_shows_and_asks_diff_names_values_and_take_confirms(machines: tu
     assert "# of our scanners" in b.path.read_text()
     b.change("30.0", "20.0")
     a.change("[series]", '[notify]\nsmtp_host = "mail.example"\n[series]')
-    assert a.config("publish", "--reason", "mail").exit_code == 0
+    assert a.config("publish", "--yes", "--reason", "mail").exit_code == 0
     b.look()
     seen = json.loads(a.config("diff", "--json").output)
     (of_b,) = [one for one in seen["machines"] if one["file"].endswith(str(b.path))]
@@ -95,15 +95,15 @@ def test_publish_shows_and_asks_diff_names_values_and_take_confirms(machines: tu
 
 def test_versions_are_listed_shown_and_published_again(machines: tuple[Machine, Machine]):
     a, _ = machines
-    a.config("publish", "--reason", "first")
+    a.config("publish", "--yes", "--reason", "first")
     a.change("30.0", "45.0")
-    a.config("publish", "--reason", "second")
+    a.config("publish", "--yes", "--reason", "second")
     listed = a.config("versions").output.splitlines()
     assert [line.partition(",")[0] for line in listed] == ["version 2", "version 1"]
     shown = a.config("versions", "2").output
     assert ("quiet_seconds = 45.0" in shown, 'name = "all"' in shown) == (True, True)
     assert a.config("versions", "7").exit_code == NotFoundError.exit_code
-    back = a.config("publish", "--version", "1", "--reason", "back").output
+    back = a.config("publish", "--version", "1", "--yes", "--reason", "back").output
     assert "series.quiet_seconds: 45.0 -> 30.0" in back
     a.look()
     assert load(a.path).series.quiet_seconds == 30.0
@@ -113,7 +113,7 @@ def test_versions_are_listed_shown_and_published_again(machines: tuple[Machine, 
 def test_a_pipeline_that_cannot_be_loaded_is_not_published(machines: tuple[Machine, Machine]):
     a, _ = machines
     a.change("[series]", '[pipelines.own]\nfactory = "no_such_module:create"\n[series]')
-    result = a.config("publish", "--reason", "a pipeline")
+    result = a.config("publish", "--yes", "--reason", "a pipeline")
     assert isinstance(result.exception, ConfigError) or result.exit_code == ConfigError.exit_code
     assert "no_such_module" in f"{result.exception}{result.output}"
     assert "nothing has been published yet" in a.config("diff").output
