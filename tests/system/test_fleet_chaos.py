@@ -97,7 +97,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_when_processes_machines_disks_a
         received = {row.sop_instance_uid for row in site.rows(instance)}
         results = [row.sop_instance_uid for row in site.rows(result)]
         held = site.held()
-        told = [site.machines[0].ainode(*verb) for verb in (("account",), ("verify", "--fleet"))]
+        told = [site.machines[0].ainode(*verb, seconds=1800.0) for verb in (("account",), ("verify", "--fleet"))]
     lost = (modality.acknowledged - received) | ((modality.acknowledged | set(results)) - held.keys())
     doubled = held.total() - len(modality.acknowledged) - len(results)
     print(  # noqa: T201 - the proof is shown
