@@ -29,11 +29,18 @@ FhirVersion = Literal["R4", "R5"]
 Language = Literal["en", "de", "fr", "es", "zh", "ja"]
 """RFC 5646: English, German, French, Spanish, Chinese, Japanese."""
 DeidentifyOption = Literal[
-    "clean pixel data", "clean descriptors", "modified dates", "patient characteristics", "device identity"
+    "clean pixel data",
+    "clean recognizable visual features",
+    "clean descriptors",
+    "modified dates",
+    "patient characteristics",
+    "device identity",
 ]
 """Options of PS3.15 E.3 as ``node.deidentify.profile`` applies them."""
 _NAMING_PATIENTS = {"pdf", "key images", "presentation state"}
 """Kinds with the patient's name, or text beside it, on what is shown."""
+_SHOWING_SURFACES = {"parametric map", "rtstruct"}
+"""Kinds that may show the surface of a head and that cannot be cut."""
 DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "derived")
 
 
@@ -211,6 +218,12 @@ class Destination(Table):
             raise ValueError("deidentify: use find in place of commitment")
         if named := sorted(_NAMING_PATIENTS.intersection(self.objects)):
             raise ValueError(f"deidentify: objects of kind {named[0]!r} name the patient in what they show; remove it")
+        uncut = sorted(_SHOWING_SURFACES.intersection(self.objects))
+        if uncut and "clean recognizable visual features" in self.deidentify_options:
+            raise ValueError(
+                f"deidentify_options: objects of kind {uncut[0]!r} may show a face, which cannot be removed from them; "
+                "remove them from objects"
+            )
         return self
 
     @property

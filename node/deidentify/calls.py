@@ -7,8 +7,10 @@ from pathlib import Path
 from node.deidentify.profile_of_destination import Identity, Profile
 
 
-def deidentify_file(path: Path, profile: Profile, to: Path, *, is_result: bool) -> Identity:
+def deidentify_file(
+    path: Path, profile: Profile, to: Path, series: tuple[Path, ...] = (), *, is_result: bool
+) -> Identity:
     """De-identify the object at ``path``; see ``node.deidentify.files``."""
     from node.deidentify import files
 
-    return files.deidentify_file(path, profile, to, is_result=is_result)
+    return files.deidentify_file(path, profile, to, series, is_result=is_result)

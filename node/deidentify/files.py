@@ -13,9 +13,10 @@ from node.deidentify.deidentifier import Deidentifier
 from node.deidentify.identifiers import Identifiers, identifiers_of, traces
 from node.deidentify.pixel_masks import blank, mask_of
 from node.deidentify.profile import BASIC
-from node.deidentify.profile_of_destination import Identity, Profile
+from node.deidentify.profile_of_destination import VISUAL_FEATURES, Identity, Profile
 from node.deidentify.pseudonyms import Pseudonyms
 from node.deidentify.text_recognition import places_with_text
+from node.deidentify.visual_features import remove_surface
 from node.errors import GateError, InputError, NodeError
 from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE
 
@@ -24,8 +25,10 @@ _MOST_TRACES = 5
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
-def deidentify_file(path: Path, profile: Profile, to: Path, *, is_result: bool) -> Identity:
+def deidentify_file(path: Path, profile: Profile, to: Path, series: tuple[Path, ...], *, is_result: bool) -> Identity:
     """Write the de-identified object at ``path`` to ``to``; return its UIDs.
+
+    ``series``: files of the images of which it is one, or of which it was made; needed to remove faces.
 
     Raises ``GateError`` when it must not be sent: it may have text in its pixels, or something of its identity is left.
     ``InputError`` when it cannot be read. No message has a value of the object.
@@ -33,14 +36,16 @@ def deidentify_file(path: Path, profile: Profile, to: Path, *, is_result: bool) 
     try:
         with config.disable_value_validation():
             dataset = dcmread(path)
-            return _written(dataset, profile, to, is_result=is_result)
+            return _written(dataset, profile, to, series, is_result=is_result)
     except NodeError:
         raise
     except (*NOT_DICOM, *UNDECODABLE) as error:
         raise InputError(f"the object cannot be de-identified ({type(error).__name__})") from None
 
 
-def _written(dataset: FileDataset, profile: Profile, to: Path, *, is_result: bool) -> Identity:
+def _written(
+    dataset: FileDataset, profile: Profile, to: Path, series: tuple[Path, ...], *, is_result: bool
+) -> Identity:
     options = frozenset(profile.options)
     mask = None if is_result else mask_of(dataset, profile.masks)
     clean = _CLEAN_PIXELS in options
@@ -51,6 +56,7 @@ def _written(dataset: FileDataset, profile: Profile, to: Path, *, is_result: boo
         options |= {_CLEAN_PIXELS}
     if profile.read_text and not is_result and (mask is not None or may_have_text(dataset)):
         _check_text(dataset)
+    clean_pixels = remove_surface(dataset, series, is_result=is_result) if VISUAL_FEATURES in options else None
     identifiers = identifiers_of(dataset, options, is_result=is_result)
     pixels = [dataset.get(keyword) for keyword in _PIXELS]
     pseudonyms = Pseudonyms(profile.key, profile.destination)
@@ -63,6 +69,8 @@ def _written(dataset: FileDataset, profile: Profile, to: Path, *, is_result: boo
     _check(sent, again, identifiers)
     if [again.get(keyword) for keyword in _PIXELS] != pixels:
         raise GateError("not sent: its pixels differ from those of the source")
+    if clean_pixels is not None and not clean_pixels.are_in(again):
+        raise GateError("not sent: pixels are left where the surface of the body was to be removed")
     return _identity(again)
 
 

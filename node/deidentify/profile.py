@@ -21,6 +21,7 @@ BASIC = ("113100", "Basic Application Confidentiality Profile")
 CONTENT = ("113104", "Clean Structured Content Option")
 METHODS = {
     "clean pixel data": ("113101", "Clean Pixel Data Option"),
+    "clean recognizable visual features": ("113102", "Clean Recognizable Visual Features Option"),
     "clean descriptors": ("113105", "Clean Descriptors Option"),
     "modified dates": ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
     "patient characteristics": ("113108", "Retain Patient Characteristics Option"),

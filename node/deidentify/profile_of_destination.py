@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+VISUAL_FEATURES = "clean recognizable visual features"
+"""The option for which an object needs the other images of its series."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -16,7 +17,7 @@ from node.config import Config, Destination
 from node.confined import Bounds, shared_process
 from node.deidentify.calls import deidentify_file
 from node.deidentify.key import deidentify_key
-from node.deidentify.profile_of_destination import PixelMask, Profile
+from node.deidentify.profile_of_destination import VISUAL_FEATURES, PixelMask, Profile
 from node.deidentify.pseudonyms import Pseudonyms
 from node.deliver.object_result import Answer, Store
 from node.errors import EncodeError, GateError, InputError
@@ -41,9 +42,18 @@ def profile_of(config: Config, engine: Engine, name: str, destination: Destinati
     )
 
 
+def needs_series(profile: Profile | None) -> bool:
+    """Whether an object is de-identified with the other images of its series."""
+    return profile is not None and VISUAL_FEATURES in profile.options
+
+
 @contextmanager
-def deidentified(spool: Spool, pending: PendingObject, profile: Profile) -> Iterator[tuple[PendingObject, Sent]]:
+def deidentified(
+    spool: Spool, pending: PendingObject, profile: Profile, series: tuple[Path, ...]
+) -> Iterator[tuple[PendingObject, Sent]]:
     """De-identify an object; yield it, as a temporary file, and its digest.
+
+    ``series``: files of the images of which it is one, or of which it was made, where they are needed.
 
     Raises ``GateError`` when it must not be sent, ``InputError`` when it cannot be read, ``OSError`` when the disk
     cannot be written.
@@ -54,7 +64,7 @@ def deidentified(spool: Spool, pending: PendingObject, profile: Profile) -> Iter
         about = f"instance {pending.sop_instance_uid}"
         is_result = bool(pending.kind)
         source = spool.readable(pending.path)
-        identity = process.call(about, deidentify_file, source, profile, written.path, is_result=is_result)
+        identity = process.call(about, deidentify_file, source, profile, written.path, series, is_result=is_result)
         draft.copy(written.path)
         pseudonyms = Pseudonyms(profile.key, profile.destination)
         expected = {
@@ -75,12 +85,15 @@ def deidentified(spool: Spool, pending: PendingObject, profile: Profile) -> Iter
         written.discard()
 
 
-def deidentified_store(store: Store, spool: Spool, profile: Profile) -> Store:
-    """Return a store that sends what ``profile`` makes of each object; ``store``: of the destination."""
+def deidentified_store(store: Store, spool: Spool, profile: Profile, series: tuple[Path, ...]) -> Store:
+    """Return a store that sends what ``profile`` makes of each object; ``store``: of the destination.
+
+    ``series``: as in ``deidentified``.
+    """
 
     def send(pending: PendingObject) -> Answer:
         try:
-            with deidentified(spool, pending, profile) as (instead, sent):
+            with deidentified(spool, pending, profile, series) as (instead, sent):
                 answer = store(instead)
                 return replace(answer, sent=answer.sent or sent)
         except (InputError, EncodeError) as error:

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 from node.config import Config, Destination
 from node.deliver.association import Peer, Timeouts
-from node.deliver.deidentified import deidentified_store, profile_of
+from node.deliver.deidentified import deidentified_store, needs_series, profile_of
 from node.deliver.fhir import fhir_store
 from node.deliver.folder import folder_store
 from node.deliver.mllp import mllp_store
@@ -32,7 +32,7 @@ from node.ledger import DeliveryState, deliveries, destination_circuits
 from node.ledger.clock import ledger_clock
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate
-from node.ledger.jobs import REJECTION, Retries, get_job
+from node.ledger.jobs import REJECTION, Retries, get_job, source_paths
 from node.ledger.pending_deliveries import PendingObject, instances_to_store, is_held, is_stored
 from node.ledger.replaced_results import note_kind
 from node.reasons import Reason, ReasonCode, reason
@@ -164,17 +164,19 @@ class Deliverer:
     def _store(
         self, claim: Claim, destination: Destination, which: Callable[[PendingObject], bool], deadline: float
     ) -> None:
+        profile = profile_of(self._config, self._engine, claim.destination, destination)
         with self._engine.connect() as connection:
             pending = [o for o in instances_to_store(connection, claim.job_id, claim.destination) if which(o)]
-            urgent = get_job(connection, claim.job_id).urgent is not None
+            job = get_job(connection, claim.job_id)
+            images = source_paths(connection, job) if needs_series(profile) else []
         if not pending:
             return
         self._spool.all_readable(instance.path for instance in pending)  # fetched before the destination waits for them
         refused: list[Answer] = []
         stored = 0
-        profile = profile_of(self._config, self._engine, claim.destination, destination)
-        with self._open(claim.destination, destination, pending, urgent=urgent) as opened:
-            store = opened if profile is None else deidentified_store(opened, self._spool, profile)
+        series = self._spool.all_readable(images)
+        with self._open(claim.destination, destination, pending, urgent=job.urgent is not None) as opened:
+            store = opened if profile is None else deidentified_store(opened, self._spool, profile, series)
             for instance in pending:
                 answer = store(instance)
                 wanted = self._record(claim, instance, answer)
