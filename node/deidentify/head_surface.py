@@ -23,6 +23,8 @@ BELOW_SURFACE_MM = 8.0
 """Least depth below the surface itself."""
 _BALL_MM = 30.0
 """Radius."""
+_FEATURE_MM = 15.0
+"""Half of the width of a nose, an ear or a chin, and more."""
 _CUT_MM = 40.0
 """Radius of the disk that fits into a cross-section of head, neck or trunk."""
 _SHEET_MM = 3.5
@@ -37,6 +39,8 @@ _AIR_HU = -600.0
 """Most that the median of the air can be."""
 _PART_OF_TISSUE = 0.25
 """Of the median of bright tissue in MR: noise and ghosts of motion are darker."""
+_SIGMAS, _BINS = 4.0, 64
+"""Least brightness of tissue above the most frequent dark value, which is noise; bins of the dark values."""
 _LEAST_ML = 1.0
 """Smaller pieces are noise."""
 _LEAST_AIR = 0.02
@@ -53,7 +57,8 @@ def margin_below_surface(values: Floats, mm: float, *, is_ct: bool) -> Floats:
     """
     tissue = values > (_TISSUE_HU if is_ct else _threshold(values))
     tissue = _without_specks(tissue, _LEAST_ML * 1000 / mm**3)
-    solid = _opened(tissue if is_ct else _closed(tissue, _SKULL_MM, mm), _SHEET_MM, mm)
+    solid = np.pad(tissue if is_ct else _closed(tissue, _SKULL_MM, mm), 1)  # a sheet ends where the volume ends
+    solid = _opened(solid, _SHEET_MM, mm)[1:-1, 1:-1, 1:-1]
     outside = _outside(solid, mm)
     body = _largest(~outside)
     air = values[outside]
@@ -65,7 +70,7 @@ def margin_below_surface(values: Floats, mm: float, *, is_ct: bool) -> Floats:
         raise GateError("what surrounds the body is as bright as the body, so its surface cannot be found")
     beyond = ceil(_BALL_MM / mm)
     body = _continued(body, beyond, mm)
-    smooth = _opened(_closed(body, _BALL_MM, mm), _BALL_MM, mm)
+    smooth = _opened(_closed(_opened(body, _FEATURE_MM, mm), _BALL_MM, mm), _BALL_MM, mm)
     depth = np.minimum(_depth(smooth, mm) - BELOW_SMOOTH_MM, _depth(body, mm) - BELOW_SURFACE_MM)
     return np.asarray(depth[(slice(beyond, -beyond),) * depth.ndim], np.float32)
 
@@ -86,8 +91,15 @@ def _continued(body: Bools, voxels: int, mm: float) -> Bools:
 
 
 def _threshold(values: Floats) -> float:
-    bright = values[values > _otsu(values)]
-    return _PART_OF_TISSUE * float(np.median(bright)) if bright.size else np.inf
+    limit = _otsu(values)
+    bright, dark = values[values > limit], values[values <= limit]
+    if not bright.size:
+        return np.inf
+    counts, edges = np.histogram(dark, _BINS)
+    mode = float(edges[int(counts.argmax()) + 1])
+    below = mode - dark[dark <= mode]
+    noise = mode + _SIGMAS * float(np.sqrt(np.mean(below**2)))
+    return max(_PART_OF_TISSUE * float(np.median(bright)), min(noise, limit))
 
 
 def _otsu(values: Floats) -> float:
