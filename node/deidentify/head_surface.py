@@ -37,12 +37,16 @@ _TISSUE_HU = -250.0
 """Above fat by its noise and by partial volume: what is no body for certain adds nothing to the depth."""
 _AIR_HU = -600.0
 """Most that the median of the air can be."""
-_PART_OF_TISSUE = 0.25
+_PART_OF_TISSUE = 0.33
 """Of the median of bright tissue in MR: noise and ghosts of motion are darker."""
 _SIGMAS, _BINS = 4.0, 64
 """Least brightness of tissue above the most frequent dark value, which is noise; bins of the dark values."""
 _LEAST_ML = 1.0
 """Smaller pieces are noise."""
+_RIM_MM = 8.0
+"""Depth of what is looked at below the surface of MR."""
+_DIM, _MOST_DIM = 0.5, 0.25
+"""Of the brightness of tissue, and of the surface."""
 _LEAST_AIR = 0.02
 """Part of the volume that must be air around the body."""
 _MOST_BRIGHT = 0.05
@@ -55,7 +59,7 @@ def margin_below_surface(values: Floats, mm: float, *, is_ct: bool) -> Floats:
     ``values``: HU, or the values of MR, ``[slice, row, column]`` with ``mm`` between voxels in every direction.
     Raises ``GateError`` when the surface cannot be told from them.
     """
-    tissue = values > (_TISSUE_HU if is_ct else _threshold(values))
+    tissue = values > (_TISSUE_HU if is_ct else _threshold(values, _bright(values)))
     tissue = _without_specks(tissue, _LEAST_ML * 1000 / mm**3)
     solid = np.pad(tissue if is_ct else _closed(tissue, _SKULL_MM, mm), 1)  # a sheet ends where the volume ends
     solid = _opened(solid, _SHEET_MM, mm)[1:-1, 1:-1, 1:-1]
@@ -68,6 +72,8 @@ def margin_below_surface(values: Floats, mm: float, *, is_ct: bool) -> Floats:
         raise GateError("its air is not that of CT numbers, so its surface cannot be found")
     if float(tissue[outside].mean()) > _MOST_BRIGHT:
         raise GateError("what surrounds the body is as bright as the body, so its surface cannot be found")
+    if not is_ct:
+        _check_rim(values, body, mm)
     beyond = ceil(_BALL_MM / mm)
     body = _continued(body, beyond, mm)
     smooth = _opened(_closed(_opened(body, _FEATURE_MM, mm), _BALL_MM, mm), _BALL_MM, mm)
@@ -90,16 +96,31 @@ def _continued(body: Bools, voxels: int, mm: float) -> Bools:
     return body
 
 
-def _threshold(values: Floats) -> float:
+def _check_rim(values: Floats, body: Bools, mm: float) -> None:
+    """Raise ``GateError`` when too much of what lies below the surface is as dim as a ghost."""
+    depth = _depth(body, mm)
+    rim = (body & (depth <= _RIM_MM)).astype(np.float32)
+    around = ndimage.gaussian_filter(values * rim, _RIM_MM / mm) / ndimage.gaussian_filter(rim, _RIM_MM / mm).clip(1e-6)
+    seen = around[body & (depth <= mm)]
+    if seen.size and float(np.quantile(seen, _MOST_DIM)) < _DIM * _bright(values):
+        raise GateError("much of what lies at its surface is as dim as a ghost, so its surface cannot be found")
+
+
+def _bright(values: Floats) -> float:
+    """Return the median of bright tissue in MR."""
+    bright = values[values > _otsu(values)]
+    return float(np.median(bright)) if bright.size else np.inf
+
+
+def _threshold(values: Floats, bright: float) -> float:
+    """Return what separates tissue from noise in MR."""
     limit = _otsu(values)
-    bright, dark = values[values > limit], values[values <= limit]
-    if not bright.size:
-        return np.inf
+    dark = values[values <= limit]
     counts, edges = np.histogram(dark, _BINS)
     mode = float(edges[int(counts.argmax()) + 1])
     below = mode - dark[dark <= mode]
     noise = mode + _SIGMAS * float(np.sqrt(np.mean(below**2)))
-    return max(_PART_OF_TISSUE * float(np.median(bright)), min(noise, limit))
+    return max(_PART_OF_TISSUE * bright, min(noise, limit))
 
 
 def _otsu(values: Floats) -> float:

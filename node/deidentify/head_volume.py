@@ -16,7 +16,7 @@ from pydicom.pixels.processing import apply_modality_lut
 from scipy import ndimage
 
 from node.deidentify.head_surface import Floats, margin_below_surface
-from node.errors import GateError
+from node.errors import GateError, InputError
 from node.pipeline import Unsuitable
 from node.studies.characteristics.image_kind import kind_of
 from node.studies.frames import split_frames
@@ -32,8 +32,8 @@ _LEAST_SLICES, _LEAST_EXTENT_MM = 10, 25.0
 _WIDEST_GAP_MM = 7.5
 """Between the middles of two slices: what is further apart shows no surface."""
 _SAME_PLACE_MM = 0.05
-_MOST_VOLUMES = 64
-"""In one series, for example of several b-values."""
+_MOST_VOLUMES, _MOST_IMAGES, _MOST_VOXELS_OF_ALL = 64, 4096, 4e7
+"""In one series, for example of several b-values: what can be computed within the bounds of the process."""
 _SPACING_MM = (0.05, 8.0)
 _LEAST_HU, _MOST_HU = -1024.0, 3071.0
 _KNOWN_SERIES = 16
@@ -143,8 +143,10 @@ def _region(empty: Region, frames: _Frames) -> Region:
         extent = (places + [[0, *_size(frame)] for _, frame in frames]).max(axis=0) - origin
         mm = _spacing(extent)
         shape = tuple(ceil(one / mm) + 1 for one in extent)
+        if len(frames) > _MOST_IMAGES or prod(shape) * len(volumes) > _MOST_VOXELS_OF_ALL:
+            return replace(empty, fault=f"{len(frames)} images in {len(volumes)} volumes are too many")
         margin = np.minimum.reduce([_margin(one, empty.axes, origin, mm, shape) for one in volumes])
-    except (GateError, Unsuitable) as error:
+    except (InputError, GateError, Unsuitable) as error:
         return replace(empty, fault=str(error))
     if not (margin > 0).any():
         return replace(empty, fault="nothing of it is deep enough below the surface")

@@ -6,22 +6,28 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 
 import delivery_jobs as jobs
 import identified
+import numpy as np
 import pytest
 import real_peers
 from analyses import analysis, halved, source_of, two_lesions
 from dicom_files import ct_series, secondary_capture, write
+from head_phantom import Head, ct
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
+from receipts import receipt
 
 from node.config.deidentify import Deidentify
 from node.deidentify.calls import deidentify_file
 from node.deidentify.profile_of_destination import Profile
 from node.deliver.reconcile import reconcile
 from node.errors import DeliveryError, GateError, InputError
+from node.ledger.engine import begin_immediate
+from node.ledger.instances import record_instances
 from node.pipeline import Findings
 from node.results.encode import encode
 from node.results.iod import iod_faults
@@ -141,6 +147,33 @@ def test_text_of_a_known_device_is_blanked_on_the_way(study: Study, tmp_path: Pa
     received = pacs.download(uid)
     assert (received.BurnedInAnnotation, received.pixel_array[:2].any()) == ("NO", False)
     assert received.pixel_array[2:].any()
+
+
+def test_a_head_leaves_without_its_surface_as_the_whole_series_shows_it(
+    tmp_path: Path, pacs: real_peers.Orthanc
+) -> None:
+    kind = Head().tissue((30, 40, 36), (6.0, 6.0, 6.0), np.array([-105.0, -126.0, -125.0]))
+    images = ct_series(volume=ct(kind), spacing=(6.0, 6.0, 6.0))
+    chosen, study = images[15], str(images[0].StudyInstanceUID)
+    options = ("clean recognizable visual features",)
+    table = jobs.destination(pacs, deidentify="basic", deidentify_options=options)
+    job = jobs.FinishedJob(tmp_path, [chosen], {"research": table}, kinds={str(chosen.SOPInstanceUID): "derived"})
+    with begin_immediate(job.engine) as connection:
+        for image in images:
+            uid = str(image.SOPInstanceUID)
+            buffer = BytesIO()
+            image.save_as(buffer, enforce_file_format=True)
+            kept = job.spool.keep(study, "1.2.3", uid, [buffer.getvalue()])
+            of = {"study_instance_uid": study, "series_instance_uid": "1.2.3", "path": kept.path}
+            record_instances(connection, [receipt(uid, at=0.5, **of)])
+    before = set(pacs.instances())
+    job.deliver("research")
+    (uid,) = set(pacs.instances()) - before
+    received = pacs.download(uid)
+    blank = received.pixel_array == 24
+    assert blank[0].all()
+    assert 0.1 < blank[kind[15] > 0].mean() < 0.6
+    np.testing.assert_array_equal(received.pixel_array[~blank], chosen.pixel_array[~blank])
 
 
 def test_a_peer_without_the_transfer_syntax_gets_the_deidentified_object_converted(

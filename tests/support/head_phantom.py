@@ -40,7 +40,9 @@ class Head:
     worn: tuple[str, ...] = ()
     pose: str = "supine"
 
-    def tissue(self, shape: tuple[int, int, int], spacing: tuple[float, float, float], origin: Points) -> NDArray[np.int8]:
+    def tissue(
+        self, shape: tuple[int, int, int], spacing: tuple[float, float, float], origin: Points
+    ) -> NDArray[np.int8]:
         """Return the kind of each voxel ``[z, y, x]``; ``origin``: of the first one, mm ``(x, y, z)``."""
         z, y, x = (np.arange(n) * step + first for n, step, first in zip(shape, spacing, origin[::-1], strict=True))
         room = np.stack(np.meshgrid(z, y, x, indexing="ij")[::-1], -1)
