@@ -70,7 +70,7 @@ def margin_below_surface(values: Floats, mm: float, *, is_ct: bool) -> Floats:
         raise GateError("no air is seen around the body, so its surface cannot be found")
     if is_ct and float(np.median(air)) > _AIR_HU:
         raise GateError("its air is not that of CT numbers, so its surface cannot be found")
-    if float(tissue[outside].mean()) > _MOST_BRIGHT:
+    if not is_ct and float(tissue[outside].mean()) > _MOST_BRIGHT:
         raise GateError("what surrounds the body is as bright as the body, so its surface cannot be found")
     if not is_ct:
         _check_rim(values, body, mm)
