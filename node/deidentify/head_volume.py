@@ -64,7 +64,7 @@ class Region:
             return False
         return bool(np.abs(_axes(frame) - self.axes).max() <= ORIENTATION_TOLERANCE)
 
-    def kept(self, frame: Dataset) -> NDArray[np.bool_]:
+    def shown_pixels(self, frame: Dataset) -> NDArray[np.bool_]:
         """Return which pixels ``[row, column]`` of an image may be shown. Raises ``GateError`` with ``fault``."""
         if self.fault:
             raise GateError(self.fault)

@@ -70,7 +70,7 @@ def remove_surface(dataset: FileDataset, series: tuple[Path, ...], *, is_result:
         raise _withheld(why)
     if not dataset.file_meta.TransferSyntaxUID.is_little_endian:
         raise _withheld("big-endian pixels cannot be blanked")
-    kept = np.stack([_kept(frame, series) for frame in frames])
+    kept = np.stack([_shown_pixels(frame, series) for frame in frames])
     clean = CleanPixels(kept, tuple(0 if is_mask else _blank(frame) for frame in frames))
     _write(dataset, clean)
     dataset.RecognizableVisualFeatures = "NO"
@@ -81,14 +81,14 @@ def _withheld(why: str) -> GateError:
     return GateError(f"not sent to a destination with clean recognizable visual features: {why}; {_REMEDY}")
 
 
-def _kept(frame: Dataset, series: tuple[Path, ...]) -> NDArray[np.bool_]:
+def _shown_pixels(frame: Dataset, series: tuple[Path, ...]) -> NDArray[np.bool_]:
     if numbers(frame, "ImagePositionPatient", 3) is None or numbers(frame, "ImageOrientationPatient", 6) is None:
         raise _withheld("ImagePositionPatient or ImageOrientationPatient is absent")
     region = next((one for one in regions_of(series) if one.is_of(frame)), None)
     if region is None:
         raise _withheld("no image of its series lies in its planes")
     try:
-        return region.kept(frame)
+        return region.shown_pixels(frame)
     except GateError as error:
         raise _withheld(str(error)) from None
 
