@@ -51,6 +51,8 @@ _LEAST_AIR = 0.02
 """Part of the volume that must be air around the body."""
 _MOST_BRIGHT = 0.05
 """Part of that air that may be as bright as tissue."""
+_HOLE_MM, _MOST_HOLE_ML = 30.0, 10.0
+"""Depth below the smooth surface, and volume, of what is no body in MR: deeper and more is brain as dark as air."""
 
 
 def margin_below_surface(values: Floats, mm: float, *, is_ct: bool) -> Floats:
@@ -74,10 +76,14 @@ def margin_below_surface(values: Floats, mm: float, *, is_ct: bool) -> Floats:
         raise GateError("what surrounds the body is as bright as the body, so its surface cannot be found")
     if not is_ct:
         _check_rim(values, body, mm)
+        _check_edges(body, mm)
     beyond = ceil(_BALL_MM / mm)
     body = _continued(body, beyond, mm)
     smooth = _opened(_closed(_opened(body, _FEATURE_MM, mm), _BALL_MM, mm), _BALL_MM, mm)
-    depth = np.minimum(_depth(smooth, mm) - BELOW_SMOOTH_MM, _depth(body, mm) - BELOW_SURFACE_MM)
+    below_smooth = _depth(smooth, mm)
+    if not is_ct and float((below_smooth[~body] > _HOLE_MM).sum()) * mm**3 > _MOST_HOLE_ML * 1000:
+        raise GateError("air or dark tissue reaches deep into the body, so its surface cannot be found")
+    depth = np.minimum(below_smooth - BELOW_SMOOTH_MM, _depth(body, mm) - BELOW_SURFACE_MM)
     return np.asarray(depth[(slice(beyond, -beyond),) * depth.ndim], np.float32)
 
 
@@ -89,11 +95,21 @@ def _continued(body: Bools, voxels: int, mm: float) -> Bools:
     for axis in range(body.ndim):
         ends = []
         for end in (0, -1):
-            face = np.pad(body.take(end, axis), 1)
-            cut = _opened(face, _CUT_MM, mm)[1:-1, 1:-1]
-            ends.append(np.repeat(np.expand_dims(cut, axis), voxels, axis))
+            ends.append(np.repeat(np.expand_dims(_cut(body, axis, end, mm), axis), voxels, axis))
         body = np.concatenate([ends[0], body, ends[1]], axis)
     return body
+
+
+def _cut(body: Bools, axis: int, end: int, mm: float) -> Bools:
+    """Return where the volume cuts through the body: a disk of ``_CUT_MM`` fits there."""
+    return _opened(np.pad(body.take(end, axis), 1), _CUT_MM, mm)[1:-1, 1:-1]
+
+
+def _check_edges(body: Bools, mm: float) -> None:
+    """Raise ``GateError`` when rows or columns are cut through at both ends, as by a bright ghost or wrap-around."""
+    for axis in (1, 2):
+        if _cut(body, axis, 0, mm).any() and _cut(body, axis, -1, mm).any():
+            raise GateError("the body reaches two opposite edges of its images, so what lies on it may be folded over")
 
 
 def _check_rim(values: Floats, body: Bools, mm: float) -> None:

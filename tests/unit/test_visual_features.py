@@ -73,7 +73,7 @@ def test_what_is_kept_does_not_depend_on_the_face() -> None:
     assert (one ^ other).sum() < 0.01 * one.sum()
 
 
-@pytest.mark.parametrize(("noise", "ghost"), [(12.0, 0.0), (70.0, 0.0), (12.0, 0.2)])
+@pytest.mark.parametrize(("noise", "ghost"), [(12.0, 0.0), (70.0, 0.0), (12.0, 0.3)])
 def test_noise_and_ghosts_of_mr_are_no_part_of_the_head(noise: float, ghost: float) -> None:
     values = mr(phantom(Head()), noise, ghost).astype(np.float32)
     kept = margin_below_surface(values, MM, is_ct=False) > 0
@@ -82,11 +82,25 @@ def test_noise_and_ghosts_of_mr_are_no_part_of_the_head(noise: float, ghost: flo
 
 
 def test_a_volume_whose_surface_is_not_seen_is_refused() -> None:
-    values = mr(phantom(Head()), 12.0, 0.6).astype(np.float32)
-    with pytest.raises(GateError, match="surface"):
+    values = mr(phantom(Head()), 12.0, 0.45).astype(np.float32)
+    with pytest.raises(GateError, match="as dim as a ghost"):
         margin_below_surface(values, MM, is_ct=False)
     with pytest.raises(GateError, match="surface"):
-        margin_below_surface(values[15:30, 22:38, 20:35], MM, is_ct=False)
+        margin_below_surface(values[30:42, 24:40, 20:35], MM, is_ct=False)
+
+
+@pytest.mark.parametrize("ghost", [0.6, 1.0])
+def test_a_head_that_is_folded_over_is_refused(ghost: float) -> None:
+    values = mr(phantom(Head()), 12.0, ghost).astype(np.float32)
+    with pytest.raises(GateError, match="two opposite edges"):
+        margin_below_surface(values, MM, is_ct=False)
+
+
+def test_brain_that_looks_like_air_is_refused_and_not_blanked() -> None:
+    values = mr(phantom(Head())).astype(np.float32)
+    values[25:35, 20:40, 30:] = 20.0
+    with pytest.raises(GateError, match="reaches deep into the body"):
+        margin_below_surface(values, MM, is_ct=False)
 
 
 def sent(series: Sequence[FileDataset], folder: Path, *, only: int | None = None) -> list[FileDataset]:
