@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import ct_series, mr_series, secondary_capture, write
+from dicom_files import ct_series, mr_series, put_pixels, secondary_capture, write
 from head_phantom import BRAIN, SKIN, TURNS, Face, Head, ct, mr
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
@@ -134,6 +134,20 @@ def test_images_leave_with_their_surface_blanked_and_say_so(tmp_path: Path) -> N
     assert "LargestImagePixelValue" not in out
     assert out.RecognizableVisualFeatures == "NO"
     assert "113102" in {code.CodeValue for code in out.DeidentificationMethodCodeSequence}
+
+
+def test_a_series_that_is_received_again_under_its_uids_is_looked_at_again(tmp_path: Path) -> None:
+    kind, at, mm = phantom(Head())[:, ::2, ::2], 23, 2 * MM
+    moved = np.roll(kind, -2, 1)
+    (expected,) = sent(ct_series(volume=ct(moved), spacing=(MM, mm, mm)), tmp_path / "first", only=at)
+    series = ct_series(volume=ct(kind), spacing=(MM, mm, mm))
+    paths = write(series, tmp_path / "source")
+    deidentify_file(paths[at], PROFILE, tmp_path / "out.dcm", tuple(paths), is_result=False)
+    for image, values in zip(series, ct(moved), strict=True):
+        put_pixels(image, values + 1024, signed=False)
+    write(series, tmp_path / "source")
+    deidentify_file(paths[at], PROFILE, tmp_path / "out.dcm", tuple(paths), is_result=False)
+    np.testing.assert_array_equal(dcmread(tmp_path / "out.dcm").pixel_array, expected.pixel_array)
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
