@@ -93,9 +93,7 @@ def _continued(body: Bools, voxels: int, mm: float) -> Bools:
     A nose or an ear that touches the edge is not cut: a disk of ``_CUT_MM`` does not fit into it.
     """
     for axis in range(body.ndim):
-        ends = []
-        for end in (0, -1):
-            ends.append(np.repeat(np.expand_dims(_cut(body, axis, end, mm), axis), voxels, axis))
+        ends = [np.repeat(np.expand_dims(_cut(body, axis, end, mm), axis), voxels, axis) for end in (0, -1)]
         body = np.concatenate([ends[0], body, ends[1]], axis)
     return body
 
