@@ -137,7 +137,7 @@ def test_images_leave_with_their_surface_blanked_and_say_so(tmp_path: Path) -> N
 
 
 def test_a_series_that_is_received_again_under_its_uids_is_looked_at_again(tmp_path: Path) -> None:
-    kind, at, mm = phantom(Head())[:, ::2, ::2], 23, 2 * MM
+    kind, at, mm = phantom(Head())[12:36, ::2, ::2], 11, 2 * MM
     moved = np.roll(kind, -2, 1)
     (expected,) = sent(ct_series(volume=ct(moved), spacing=(MM, mm, mm)), tmp_path / "first", only=at)
     series = ct_series(volume=ct(kind), spacing=(MM, mm, mm))
@@ -183,6 +183,7 @@ def _localizer(series: list[FileDataset]) -> None:
 
 def _turned(series: list[FileDataset]) -> None:
     series[0].ImageOrientationPatient = [0.0, 1.0, 0.0, 0.0, 0.0, -1.0]
+    del series[12:]
 
 
 def _without_position(series: list[FileDataset]) -> None:
