@@ -4,9 +4,9 @@ set -u
 file=${AINODE_CONFIG:-/etc/ainode/config.toml}
 machine=$(cat /proc/sys/kernel/hostname)
 ainode drain --undo "$machine" --config "$file"  # fails where it was not drained
+trap 'ainode drain "$machine" --wait "${DRAIN_SECONDS:-600}" --config "$file"; kill -TERM "$!"' TERM
 ainode run --config "$file" &
 node=$!
-trap 'ainode drain "$machine" --wait "${DRAIN_SECONDS:-600}" --config "$file"; kill -TERM "$node"' TERM
 wait "$node"
 status=$?
 while kill -0 "$node" 2>/dev/null; do  # SIGTERM has ended the first wait

@@ -223,7 +223,7 @@ def test_haproxy_accepts_its_file_and_aims_at_the_port_of_the_node():
 
 def test_the_start_script_drains_before_it_stops_the_node(tmp_path: Path):
     script = FOLDER / "start.sh"
-    assert check_commands(script.read_text()) == ["drain --undo", "run", "drain --wait"]
+    assert check_commands(script.read_text()) == ["drain --undo", "drain --wait", "run"]
     fake = tmp_path / "ainode"
     fake.write_text(
         '#!/bin/sh\necho "$*" >> "$LOG"\n'
