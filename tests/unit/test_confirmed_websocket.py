@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import uvicorn
@@ -38,7 +39,8 @@ async def _app(_scope: Any, _receive: Any, _send: Any) -> None: ...
 
 
 def test_a_client_that_reads_no_answers_gets_that_to_its_latest_ping() -> None:
-    websocket, transport = ConfirmedWebSocket(uvicorn.Config(_app), ServerState(), {}), _Written()
+    loop = asyncio.new_event_loop()
+    websocket, transport = ConfirmedWebSocket(uvicorn.Config(_app), ServerState(), {}, loop), _Written()
     websocket.transport, websocket.conn = transport, _Open(ConnectionType.SERVER)  # type: ignore[assignment]
     websocket.handle_ping(Ping(b"1"))
     websocket.pause_writing()
@@ -49,3 +51,4 @@ def test_a_client_that_reads_no_answers_gets_that_to_its_latest_ping() -> None:
     assert transport.answers == [b"1", b"4"]
     websocket.resume_writing()
     assert transport.answers == [b"1", b"4"]
+    loop.close()
