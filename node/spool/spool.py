@@ -180,8 +180,8 @@ class Spool:
         A file that no tier has is returned too: who opens it learns that it is missing. Raises as ``Tiers.fetch``.
         """
         wanted = list(paths)
-        others = self._others
-        elsewhere = others.recorded([path for path in wanted if self._may_be_elsewhere(path)]) if others else {}
+        doubtful = [path for path in wanted if self._may_be_elsewhere(path)] if self._others else []
+        elsewhere = self._others.recorded(doubtful) if self._others and doubtful else {}
         places = self._cache.fetch(elsewhere)
         places |= self.tiers.fetch({path: of for path, of in elsewhere.items() if path not in places})
         return tuple(places.get(path) or self.absolute(path) for path in wanted)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from without_locks import EVERYBODY_LOCKS, NO_LOCKS, ThreadWithoutLocks
 
 from node.errors import InputError, PlatformError
 from node.spool import Draft, Spool, is_uid
+from node.spool.tiers import Content, OtherTiers
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,6 +71,22 @@ def test_the_same_data_set_again_is_the_same_also_from_another_sender(spool: Spo
     assert again.status == "same"
     assert (again.path, again.digest, again.size) == (first.path, first.digest, first.size)
     assert everything(spool) == [first.path]
+
+
+def test_the_ledger_is_not_asked_about_images_that_are_here(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def recorded(paths: Collection[str]) -> dict[str, Content]:
+        asked.append(list(paths))
+        return {}
+
+    spool = Spool(tmp_path, others=OtherTiers(recorded=recorded))
+    kept = spool.keep("1.2", "1.2.3", "1.2.3.4", [part10(b"data")])
+    assert spool.readable(kept.path) == tmp_path / kept.path
+    assert asked == []
+    absent = "incoming/1.2/1.2.3/1.2.3.5.dcm"
+    assert spool.all_readable([kept.path, absent]) == (tmp_path / kept.path, tmp_path / absent)
+    assert asked == [[absent]]
 
 
 def test_other_bytes_are_kept_beside_the_first_which_stays_as_it_is(spool: Spool) -> None:
