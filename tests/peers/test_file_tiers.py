@@ -16,7 +16,7 @@ from certificates import Authority
 from fleet_machines import FleetMachine
 from ledgers import new_on_server, open_copy
 from packed_series import open_scene
-from s3_server import BUCKET, PROGRAM, Proxy, proxied_server
+from s3_server import PROGRAM, Proxy, proxied_server, store_table
 from tier_scenes import FolderScene, MachineScene, PackScene, Scene, part10
 from without_locks import EVERYBODY_LOCKS, NO_LOCKS, ThreadWithoutLocks
 
@@ -55,9 +55,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory, postgres_server: str) -> 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory: pytest.TempPathFactory, server: Proxy) -> PackScene:
     folder = tmp_path_factory.mktemp("packs")
-    credentials = folder / "credentials"
-    credentials.write_text("[default]\naws_access_key_id = key\naws_secret_access_key = secret\n")
-    table = ObjectStoreTable(url=f"s3://{BUCKET}/tiers", endpoint=server.url, credentials_file=str(credentials))
+    table = ObjectStoreTable(**store_table(server.url, "tiers", folder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "_RETRIES", 0)
         objects = open_objects(table)

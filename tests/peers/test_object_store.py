@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from packed_series import PackedSeries, open_scene
 from receivers import configuration
-from s3_server import BUCKET, PROGRAM, Proxy, impatient, proxied_server
+from s3_server import PROGRAM, Proxy, impatient, proxied_server, store_table
 
 from node.config import ObjectStoreTable
 from node.errors import AbsentStoreError, PlatformError
@@ -42,12 +42,8 @@ def objects(server: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def table(server: Proxy, folder: Path) -> ObjectStoreTable:
-    credentials = folder / "credentials"
-    credentials.write_text("[default]\naws_access_key_id = key\naws_secret_access_key = secret\n")
     prefix = folder.name.replace("[", "-").replace("]", "")
-    return ObjectStoreTable(
-        url=f"s3://{BUCKET}/{prefix}", endpoint=server.url, credentials_file=str(credentials), encryption="AES256"
-    )
+    return ObjectStoreTable(**store_table(server.url, prefix, folder, encryption="AES256"))
 
 
 @pytest.fixture

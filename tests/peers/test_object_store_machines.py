@@ -19,7 +19,7 @@ from fleet_machines import FleetMachine
 from killed_packing import LATER_SECONDS, STEPS, kill_packing
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from receivers import associate, send_dataset, until
-from s3_server import BUCKET, PROGRAM, Proxy, proxied_server
+from s3_server import PROGRAM, Proxy, proxied_server, store_table
 
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
@@ -57,12 +57,7 @@ def server() -> Iterator[Proxy]:
 def machines(tmp_path: Path, postgres_server: str, authority: Authority, server: Proxy) -> Iterator[Machines]:
     """Two that run, with one complete series on both."""
     url = postgres.new_database(postgres_server, "packs" + tmp_path.name[-40:].lower())
-    credentials = tmp_path / "credentials"
-    credentials.write_text("aws_access_key_id = key\naws_secret_access_key = secret\n")
-    table = {
-        "url": f"s3://{BUCKET}/{tmp_path.name}", "endpoint": server.url, "credentials_file": str(credentials),
-        "pack_after_minutes": 0.0, "local_free_gib": 0.0,
-    }  # fmt: skip
+    table = store_table(server.url, tmp_path.name, tmp_path, pack_after_minutes=0.0, local_free_gib=0.0)
     a, b = (FleetMachine(tmp_path / name, url, authority, copies=2, object_store=table) for name in ("a", "b"))
     a.serve()
     b.serve()

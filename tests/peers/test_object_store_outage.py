@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from packed_series import STOP, STUDY, PackedSeries, open_scene
-from s3_server import BUCKET, PROGRAM, Proxy, impatient, proxied_server
+from s3_server import PROGRAM, Proxy, impatient, proxied_server, store_table
 
 from node.config import ObjectStoreTable, parse
 from node.errors import AbsentStoreError
@@ -38,12 +38,8 @@ def server() -> Iterator[Proxy]:
 @pytest.fixture
 def objects(server: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Objects]:
     monkeypatch.setattr(store, "_RETRIES", 0)
-    credentials = tmp_path / "credentials"
-    credentials.write_text("aws_access_key_id = key\naws_secret_access_key = secret\n")
     prefix = tmp_path.name.replace("[", "-").replace("]", "")
-    yield open_objects(
-        ObjectStoreTable(url=f"s3://{BUCKET}/{prefix}", endpoint=server.url, credentials_file=str(credentials))
-    )
+    yield open_objects(ObjectStoreTable(**store_table(server.url, prefix, tmp_path)))
     server.fault = ""
 
 

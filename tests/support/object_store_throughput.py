@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from s3_server import BUCKET, proxied_server
+from s3_server import proxied_server, store_table
 
 from node.config import ObjectStoreTable
 from node.object_store.pack_digests import is_whole
@@ -96,10 +96,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     asked = parser.parse_args()
     with proxied_server() as proxy, tempfile.TemporaryDirectory() as outer:
-        keys = Path(outer) / "keys"
-        keys.write_text("aws_access_key_id = key\naws_secret_access_key = secret\n")
-        endpoint = f"http://127.0.0.1:{proxy.store_port}"
-        table = ObjectStoreTable(url=f"s3://{BUCKET}/b", endpoint=endpoint, credentials_file=str(keys))
+        table = ObjectStoreTable(**store_table(f"http://127.0.0.1:{proxy.store_port}", "b", Path(outer)))
         for _ in range(asked.rounds):
             with tempfile.TemporaryDirectory() as folder:
                 measure(open_objects(table), Path(folder), asked.images, asked.kib * 1024)

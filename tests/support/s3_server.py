@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -24,6 +24,13 @@ from node.object_store import store
 PROGRAM = Path(__file__).parents[2] / "build" / "s3-server" / "bin" / "moto_server"
 """Of an environment of its own (`make build/s3-server`), because it needs other versions than the node."""
 BUCKET = "images"
+
+
+def store_table(url: str, prefix: str, folder: Path, **keys: Any) -> dict[str, Any]:
+    """Return ``[storage.object_store]`` for a prefix at ``url``; the file of credentials is written to ``folder``."""
+    credentials = folder / "credentials"
+    credentials.write_text("[default]\naws_access_key_id = key\naws_secret_access_key = secret\n")
+    return {"url": f"s3://{BUCKET}/{prefix}", "endpoint": url, "credentials_file": str(credentials), **keys}
 
 
 _ERRORS = {
