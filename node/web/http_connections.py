@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections import Counter
@@ -19,6 +20,11 @@ from node.process.port_lock import PortLock, address_family, bind_error
 OF_ADDRESS = 64
 """Open connections of one address: a browser opens six, and a proxy one for each request that it passes on."""
 IN_ALL = 512
+REQUEST_END_SECONDS = 5
+"""Requests that are being answered at the end have this long to end by themselves."""
+SERVER_END_SECONDS = 15
+
+logger = logging.getLogger(__name__)
 
 
 class HttpListening(socket.socket):
@@ -82,6 +88,7 @@ def listen(address: str, port: int, folder: Path, where: str = "[web]", of_addre
 def served(app: Starlette, listener: socket.socket, name: str, **settings: Any) -> Iterator[None]:
     """Serve ``app`` in a thread until the end of the ``with`` block, which closes ``listener``.
 
+    A request that does not let itself be ended is left behind with its thread.
     ``settings``: of ``uvicorn.Config``, besides those that every server of the node has.
     """
     config = uvicorn.Config(
@@ -91,7 +98,7 @@ def served(app: Starlette, listener: socket.socket, name: str, **settings: Any) 
         proxy_headers=False,
         log_config=None,
         lifespan="off",
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=REQUEST_END_SECONDS,
         **{"ws": "none"} | settings,
     )
     server = uvicorn.Server(config)
@@ -101,7 +108,9 @@ def served(app: Starlette, listener: socket.socket, name: str, **settings: Any) 
         yield
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(SERVER_END_SECONDS)
+        if thread.is_alive():
+            logger.warning("%s: a request has not ended in %d s and is left behind", name, SERVER_END_SECONDS)
         listener.close()
 
 
