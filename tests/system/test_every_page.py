@@ -1,20 +1,21 @@
 """Every page of the dashboard on a phone and a large screen, in light and dark: it fits, and people can use it.
 
-Each page is opened once for each screen. Two tests judge it: its layout, and WCAG 2.2 AA as far as axe-core can see.
+Each page is opened once for each width and language, and changes its colours there. Two tests judge it: its layout, and
+WCAG 2.2 AA as far as axe-core can see.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from dashboards import Dashboard
-from every_page import OPEN_ALL, SPOKEN, logged_in, open_chromium, pages_of, violations
-from playwright.sync_api import Browser
+from every_page import AXE_COLOURS, AXE_TAGS, OPEN_ALL, VISITS, Scheme, logged_in, open_chromium, pages_of, violations
+from playwright.sync_api import Browser, Page
 from web_pictures import filled_dashboard
 
 HAS_AXE = find_spec("axe_playwright_python") is not None
@@ -67,29 +68,40 @@ def pictures() -> Path | None:
     return Path(os.environ["AINODE_PICTURES"]) if "AINODE_PICTURES" in os.environ else None
 
 
-@pytest.fixture(scope="module", params=SPOKEN, ids=str)
+@pytest.fixture(scope="module", params=VISITS, ids=str)
 def seen(
     request: pytest.FixtureRequest, chromium: Browser, dashboard: Dashboard, pictures: Path | None
 ) -> dict[str, Seen]:
-    """Every page on a screen, by its name, and what axe finds on the page of the login."""
+    """Every page at a width and in a language, by its name, and what axe finds on the page of the login."""
     of = {}
-    with logged_in(chromium, dashboard, *request.param) as page:
+    width, locale, schemes = request.param
+    with logged_in(chromium, dashboard, width, schemes[0], locale) as page:
         for name, path in pages_of(dashboard).items():
             page.goto(path)
             page.wait_for_load_state("networkidle") if path.startswith("/study/") else None
             page.evaluate(OPEN_ALL)
-            if pictures is not None:
-                page.screenshot(path=pictures / f"{name}-{'-'.join(map(str, request.param))}.png", full_page=True)
             of[name] = Seen(
                 fits=page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"),
                 wider=page.evaluate(WIDER),
                 overlaps=page.evaluate(OVERLAPS),
-                violations=violations(page) if HAS_AXE else [],
+                violations=_violations(page, schemes, pictures and pictures / f"{name}-{width}-{locale}"),
             )
         page.context.clear_cookies()
         page.goto("/login")
-        of["login"] = Seen(fits=True, wider=[], overlaps=[], violations=violations(page) if HAS_AXE else [])
+        of["login"] = Seen(fits=True, wider=[], overlaps=[], violations=_violations(page, schemes))
     return of
+
+
+def _violations(page: Page, schemes: Sequence[Scheme], picture: Path | None = None) -> list[str]:
+    """What axe finds in each colour scheme, of which ``picture`` gets one each."""
+    found = []
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme)
+        if picture is not None:
+            page.screenshot(path=f"{picture}-{scheme}.png", full_page=True)
+        if HAS_AXE:
+            found += violations(page, AXE_TAGS if scheme == schemes[0] else AXE_COLOURS)
+    return found
 
 
 @pytest.mark.timeout(900)
@@ -111,6 +123,10 @@ def test_axe_finds_a_violation_where_there_is_one(chromium: Browser, dashboard: 
     with logged_in(chromium, dashboard, 1440, "light") as page:
         page.evaluate("() => document.body.append(Object.assign(new Image(), {src: '/static/icon.svg'}))")
         assert any(one.startswith("image-alt") for one in violations(page))
+        page.emulate_media(color_scheme="dark")
+        assert violations(page, AXE_COLOURS) == []
+        page.evaluate("() => { document.querySelector('h1').style.color = '#333'; }")
+        assert any(one.startswith("color-contrast") for one in violations(page, AXE_COLOURS))
 
 
 def test_the_keys_work_after_a_click_on_the_picture_and_the_hint_says_so(chromium: Browser, dashboard: Dashboard):
