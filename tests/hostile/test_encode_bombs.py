@@ -21,7 +21,7 @@ from node.ledger.tables import instance
 from node.reasons import reason_text
 from node.receive.part10 import file_header
 
-LIMIT_SECONDS = 40.0
+LIMIT_SECONDS = 25.0
 """Of a run and of an encoding."""
 INFLATED = 1536 << 20
 """Bytes of the header of the deflated bomb."""

@@ -26,9 +26,9 @@ EVERYTHING = ("silent", "trickle", "idle", "stalled", "aborted", "reset")
 
 
 @contextmanager
-def flooded(port: int, *kinds: str, address: str = "127.0.0.2") -> Iterator[None]:
+def flooded(port: int, *kinds: str, addresses: str = "127.0.0.2") -> Iterator[None]:
     program = Path(__file__).parents[1] / "support" / "flood.py"
-    command = [sys.executable, str(program), str(port), address, *kinds]
+    command = [sys.executable, str(program), str(port), addresses, *kinds]
     environment = {"PYTHONPATH": f"{program.parent}:{program.parents[2]}"}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -87,8 +87,8 @@ def test_addresses_of_no_caller_get_a_reason_but_few_connections(supervised: Sup
         stranger = stack.enter_context(from_address(supervised.port, "127.0.0.3"))
         stranger.sendall(associate_rq(RAW_CT, calling=b"CT1"))
         assert answer(stranger)[7:10] == bytes((1, 1, 3))  # calling AE title not recognised
-        for number in range(2, 12):
-            stack.enter_context(flooded(supervised.port, "silent", address=f"127.0.0.{number}"))
+        addresses = ",".join(f"127.0.0.{number}" for number in range(2, 12))
+        stack.enter_context(flooded(supervised.port, "silent", addresses=addresses))
         assert stored(supervised.port, images) == 8
 
 

@@ -1,4 +1,4 @@
-"""A peer that floods one receiver from one address: ``python flood.py PORT ADDRESS KIND ...``; prints ``flooding``.
+"""A peer that floods a receiver from addresses: ``python flood.py PORT ADDRESS,... KIND ...``; prints ``flooding``.
 
 silent: connections that say nothing. trickle: one byte of an A-ASSOCIATE-RQ at a time. idle: associations that say
 nothing. stalled: associations that stop within an image. aborted: an A-ASSOCIATE-RQ, then an A-ABORT, again and again.
@@ -7,6 +7,7 @@ reset: connect and close, again and again. hello: TLS handshakes that stop after
 
 from __future__ import annotations
 
+import itertools
 import socket
 import sys
 import threading
@@ -69,12 +70,13 @@ def repeat(kind: str, port: int, address: str, ready: threading.Event) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def main(port: str, address: str, *kinds: str) -> None:
-    ready = {kind: threading.Event() for kind in kinds}
-    for kind in kinds:
+def main(port: str, addresses: str, *kinds: str) -> None:
+    ready = []
+    for kind, address in itertools.product(kinds, addresses.split(",")):
         target = repeat if kind in ("aborted", "reset") else hold
-        threading.Thread(target=target, args=(kind, int(port), address, ready[kind]), daemon=True).start()
-    for event in ready.values():
+        ready.append(threading.Event())
+        threading.Thread(target=target, args=(kind, int(port), address, ready[-1]), daemon=True).start()
+    for event in ready:
         event.wait()
     sys.stdout.write("flooding\n")
     sys.stdout.flush()
