@@ -15,6 +15,7 @@ from node.deidentify.pixel_masks import blank, mask_of
 from node.deidentify.profile import BASIC
 from node.deidentify.profile_of_destination import VISUAL_FEATURES, Identity, Profile
 from node.deidentify.pseudonyms import Pseudonyms
+from node.deidentify.source_images import SourceImage
 from node.deidentify.text_recognition import places_with_text
 from node.deidentify.visual_features import remove_surface
 from node.errors import GateError, InputError, NodeError
@@ -25,10 +26,12 @@ _MOST_TRACES = 5
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
-def deidentify_file(path: Path, profile: Profile, to: Path, series: tuple[Path, ...], *, is_result: bool) -> Identity:
+def deidentify_file(
+    path: Path, profile: Profile, to: Path, series: tuple[SourceImage, ...], *, is_result: bool
+) -> Identity:
     """Write the de-identified object at ``path`` to ``to``; return its UIDs.
 
-    ``series``: files of the images of which it is one, or of which it was made; needed to remove faces.
+    ``series``: the images of which it is one, or of which it was made; needed to remove faces.
 
     Raises ``GateError`` when it must not be sent: it may have text in its pixels, or something of its identity is left.
     ``InputError`` when it cannot be read. No message has a value of the object.
@@ -44,7 +47,7 @@ def deidentify_file(path: Path, profile: Profile, to: Path, series: tuple[Path, 
 
 
 def _written(
-    dataset: FileDataset, profile: Profile, to: Path, series: tuple[Path, ...], *, is_result: bool
+    dataset: FileDataset, profile: Profile, to: Path, series: tuple[SourceImage, ...], *, is_result: bool
 ) -> Identity:
     options = frozenset(profile.options)
     mask = None if is_result else mask_of(dataset, profile.masks)

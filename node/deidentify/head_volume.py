@@ -16,6 +16,7 @@ from pydicom.pixels.processing import apply_modality_lut
 from scipy import ndimage
 
 from node.deidentify.head_surface import Floats, margin_below_surface
+from node.deidentify.source_images import SourceImage
 from node.errors import GateError, InputError
 from node.pipeline import Unsuitable
 from node.studies.characteristics.image_kind import kind_of
@@ -80,24 +81,15 @@ class Region:
         return np.asarray(margin > 0)
 
 
-def regions_of(paths: tuple[Path, ...]) -> tuple[Region, ...]:
+@lru_cache(maxsize=_KNOWN_SERIES)
+def regions_of(images: tuple[SourceImage, ...]) -> tuple[Region, ...]:
     """Return what may be shown of a series; one region for each orientation of its images.
 
     Images that are no original slices in grey belong to none. Raises ``InputError`` for files that cannot be read.
     """
-    try:
-        states = [path.stat() for path in paths]
-    except OSError as error:
-        raise InputError(f"an image of the series cannot be read ({type(error).__name__})") from None
-    return _regions(
-        tuple((path, one.st_ino, one.st_mtime_ns, one.st_size) for path, one in zip(paths, states, strict=True))
-    )
-
-
-@lru_cache(maxsize=_KNOWN_SERIES)
-def _regions(files: tuple[tuple[Path, int, int, int], ...]) -> tuple[Region, ...]:
-    """``files``: with what changes when a series is deleted and received again, to the same paths."""
-    paths = [path for path, *_ in files]
+    if any(image.state is None for image in images):
+        raise InputError("an image of the series cannot be read; `ainode verify` names it")
+    paths = [image.path for image in images]
     frames = [(path, frame) for path in paths for frame in split_frames(read_header(path)) if not fault_of(frame)]
     regions: list[Region] = []
     while frames:

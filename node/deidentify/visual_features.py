@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from pydicom import Dataset
 from pydicom.dataset import FileDataset
 from pydicom.pixels.utils import pack_bits
 
-from node.deidentify.head_volume import fault_of, regions_of
+from node.deidentify.head_volume import Region, fault_of, regions_of
+from node.deidentify.source_images import SourceImage
 from node.errors import GateError
 from node.studies.frames import split_frames
 from node.studies.grid import numbers
@@ -49,10 +49,10 @@ class CleanPixels:
         return all(bool((frame[~kept] == blank).all()) for frame, kept, blank in frames)
 
 
-def remove_surface(dataset: FileDataset, series: tuple[Path, ...], *, is_result: bool) -> CleanPixels | None:
+def remove_surface(dataset: FileDataset, series: tuple[SourceImage, ...], *, is_result: bool) -> CleanPixels | None:
     """Blank what lies at or near the surface of the body, and around it; compressed pixels are decoded, and stay so.
 
-    ``series``: the files of the images of which the object is one, or of which it was made. ``None``: the object has
+    ``series``: the images of which the object is one, or of which it was made. ``None``: the object has
     nothing to blank. Raises ``GateError`` when the surface cannot be found, ``InputError`` when images cannot be
     decoded.
     """
@@ -70,7 +70,8 @@ def remove_surface(dataset: FileDataset, series: tuple[Path, ...], *, is_result:
         raise _withheld(why)
     if not dataset.file_meta.TransferSyntaxUID.is_little_endian:
         raise _withheld("big-endian pixels cannot be blanked")
-    kept = np.stack([_shown_pixels(frame, series) for frame in frames])
+    regions = regions_of(series)
+    kept = np.stack([_shown_pixels(frame, regions) for frame in frames])
     clean = CleanPixels(kept, tuple(0 if is_mask else _blank(frame) for frame in frames))
     _write(dataset, clean)
     dataset.RecognizableVisualFeatures = "NO"
@@ -81,10 +82,10 @@ def _withheld(why: str) -> GateError:
     return GateError(f"not sent to a destination with clean recognizable visual features: {why}; {_REMEDY}")
 
 
-def _shown_pixels(frame: Dataset, series: tuple[Path, ...]) -> NDArray[np.bool_]:
+def _shown_pixels(frame: Dataset, regions: tuple[Region, ...]) -> NDArray[np.bool_]:
     if numbers(frame, "ImagePositionPatient", 3) is None or numbers(frame, "ImageOrientationPatient", 6) is None:
         raise _withheld("ImagePositionPatient or ImageOrientationPatient is absent")
-    region = next((one for one in regions_of(series) if one.is_of(frame)), None)
+    region = next((one for one in regions if one.is_of(frame)), None)
     if region is None:
         raise _withheld("no image of its series lies in its planes")
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -19,6 +18,7 @@ from node.deidentify.calls import deidentify_file
 from node.deidentify.key import deidentify_key
 from node.deidentify.profile_of_destination import VISUAL_FEATURES, PixelMask, Profile
 from node.deidentify.pseudonyms import Pseudonyms
+from node.deidentify.source_images import SourceImage
 from node.deliver.object_result import Answer, Store
 from node.errors import EncodeError, GateError, InputError
 from node.ledger.deliveries import Sent
@@ -49,11 +49,11 @@ def needs_series(profile: Profile | None) -> bool:
 
 @contextmanager
 def deidentified(
-    spool: Spool, pending: PendingObject, profile: Profile, series: tuple[Path, ...]
+    spool: Spool, pending: PendingObject, profile: Profile, series: tuple[SourceImage, ...]
 ) -> Iterator[tuple[PendingObject, Sent]]:
     """De-identify an object; yield it, as a temporary file, and its digest.
 
-    ``series``: files of the images of which it is one, or of which it was made, where they are needed.
+    ``series``: the images of which it is one, or of which it was made, where they are needed.
 
     Raises ``GateError`` when it must not be sent, ``InputError`` when it cannot be read, ``OSError`` when the disk
     cannot be written.
@@ -85,7 +85,7 @@ def deidentified(
         written.discard()
 
 
-def deidentified_store(store: Store, spool: Spool, profile: Profile, series: tuple[Path, ...]) -> Store:
+def deidentified_store(store: Store, spool: Spool, profile: Profile, series: tuple[SourceImage, ...]) -> Store:
     """Return a store that sends what ``profile`` makes of each object; ``store``: of the destination.
 
     ``series``: as in ``deidentified``.

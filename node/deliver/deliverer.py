@@ -18,6 +18,7 @@ from typing import Protocol
 from sqlalchemy import Engine
 
 from node.config import Config, Destination
+from node.deidentify.source_images import source_images
 from node.deliver.association import Peer, Timeouts
 from node.deliver.deidentified import deidentified_store, needs_series, profile_of
 from node.deliver.fhir import fhir_store
@@ -174,7 +175,7 @@ class Deliverer:
         self._spool.all_readable(instance.path for instance in pending)  # fetched before the destination waits for them
         refused: list[Answer] = []
         stored = 0
-        series = self._spool.all_readable(images)
+        series = source_images(self._spool.all_readable(images))
         with self._open(claim.destination, destination, pending, urgent=job.urgent is not None) as opened:
             store = opened if profile is None else deidentified_store(opened, self._spool, profile, series)
             for instance in pending:

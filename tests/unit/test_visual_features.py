@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
@@ -21,7 +22,8 @@ from node.config import parse
 from node.deidentify.calls import deidentify_file
 from node.deidentify.head_surface import margin_below_surface
 from node.deidentify.profile_of_destination import VISUAL_FEATURES, Profile
-from node.errors import ConfigError, GateError
+from node.deidentify.source_images import source_images
+from node.errors import ConfigError, GateError, InputError
 from node.studies.source import SourceSeries
 
 MM = 4.0
@@ -106,9 +108,9 @@ def test_brain_that_looks_like_air_is_refused_and_not_blanked() -> None:
 def sent(series: Sequence[FileDataset], folder: Path, *, only: int | None = None) -> list[FileDataset]:
     """The images as a destination gets them, ``only`` one of them."""
     paths = tuple(write(series, folder / "source"))
-    results = []
+    images, results = source_images(paths), []
     for path in paths if only is None else [paths[only]]:
-        deidentify_file(path, PROFILE, folder / "out.dcm", paths, is_result=False)
+        deidentify_file(path, PROFILE, folder / "out.dcm", images, is_result=False)
         results.append(dcmread(folder / "out.dcm"))
     return results
 
@@ -142,12 +144,39 @@ def test_a_series_that_is_received_again_under_its_uids_is_looked_at_again(tmp_p
     (expected,) = sent(ct_series(volume=ct(moved), spacing=(MM, mm, mm)), tmp_path / "first", only=at)
     series = ct_series(volume=ct(kind), spacing=(MM, mm, mm))
     paths = write(series, tmp_path / "source")
-    deidentify_file(paths[at], PROFILE, tmp_path / "out.dcm", tuple(paths), is_result=False)
+    deidentify_file(paths[at], PROFILE, tmp_path / "out.dcm", source_images(paths), is_result=False)
     for image, values in zip(series, ct(moved), strict=True):
         put_pixels(image, values + 1024, signed=False)
     write(series, tmp_path / "source")
-    deidentify_file(paths[at], PROFILE, tmp_path / "out.dcm", tuple(paths), is_result=False)
+    deidentify_file(paths[at], PROFILE, tmp_path / "out.dcm", source_images(paths), is_result=False)
     np.testing.assert_array_equal(dcmread(tmp_path / "out.dcm").pixel_array, expected.pixel_array)
+
+
+def test_the_files_of_a_series_are_looked_at_once_for_all_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, mm = phantom(Head())[12:36, ::2, ::2], 2 * MM
+    paths = write(ct_series(volume=ct(kind), spacing=(MM, mm, mm)), tmp_path / "source")
+    looked_at: list[Path] = []
+    stat = Path.stat
+
+    def counted(path: Path, **named: bool) -> os.stat_result:
+        looked_at.append(path)
+        return stat(path, **named)
+
+    monkeypatch.setattr(Path, "stat", counted)
+    images = source_images(paths)
+    for path in paths[:3]:
+        deidentify_file(path, PROFILE, tmp_path / "out.dcm", images, is_result=False)
+    assert [path for path in looked_at if path in paths] == paths
+
+
+def test_an_image_is_withheld_when_another_one_of_its_series_is_not_there(tmp_path: Path) -> None:
+    kind, mm = phantom(Head())[12:36, ::2, ::2], 2 * MM
+    paths = write(ct_series(volume=ct(kind), spacing=(MM, mm, mm)), tmp_path / "source")
+    paths[5].unlink()
+    with pytest.raises(InputError, match="an image of the series cannot be read"):
+        deidentify_file(paths[0], PROFILE, tmp_path / "out.dcm", source_images(paths), is_result=False)
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
@@ -157,7 +186,7 @@ def test_a_segmentation_of_the_skin_is_cut_to_what_is_kept(kind: str, tmp_path: 
     source = SourceSeries.read(paths)
     seg = workstation_seg(source, {"Body": tissue > 0}, kind=kind)
     (path,) = write([seg], tmp_path / "seg")
-    deidentify_file(path, PROFILE, tmp_path / "out.dcm", paths, is_result=True)
+    deidentify_file(path, PROFILE, tmp_path / "out.dcm", source_images(paths), is_result=True)
     out = dcmread(tmp_path / "out.dcm")
     heights = [float(image.ImagePositionPatient[2]) for image in source.datasets]
     left = 0
@@ -225,12 +254,12 @@ def test_what_is_no_volume_is_withheld_with_the_reason(change: object, words: st
 def test_other_modalities_and_captures_are_withheld(tmp_path: Path) -> None:
     (path,) = write([secondary_capture()], tmp_path / "capture")
     with pytest.raises(GateError, match="text or a face"):
-        deidentify_file(path, PROFILE, tmp_path / "out.dcm", (path,), is_result=False)
+        deidentify_file(path, PROFILE, tmp_path / "out.dcm", source_images([path]), is_result=False)
     image = mr_series(1, 16)[0]
     image.SOPClassUID, image.Modality = "1.2.840.10008.5.1.4.1.1.128", "PT"
     (path,) = write([image], tmp_path / "pet")
     with pytest.raises(GateError, match="only images of CT and MR"):
-        deidentify_file(path, PROFILE, tmp_path / "out.dcm", (path,), is_result=False)
+        deidentify_file(path, PROFILE, tmp_path / "out.dcm", source_images([path]), is_result=False)
 
 
 def test_results_that_may_show_a_face_are_refused_in_the_configuration() -> None:
