@@ -60,7 +60,7 @@ class CopyRepair:
             recorded = {path: of for path, of in recorded.items() if path not in packed}
             if not file_services(connection).keys() - {self._spool.machine}:
                 return 0  # there is nobody to share with
-            having = {folder: holders(connection, folder) for folder in set(map(folder_of, recorded))}
+            having = holders(connection, set(map(folder_of, recorded)))
             living = file_services(connection).keys()
         responsible = {folder for folder, machines in having.items() if self._is_responsible(folder, living - machines)}
         here = self._here(recorded, {folder for folder, machines in having.items() if self._spool.machine in machines})

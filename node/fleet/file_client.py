@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,6 +29,8 @@ SILENCE_SECONDS = 10.0
 _LEAST_SECONDS, _SLOWEST_BYTES_PER_SECOND = 30.0, 1_000_000
 """Longest time of a file: this much, and what a slow network takes."""
 _AT_ONCE = 4
+_MOST_FILES, _MOST_BYTES = 256, 64 << 20
+"""Of one request for digests."""
 _AVOIDED_SECONDS = 30.0
 """How long a machine that could not be reached is not asked again."""
 _NOT_FOUND = 404
@@ -60,14 +62,25 @@ class FileClient:
         return self._each(paths, self._size)
 
     def digests(self, recorded: Mapping[str, Content]) -> dict[str, dict[str, str | None]]:
-        """Return the digest of each file by machine; see ``Files``."""
-        return self._each(recorded, lambda asked, path: self._digests(asked, path, recorded[path]))
+        """Return the digest of each file by machine, each of which has one request at a time; see ``Files``."""
+        machines, services = self._holders(recorded)
+        held: dict[str, dict[str, Content]] = {}
+        for path, of in recorded.items():
+            for machine in machines[folder_of(path)]:
+                held.setdefault(machine, {})[path] = of
+        digests: dict[str, dict[str, str | None]] = {}
+        if not held:
+            return digests
+        with new_client(self._fleet) as client, ThreadPoolExecutor(_AT_ONCE, "files") as threads:
+            asked = partial(self._digests, _Asked(client, machines, services))
+            for machine, found in zip(held, threads.map(asked, held, held.values()), strict=True):
+                for path, digest in found.items():
+                    digests.setdefault(path, {})[machine] = digest
+        return digests
 
     def _each(self, paths: Collection[str], answer: Callable[[_Asked, str], _Answer | None]) -> dict[str, _Answer]:
         """Return what the machines answer for each file that they may have; ``None`` is left out."""
-        with self._engine.connect() as connection:
-            services = self._services(connection)
-            machines = {of: sorted(holders(connection, of) - {self.machine}) for of in set(map(folder_of, paths))}
+        machines, services = self._holders(paths)
         held = sorted(path for path in paths if machines[folder_of(path)])
         if not held:
             return {}
@@ -75,6 +88,12 @@ class FileClient:
             asked = _Asked(client, machines, services)
             answers = zip(held, threads.map(partial(answer, asked), held), strict=True)
             return {path: of for path, of in answers if of is not None}
+
+    def _holders(self, paths: Iterable[str]) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """Return the other machines that may have files, by folder, and the URLs of those that are alive."""
+        with self._engine.connect() as connection:
+            having = holders(connection, set(map(folder_of, paths)))
+            return {folder: sorted(of - {self.machine}) for folder, of in having.items()}, self._services(connection)
 
     def fetch_handover(self, path: str) -> None:
         """Place the handover that the ledger recorded at ``path``. Raises ``AbsentFileError``."""
@@ -130,14 +149,14 @@ class FileClient:
                 faults.append(error)
         return first_fault(faults) if faults else None
 
-    def _digests(self, asked: _Asked, path: str, content: Content) -> dict[str, str | None]:
-        digests: dict[str, str | None] = {}
-        for machine in asked.machines[folder_of(path)]:
-            try:
-                digests[machine] = _digest(asked.client, _url(asked.services, machine, path, "digests"), content)
-            except AbsentFileError:
-                self._avoid(machine, asked.services)
-                digests[machine] = None
+    def _digests(self, asked: _Asked, machine: str, recorded: Mapping[str, Content]) -> dict[str, str | None]:
+        """Return the digests that files have on a machine; ``None`` from where it does not answer."""
+        digests: dict[str, str | None] = dict.fromkeys(recorded)
+        try:
+            for part in _requests(recorded):
+                digests |= _digests(asked.client, asked.services[machine], part)
+        except (AbsentFileError, KeyError):
+            self._avoid(machine, asked.services)
         return digests
 
 
@@ -188,16 +207,34 @@ def _size(client: httpx.Client, url: str) -> int | None:
         raise _unreachable(url, error) from error
 
 
-def _digest(client: httpx.Client, url: str, content: Content) -> str:
-    longest = _LEAST_SECONDS + content.size / _SLOWEST_BYTES_PER_SECOND
+def _requests(recorded: Mapping[str, Content]) -> Iterator[dict[str, Content]]:
+    """Divide files into requests of up to ``_MOST_BYTES`` and ``_MOST_FILES``, or one larger file."""
+    part, size = dict[str, Content](), 0
+    for path, of in recorded.items():
+        if part and (len(part) == _MOST_FILES or size + of.size > _MOST_BYTES):
+            yield part
+            part, size = {}, 0
+        part[path] = of
+        size += of.size
+    if part:
+        yield part
+
+
+def _digests(client: httpx.Client, service: str, recorded: Mapping[str, Content]) -> dict[str, str]:
+    """Return the digest of each file as the machine of a service has it now; "": it has none."""
+    url = f"{service}/digests"
+    longest = _LEAST_SECONDS + sum(of.size for of in recorded.values()) / _SLOWEST_BYTES_PER_SECOND
     try:
-        response = client.get(url, params={"like": content.digest}, timeout=longest)
-        if response.status_code == _NOT_FOUND:
-            return ""
+        response = client.post(
+            url,
+            json={path: of.digest for path, of in recorded.items()},
+            timeout=httpx.Timeout(SILENCE_SECONDS, read=longest),
+        )
         response.raise_for_status()
-    except httpx.HTTPError as error:
+        found = response.json()
+        return {path: str(found[path]) for path in recorded}
+    except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
         raise _unreachable(url, error) from error
-    return response.text
 
 
 def new_client(fleet: Fleet) -> httpx.Client:
@@ -219,10 +256,10 @@ def fault(fleet: Fleet, url: str) -> str:
     return "" if status == _NOT_FOUND else f"another program answers there (status {status})"
 
 
-def _url(services: dict[str, str], machine: str, path: str, what: str = "files") -> str:
+def _url(services: dict[str, str], machine: str, path: str) -> str:
     if machine not in services:
         raise AbsentFileError(f"{path} is on machine {machine}, whose file service does not answer; start it again")
-    return f"{services[machine]}/{what}/{path}"
+    return f"{services[machine]}/files/{path}"
 
 
 def _unreachable(url: str, error: Exception) -> AbsentFileError:

@@ -13,21 +13,24 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from node.config import AeTls, Fleet
 from node.fleet.paths import served_file
-from node.spool import digest_of
+from node.spool.local_files import LocalFiles
 from node.tls import ServerTls
 from node.web.http_connections import listen, served
 
 logger = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 60
+_RECORDED = TypeAdapter(dict[str, str])
 
 
 class _File(FileResponse):
@@ -57,22 +60,24 @@ def make_app(folder: Path) -> Starlette:
                 return _File(place.open("rb"))
         return Response(status_code=404)
 
-    def digest(request: Request) -> Response:
-        place = served_file(folder, request.path_params["path"])
+    stored = LocalFiles(folder, "")
+
+    async def digests(request: Request) -> Response:
+        """Each path with the digest that it has now, where the request has one in the same algorithm."""
         try:
-            if place is not None:
-                with place.open("rb") as content:
-                    return PlainTextResponse(digest_of(content, request.query_params.get("like", "blake3:")))
-        except FileNotFoundError:  # purged at this moment
-            pass
-        except OSError as error:  # that it cannot be read equals no digest
-            return PlainTextResponse(str(error))
-        return Response(status_code=404)
+            wanted = _RECORDED.validate_json(await request.body())
+        except ValidationError:
+            return Response(status_code=400)
+
+        def found() -> dict[str, str]:
+            return {path: stored.digest(path, like) for path, like in wanted.items()}
+
+        return JSONResponse(await run_in_threadpool(found))
 
     return Starlette(
         routes=[
             Route("/files/{path:path}", file, methods=["GET"]),
-            Route("/digests/{path:path}", digest, methods=["GET"]),
+            Route("/digests", digests, methods=["POST"]),
         ]
     )
 

@@ -62,9 +62,12 @@ def handover_holder(connection: sa.Connection, folder: str) -> str | None:
     return connection.scalar(query)
 
 
-def holders(connection: sa.Connection, folder: str) -> set[str]:
-    """Return the ids of the machines, living or not, that have files in a folder."""
-    return set(connection.scalars(sa.select(holding.c.machine).where(holding.c.folder == folder)))
+def holders(connection: sa.Connection, folders: Collection[str]) -> dict[str, set[str]]:
+    """Return for each of ``folders`` the ids of the machines, living or not, that have files in it."""
+    machines: dict[str, set[str]] = {folder: set() for folder in folders}
+    for row in connection.execute(sa.select(holding.c["folder", "machine"]).where(holding.c.folder.in_(folders))):
+        machines[row.folder].add(row.machine)
+    return machines
 
 
 def held_elsewhere(connection: sa.Connection, machine: str, folders: Collection[str]) -> set[str]:

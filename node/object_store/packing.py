@@ -225,7 +225,7 @@ class Packing:
             return True
         folder = f"incoming/{of.study_instance_uid}/{of.series_instance_uid}"
         with self._engine.connect() as connection:
-            having = holders(connection, folder) & file_services(connection).keys()
+            having = holders(connection, [folder])[folder] & file_services(connection).keys()
         return elected(having, folder) == self._spool.machine
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from node.errors import AbsentFileError
 from node.ledger.engine import begin_immediate
-from node.ledger.file_digests import digests_of_job, digests_of_study, jobs_with_files, studies_with_files
+from node.ledger.file_digests import digests_of_jobs, digests_of_studies, jobs_with_files, studies_with_files
 from node.spool import Spool, digest_of
 from node.translation import gettext, marked
 from node.translation.cells import padded
@@ -119,13 +119,13 @@ def _on_others(spool: Spool, paths: Sequence[str]) -> dict[str, Fault | None]:
 def _places(engine: sa.Engine, spool: Spool) -> list[tuple[tuple[str, ...], Recorded]]:
     """Folders that belong together, and the query of what is recorded in them."""
     with engine.connect() as connection:
-        studies, jobs = studies_with_files(connection), jobs_with_files(connection)
+        studies, jobs = set(studies_with_files(connection)), set(jobs_with_files(connection))
     places: list[tuple[tuple[str, ...], Recorded]] = [
-        ((f"incoming/{study}", f"conflicts/{study}"), partial(digests_of_study, study=study))
+        ((f"incoming/{study}", f"conflicts/{study}"), partial(digests_of_studies, studies=[study]))
         for study in sorted(studies | spool.names("incoming") | spool.names("conflicts"))
     ]
     places += [
-        ((f"results/{job}",), partial(digests_of_job, job_id=job)) for job in sorted(jobs | spool.names("results"))
+        ((f"results/{job}",), partial(digests_of_jobs, jobs=[job])) for job in sorted(jobs | spool.names("results"))
     ]
     return places
 

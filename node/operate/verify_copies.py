@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import sqlalchemy as sa
 
-from node.ledger.file_digests import digests_of_job, digests_of_study, jobs_with_files, studies_with_files
+from node.ledger.file_digests import digests_of_jobs, digests_of_studies, jobs_with_files, studies_with_files
 from node.ledger.holdings import recorded_files
 from node.ledger.missing_copies import among_missing_copies
 from node.spool import Spool
 from node.spool.tiers import OBJECT_STORE
 
 Recorded = Callable[[sa.Connection], dict[str, str]]
+_AT_ONCE = 500
+"""Files that are looked at together, or those of one study: connections to the machines are made for each part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +45,8 @@ def verify_copies(engine: sa.Engine, spool: Spool) -> CopyVerification:
     """Count the copies of every recorded file. Nothing is changed; every machine reads all its files."""
     with engine.connect() as connection:
         places: list[Recorded] = [
-            *(partial(digests_of_study, study=study) for study in sorted(studies_with_files(connection))),
-            *(partial(digests_of_job, job_id=job) for job in sorted(jobs_with_files(connection))),
+            *(partial(digests_of_studies, studies=part) for part in _parts(studies_with_files(connection))),
+            *(partial(digests_of_jobs, jobs=part) for part in _parts(jobs_with_files(connection))),
         ]
     copies, short, corrupt, unreachable = Counter[int](), list[str](), list[str](), set[str]()
     for recorded_in in places:
@@ -72,6 +74,19 @@ def verify_copies(engine: sa.Engine, spool: Spool) -> CopyVerification:
         corrupt=tuple(corrupt),
         unreachable=tuple(sorted(unreachable)),
     )
+
+
+def _parts(files: Mapping[str, int]) -> Iterator[list[str]]:
+    """Divide studies or jobs, with their numbers of files: each stays whole, as a pack in the object store is read."""
+    part, size = list[str](), 0
+    for name, count in sorted(files.items()):
+        if part and size + count > _AT_ONCE:
+            yield part
+            part, size = [], 0
+        part.append(name)
+        size += count
+    if part:
+        yield part
 
 
 def describe_copies(of: CopyVerification, wanted: int) -> str:

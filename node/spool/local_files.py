@@ -48,7 +48,7 @@ class LocalFiles:
         """Return where each file is, after its content was compared with the recorded one; see ``Files``."""
         places: dict[str, Path | PlatformError] = {}
         for path, of in wanted.items():
-            digest = self._digest(path, of.digest)
+            digest = self.digest(path, of.digest)
             if digest == of.digest:
                 places[path] = self._folder / path
             elif digest:
@@ -59,7 +59,7 @@ class LocalFiles:
 
     def has(self, path: str, content: Content) -> bool:
         """Return whether a file is here with exactly this content."""
-        return self._digest(path, content.digest) == content.digest
+        return self.digest(path, content.digest) == content.digest
 
     def sizes(self, paths: Sequence[str]) -> dict[str, int | PlatformError]:
         """Return the size of each file; see ``Files``."""
@@ -72,9 +72,9 @@ class LocalFiles:
 
     def digests(self, recorded: Mapping[str, Content]) -> dict[str, dict[str, str | None]]:
         """Return the digest of each file; one that cannot be read has the reason in its place. See ``Files``."""
-        return {path: {self._place: self._digest(path, of.digest)} for path, of in recorded.items()}
+        return {path: {self._place: self.digest(path, of.digest)} for path, of in recorded.items()}
 
-    def _digest(self, path: str, like: str) -> str:
+    def digest(self, path: str, like: str) -> str:
         """Return the digest of a file now, "" when there is none, or why it cannot be read, which equals no digest."""
         file = stored_file(self._folder, path)
         if file is None:

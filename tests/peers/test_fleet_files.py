@@ -271,6 +271,12 @@ def test_nothing_but_files_of_the_spool_is_served(machines: list[FleetMachine]) 
         refused = answer(path)
         assert refused.split(b" ")[1] in {b"400", b"404"}, path
         assert b"secret" not in refused
+    with new_client(b.fleet) as client:
+        digests = f"https://127.0.0.1:{a.fleet.port}/digests"
+        asked = dict.fromkeys((*_NOT_SERVED, of.path), "blake3:")
+        assert client.post(digests, json=asked).json() == dict.fromkeys(_NOT_SERVED, "") | {of.path: of.digest}
+        for malformed in ("[]", '{"x": 1}', "{"):
+            assert client.post(digests, content=malformed).status_code == 400
 
 
 def test_the_same_image_from_another_sender_at_another_machine_is_no_other_content(

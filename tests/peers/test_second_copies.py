@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import postgres
 import pytest
@@ -17,9 +20,11 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from receivers import associate, send_dataset, until
 
 from node.errors import NotFoundError
+from node.fleet import file_client
 from node.fleet.copy_repair import CopyRepair
 from node.fleet.housekeeping import Housekeeping
 from node.ledger.engine import begin_immediate
+from node.ledger.holdings import RecordedFile
 from node.ledger.missing_copies import count_missing_copies, record_missing_copies, record_results_held
 from node.ledger.tables import conflict, event, holding, instance, job, member, result
 from node.operate.alerts import ledger_alerts
@@ -27,6 +32,7 @@ from node.operate.fleet import abandon_machine
 from node.operate.purge import Retention
 from node.operate.verify_copies import verify_copies
 from node.spool import StoredFile
+from node.spool.tiers import Content
 
 CT = [(CTImageStorage, ExplicitVRLittleEndian)]
 
@@ -155,6 +161,70 @@ def test_copies_are_counted_on_every_machine_and_what_is_wrong_is_named(machines
     of = verify_copies(a.engine, a.spool)
     assert (of.copies, sorted(of.missing)) == ({1: 4}, [one, two, three, four])
     assert of.unreachable == (b.spool.machine,)
+
+
+def test_copies_of_many_studies_are_counted_with_the_connections_and_statements_of_one(
+    machines: list[FleetMachine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = machines
+    b.serve()
+    done: list[str] = []
+    sa.event.listen(a.engine, "before_cursor_execute", lambda *_of: done.append("statement"))
+    wrap = ssl.SSLContext.wrap_socket
+
+    def secured(context: ssl.SSLContext, *arguments: Any, **named: Any) -> ssl.SSLSocket:
+        done.append("connection")
+        return wrap(context, *arguments, **named)
+
+    costs = []
+    for studies in (1, 5):
+        with a.receiving():
+            images = [image for number in range(studies) for image in ct_series(2, 16, study=f"1.2.{studies}.{number}")]
+            assert send(a, images) == [(0x0000, "")] * len(images)
+            until(lambda: len(rows(a, instance)) in (2, 12))
+        with monkeypatch.context() as patch:
+            patch.setattr(ssl.SSLContext, "wrap_socket", secured)
+            done.clear()
+            assert verify_copies(a.engine, a.spool).copies == {2: len(rows(b, instance))}
+        costs.append(Counter(done))
+    assert costs[0] == costs[1]
+    assert costs[0]["connection"] == 1
+
+
+@pytest.mark.parametrize("limit", ["_MOST_FILES", "_MOST_BYTES"])
+def test_copies_are_counted_alike_when_a_machine_is_asked_for_them_in_parts(
+    machines: list[FleetMachine], monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    a, b = machines
+    b.serve()
+    take(a, 5)
+    damaged, lost, *_ = a.spool.files("incoming")
+    b.spool.absolute(damaged).write_bytes(b"rust")
+    b.spool.absolute(lost).unlink()
+    monkeypatch.setattr(file_client, limit, 2)
+    of = verify_copies(a.engine, a.spool)
+    assert (of.copies, sorted(of.missing), of.unreachable) == ({1: 2, 2: 3}, [damaged, lost], ())
+    assert of.corrupt == (f"{b.spool.machine} {damaged}",)
+
+
+def test_what_a_machine_said_before_it_failed_counts_and_the_rest_is_out_of_reach(
+    machines: list[FleetMachine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = machines
+    b.serve()
+    take(a, 5)
+    divided = file_client._requests
+
+    def cut_off(recorded: Mapping[str, Content]) -> Iterator[Mapping[str, Content]]:
+        first, *rest = divided(recorded)
+        yield first
+        for part in rest:
+            yield dict.fromkeys(part, RecordedFile(None, 1))  # type: ignore[arg-type]  # which is answered with 400
+
+    monkeypatch.setattr(file_client, "_MOST_FILES", 2)
+    monkeypatch.setattr(file_client, "_requests", cut_off)
+    of = verify_copies(a.engine, a.spool)
+    assert (of.copies, len(of.missing), of.unreachable) == ({1: 3, 2: 2}, 3, (b.spool.machine,))
 
 
 def test_after_a_machine_is_abandoned_its_copies_are_made_on_another_one(
