@@ -99,6 +99,14 @@ def publish(*, config_path: Path, reason: str | None, version: int, replace: int
     if not proposal.differences:
         echo(gettext("no shared value changes"))
     changed = {key.split(".")[1] for key in proposal.differences if key.startswith("pipelines.")}
+    if removed := sorted(changed - proposal.config.pipelines.keys()):
+        echo(
+            gettext(
+                "every machine loses its own values of these pipelines, too: {names}. It keeps its file before in "
+                "rules-versions of the storage folder; copy `options.run` from there when a pipeline returns",
+                names=", ".join(removed),
+            )
+        )
     _check_pipelines(proposal.config, changed)
     if dry_run:
         return

@@ -35,6 +35,8 @@ class Notify(Table):
     7:00 local time; empty: nobody."""
     webhook: str = ""
     """URL that receives a POST with JSON; empty: none."""
+    webhook_file: OptionalPath = None
+    """File with that URL, which is a secret of many services."""
     queue_minutes: Annotated[float, Field(gt=0)] = 60.0
     """Report a job without progress, or a series without a decision, after this time."""
     failed_hours: Annotated[float, Field(ge=0)] = 24.0
@@ -46,10 +48,17 @@ class Notify(Table):
     disk_factor: Annotated[float, Field(ge=1)] = 2.0
     """Report free space below this multiple of ``[storage] min_free_gib``."""
 
+    @property
+    def has_webhook(self) -> bool:
+        """Whether there is a URL that receives a POST."""
+        return bool(self.webhook) or self.webhook_file is not None
+
     @model_validator(mode="after")
     def _complete(self) -> Notify:
         if self.webhook and not self.webhook.startswith(("http://", "https://")):
-            raise ValueError(f"webhook = {self.webhook!r}: give an address that begins with https:// or http://")
+            raise ValueError("webhook: give an address that begins with https:// or http://")
+        if self.webhook and self.webhook_file is not None:
+            raise ValueError("webhook and webhook_file are both given; remove webhook")
         if bool(self.smtp_user) != (self.smtp_password_file is not None):
             raise ValueError("smtp_user and smtp_password_file belong together; give both or none")
         if self.weekly_day and not self.mail_to:

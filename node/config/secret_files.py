@@ -28,6 +28,7 @@ def secret_files(config: Config) -> Iterator[tuple[str, Path]]:
         ("[web] proxy_secret_file", web.proxy_secret_file),
         ("[web.oidc] client_secret_file", web.oidc.client_secret_file),
         ("[notify] smtp_password_file", config.notify.smtp_password_file),
+        ("[notify] webhook_file", config.notify.webhook_file),
     ]
     for name, destination in config.destinations.items():
         keys.append((f"[destinations.{name}] token_file", destination.token_file))

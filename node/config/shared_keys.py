@@ -60,7 +60,7 @@ _PARTS = {
         "deidentify.read_text", "deidentify.masks",
         "orders.worklist.tls.enabled", "orders.worklist.tls.check_host", "orders.ups.url",
         "audit.syslog", "trace.endpoint",
-        "notify.smtp_host", "notify.smtp_port", "notify.smtp_starttls", "notify.smtp_user", "notify.webhook",
+        "notify.smtp_host", "notify.smtp_port", "notify.smtp_starttls", "notify.smtp_user", "notify.webhook_file",
         "pipelines.*.factory", "pipelines.*.weights", "pipelines.*.trust_group",
     ),
     Part.LOCAL: (
@@ -79,7 +79,7 @@ _PARTS = {
         "web.enabled", "web.address", "web.port", "web.certificate", "web.key", "web.users_file", "web.hosts",
         "web.link_base", "web.session_hours", "web.session_idle_minutes", "web.proxy_header", "web.proxy_secret_file",
         "web.show_patient", "web.language", "web.viewer_url", "web.oidc.*",
-        "audit.file", "audit.ca", "notify.smtp_password_file",
+        "audit.file", "audit.ca", "notify.smtp_password_file", "notify.webhook",
     ),
 }  # fmt: skip
 """``*``: any key or name. What a pipeline's ``options`` hold is looked at value by value, and ``options.run`` is local:

@@ -29,8 +29,6 @@ _PLAIN = re.compile(r"[\w -]{0,64}")
 """A text of an option that names no file, address, module or command."""
 _NAMING = ("sha256", "_target_")
 """Options with the digest of a model, which has to be on the machine, and with a class or function of MONAI."""
-_SECRET = ("notify", "webhook")
-"""Whoever knows the address may use it."""
 
 
 def settings_text(text: str) -> str:
@@ -72,6 +70,13 @@ def with_settings(text: str, settings: str, *, confirmed: bool = False) -> str:
     raise ConfigError("the shared values cannot be changed in the file as it is written; write each table once")
 
 
+def pipeline_keys_of_machine(text: str) -> set[str]:
+    """Return the keys of pipelines in a file whose values are of one machine, files too: no publication has them."""
+    pipelines = {"pipelines": _parsed(text).get("pipelines", {})}
+    found = (key for key, value in values_of(pipelines) if part_of(key) == Part.LOCAL or is_file(key[-1], value))
+    return {_name(key) for key in found}
+
+
 def differences(here: str, there: str) -> dict[str, tuple[str, str]]:
     """Shared keys that two files do not have alike, rules and destinations too, with both values as they are shown.
 
@@ -82,16 +87,14 @@ def differences(here: str, there: str) -> dict[str, tuple[str, str]]:
     for key in sorted(mine.keys() | theirs.keys()):
         one, other = mine.get(key), theirs.get(key)
         if not _same(key, one, other):
-            found[_name(key)] = shown(key, one), shown(key, other)
+            found[_name(key)] = shown(one), shown(other)
     return found
 
 
-def shown(key: Key, value: Any) -> str:
+def shown(value: Any) -> str:
     """Return a value as the file has it, in a line; ``-``: it has none, so the default counts."""
     if value is None:
         return "-"
-    if key == _SECRET:
-        return "..."
     return " ".join(tomlkit.item(value).as_string().split()) if value != {} else "{}"
 
 
@@ -170,7 +173,7 @@ def _unconfirmed(key: Key, mine: Any, new: Any, own: dict[str, Any]) -> list[str
     if len(key) == 2 and key[0] in _NAMED:
         values = [(inner, None, value) for inner, value in values_of({key[0]: {key[1]: new or {}}})]
     return [
-        f"{_name(inner)} = {shown(inner, value)}, here {shown(inner, before)}"
+        f"{_name(inner)} = {shown(value)}, here {shown(before)}"
         for inner, before, value in values
         if not _same(inner, before, value) and _needs_confirmation(inner, before, value, own)
     ]

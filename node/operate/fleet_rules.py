@@ -20,7 +20,7 @@ from node.config import Config
 from node.config.loader import parse
 from node.config.rules_text import changed_config, rules_text, with_files_of, with_rules_text
 from node.config.shared_keys import shared_digests
-from node.config.shared_settings import differences, settings_text, with_settings
+from node.config.shared_settings import differences, pipeline_keys_of_machine, settings_text, with_settings
 from node.errors import ConfigError, NodeError, NotFoundError, PlatformError
 from node.ledger.audit_events import add_notice
 from node.ledger.engine import begin_immediate
@@ -115,7 +115,15 @@ class FleetRules(RulesFile):
             raise NotFoundError(f"no version {version} was published; `ainode config versions` lists them")
         changed = whole if earlier is None else self._changed(whole, earlier, confirmed=True)  # when it takes it over
         config = parse(changed, str(self.path))
-        text, settings = (earlier.text, earlier.settings) if earlier else (rules_text(whole), settings_text(whole))
+        if earlier is None:
+            if config.notify.webhook:
+                raise ConfigError(
+                    "[notify] webhook is not published: whoever reads the ledger could use the address. Write it into "
+                    "a file that only the node can read, and name the file in webhook_file, on every machine"
+                )
+            text, settings = rules_text(whole), settings_text(whole)
+        else:
+            text, settings = earlier.text, earlier.settings and settings_text(earlier.settings)
         before = "" if newest is None else _joined(newest, "")
         found = differences(before, f"{settings or ''}\n{text}")
         number = newest.number if newest else 0
@@ -161,6 +169,8 @@ class FleetRules(RulesFile):
             if changed != text:
                 with self._writing:
                     self._write(text, changed, who=newest.who, why=newest.why, whole=True)
+                if lost := sorted(pipeline_keys_of_machine(text) - pipeline_keys_of_machine(changed)):
+                    logger.warning("%s has no %s any more; %s keeps the file before", self.path, lost, self.folder)
             set_taken(connection, self._file, newest.number, newest.settings_number)
             if confirmed:
                 _note(connection, confirmed_by, f"confirmed version {newest.number} in {self._file}")

@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 
 from node.config import Config
+from node.errors import ConfigError
 
 _TIMEOUT_SECONDS = 30.0
-UNSENT = (OSError, smtplib.SMTPException, httpx.HTTPError)
+UNSENT = (OSError, smtplib.SMTPException, httpx.HTTPError, ConfigError)
 """Raised when a message was not taken."""
 
 
@@ -50,5 +51,22 @@ def post_to_webhook(config: Config, body: Mapping[str, Any]) -> None:
     """Post ``body`` as JSON, with the title of the node. Raises one of ``UNSENT``."""
     content = json.dumps({"node": config.ae.title, **body})
     headers = {"content-type": "application/json"}
-    answer = httpx.post(config.notify.webhook, content=content, headers=headers, timeout=_TIMEOUT_SECONDS)
-    answer.raise_for_status()
+    try:
+        answer = httpx.post(_webhook(config), content=content, headers=headers, timeout=_TIMEOUT_SECONDS)
+    except httpx.InvalidURL as error:
+        raise ConfigError("[notify] webhook: it is no address that can be used; correct it") from error
+    if not answer.is_success:  # the message of httpx has the address, which may be a secret
+        raise httpx.HTTPError(f"HTTP {answer.status_code}")
+
+
+def _webhook(config: Config) -> str:
+    """Return the address, from its file at each use: a renewed one counts at once."""
+    path = config.notify.webhook_file
+    if path is None:
+        return config.notify.webhook
+    address = path.read_text(encoding="utf-8", errors="replace").strip()
+    if not address.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"[notify] webhook_file {path}: write an address into it that begins with https:// or http://"
+        )
+    return address

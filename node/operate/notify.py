@@ -57,7 +57,7 @@ class Notifier:
         self._channels: dict[str, Callable[[Alerts, Alerts], None]] = {"log": _log}
         if config.notify.mail_to:
             self._channels["mail"] = self._mail
-        if config.notify.webhook:
+        if config.notify.has_webhook:
             self._channels["webhook"] = self._post
 
     def run(self, stop: threading.Event) -> None:

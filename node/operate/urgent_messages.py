@@ -41,7 +41,7 @@ class UrgentMessages:
         self._channels: dict[str, Callable[[Sequence[Job]], None]] = {}
         if config.notify.mail_to:
             self._channels["mail"] = self._mail
-        if config.notify.webhook:
+        if config.notify.has_webhook:
             self._channels["webhook"] = self._post
 
     def run(self, stop: threading.Event) -> None:

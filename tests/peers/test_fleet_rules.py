@@ -243,6 +243,23 @@ def test_a_machine_with_another_model_refuses_and_says_which_value_until_its_adm
     assert (load(b.path).pipelines["own"].weights, state(b).fault, state(b).differences) == (Path("/opt/new"), "", {})
 
 
+def test_what_a_machine_alone_has_of_a_removed_pipeline_is_named_and_kept(
+    machine: Make, caplog: pytest.LogCaptureFixture
+):
+    a, b = machine("a"), machine("b")
+    a.publish(a.proposal(), who="root", why="all")
+    b.take_over()
+    change(b, "[web]", '[pipelines.own.options.run]\ncpus = 4\nengine = "podman"\n\n[web]')
+    change(a, '[pipelines.own]\nfactory = "pipelines.nodule:create"\n', "")
+    change(a, 'pipelines = ["own"]', "ignore = true")
+    a.publish(a.proposal(), who="root", why="a pause")
+    before = b.whole()
+    b.take_over()
+    assert "cpus" not in b.whole()
+    assert f"{b.path} has no ['pipelines.own.options.run'] any more" in caplog.text
+    assert before in [path.read_text() for path in b.folder.glob("*.toml")]
+
+
 def test_a_file_that_would_not_be_valid_is_not_changed_and_the_key_and_the_reason_are_reported(machine: Make):
     a, b = machine("a"), machine("b")
     change(b, "[web]", "[ae]\nmax_associations = 4\n\n[web]")

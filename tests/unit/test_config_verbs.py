@@ -109,6 +109,43 @@ def test_versions_are_listed_shown_and_published_again(machines: tuple[Machine, 
     assert load(a.path).series.quiet_seconds == 30.0
 
 
+def test_who_removes_a_pipeline_hears_what_every_machine_loses(machines: tuple[Machine, Machine]):
+    a, b = machines
+    own = '[pipelines.own]\nfactory = "pipelines.nodule:create"\n'
+    for machine in machines:
+        machine.change("[series]", f"{own}[series]")
+    b.change("[series]", "[pipelines.own.options.run]\ncpus = 4\n[series]")
+    engine = open_ledger(load(a.path).storage.ledger_url)
+    file = FleetRules.of(engine, a.path, a.folder)
+    file.publish(file.proposal(), who="root", why="first")  # without loading it
+    engine.dispose()
+    b.look()
+    a.change(own, "")
+    result = a.config("publish", "--yes", "--reason", "a pause")
+    assert "every machine loses its own values of these pipelines, too: own." in result.output
+    b.look()
+    assert "cpus" not in b.path.read_text()
+    *_, kept = sorted((b.folder / "rules-versions").glob("*.toml"))
+    assert load(kept).pipelines["own"].options["run"] == {"cpus": 4}
+
+
+def test_an_address_that_is_a_secret_is_published_as_the_name_of_its_file_only(machines: tuple[Machine, Machine]):
+    a, b = machines
+    a.change("[series]", '[notify]\nwebhook = "https://chat.example/s3cret"\n[series]')
+    refused = a.config("publish", "--yes", "--reason", "chat")
+    assert refused.exit_code == ConfigError.exit_code
+    assert "webhook_file" in f"{refused.exception}{refused.output}"
+    assert "s3cret" not in f"{refused.exception}{refused.output}"
+    a.change('webhook = "https://chat.example/s3cret"', 'webhook_file = "/etc/ainode/webhook"')
+    assert a.config("publish", "--yes", "--reason", "chat").exit_code == 0
+    b.look()
+    assert 'notify.webhook_file = "/etc/ainode/webhook", here -' in b.config("diff").output
+    b.change("[series]", '[notify]\nwebhook_file = "/etc/b/webhook"\n[series]')
+    b.look()
+    assert "has everything that was published" in b.config("diff").output
+    assert load(b.path).notify.webhook_file == Path("/etc/b/webhook")
+
+
 @pytest.mark.thorough
 def test_a_pipeline_that_cannot_be_loaded_is_not_published(machines: tuple[Machine, Machine]):
     a, _ = machines

@@ -222,6 +222,26 @@ def test_a_webhook_that_fails_is_told_later_and_the_mail_is_not_repeated(
     assert list(got[1]["over"]) == ["destination pacs"]
 
 
+def test_the_address_of_a_webhook_comes_from_its_file_and_is_in_no_message(
+    tmp_path: Path, hook: tuple[str, list[dict[str, Any]], list[int]], caplog: pytest.LogCaptureFixture
+):
+    url, got, answers = hook
+    file = tmp_path / "webhook"
+    node = Node(tmp_path, webhook_file=file)
+    node.break_destination()
+    for content in (None, "chat.example/s3cret", "https://s3cret\x00.example", f"{url}/s3cret\n"):
+        if content is not None:
+            file.write_text(content)
+        answers[:] = [503]
+        caplog.clear()
+        node.notifier.step(now())
+        assert got == []
+        assert "notifications by webhook failed" in caplog.text
+        assert "s3cret" not in caplog.text
+    node.notifier.step(now())
+    assert [list(body["problems"]) for body in got] == [["destination pacs"]]
+
+
 def test_a_mail_server_that_is_away_stops_nothing(tmp_path: Path):
     node = Node(tmp_path, mail_to=("it@example.org",), smtp_host="127.0.0.1", smtp_port=free_port())
     node.break_destination()

@@ -66,7 +66,10 @@ def test_every_key_of_the_configuration_is_in_exactly_one_part():
 def test_files_and_secrets_are_of_one_machine_or_have_to_be_confirmed():
     named = [key for key in keys(Config) if key[-1].endswith("_file") or key[-1] in {*FILE_KEYS, "file", "weights"}]
     assert {part_of(key) for key in named} == {Part.LOCAL, Part.CONFIRMED}
-    assert [key for key in named if part_of(key) == Part.CONFIRMED] == [("pipelines", "*", "weights")]
+    assert [key for key in named if part_of(key) == Part.CONFIRMED] == [
+        ("notify", "webhook_file"),  # whichever machine sends messages needs one
+        ("pipelines", "*", "weights"),
+    ]
 
 
 def test_what_decides_which_roles_run_is_of_one_machine_so_that_a_reload_does_for_all_that_is_shared():
@@ -159,7 +162,7 @@ DELICATE = {
     "a new pipeline of a program": ("# Of", '[pipelines.x]\nfactory = "os:system"\n# Of', "pipelines.x.factory"),
     "a new pipeline with weights": ("# Of", '[pipelines.x]\nweights = "/opt/x"\n# Of', "pipelines.x.weights"),
     "who gets the password": ("# Of", '[notify]\nsmtp_host = "evil.example"\n# Of', "notify.smtp_host"),
-    "a secret address": ("# Of", '[notify]\nwebhook = "https://chat.example/s3cret"\n# Of', "notify.webhook"),
+    "a file with an address": ("# Of", '[notify]\nwebhook_file = "/etc/hook"\n# Of', "notify.webhook_file"),
     "the audit trail": ("# Of", '[audit]\nsyslog = "udp://evil.example:9"\n# Of', "audit.syslog"),
     "a store": ("copies = 1", 'copies = 1\n[storage.object_store]\nurl = "s3://evil"', "storage.object_store.url"),
     "no search for text": ("# Of", "[deidentify]\nread_text = true\n# Of", "deidentify.read_text"),
@@ -176,7 +179,6 @@ def test_what_names_programs_files_or_addresses_is_only_taken_over_when_it_is_co
     with pytest.raises(ConfigError, match=r"ainode config take") as error:
         with_settings(own, published)
     assert key in str(error.value)
-    assert "s3cret" not in str(error.value)
     assert settings_text(with_settings(own, published, confirmed=True)) == published
 
 
@@ -205,10 +207,16 @@ def test_differences_are_named_with_both_values_and_without_secrets():
         + "[web]\nport = 1\n[jobs]\nmax_attempts = 3\n"
     )
     assert differences(here, there) == {
-        "notify.webhook": ("...", "-"),
         "rules.chest.pipelines": ('["lung"]', '["lung", "b"]'),
         "series.quiet_seconds": ("30.0", "45.0"),
     }
+
+
+def test_an_address_that_is_a_secret_is_neither_published_nor_taken_from_an_older_publication():
+    hook = '[notify]\nwebhook = "https://chat.example/s3cret"\n'
+    assert settings_text(OWN + hook) == settings_text(OWN)
+    assert with_settings(OWN, settings_text(OWN) + hook, confirmed=True) == OWN
+    assert with_settings(OWN + hook, settings_text(OWN), confirmed=True) == OWN + hook
 
 
 def test_who_confirms_sees_values_whole_and_each_key_in_a_line_of_its_own():
