@@ -9,7 +9,6 @@ import pickle
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -29,8 +28,8 @@ from node.isolation import READ, WRITE
 from node.log import subject
 from node.process import subreaper
 from node.process.idle_time import IdleTime
-from node.process.limits import THREAD_VARIABLES
 from node.process.priority import compute_when_idle
+from node.process.program import start_program
 
 logger = logging.getLogger(__name__)
 
@@ -133,15 +132,9 @@ class ConfinedProcess:
         ours, theirs = socket.socketpair()
         printed, output = multiprocessing.Pipe(duplex=False)
         number = theirs.fileno()
-        path = os.pathsep.join(entry for entry in sys.path if entry)
         try:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, str(number), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=output.fileno(),
-                stderr=output.fileno(),
-                pass_fds=(number,),
-                env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), "PYTHONPATH": path},
+            process = start_program(
+                _START, number, os.getpid(), descriptors=(number,), output=output.fileno(), threads=1
             )
         except OSError as error:
             raise PlatformError(f"the {self._name} cannot be started: {error}") from error

@@ -29,7 +29,6 @@ from node.inference.device_memory import CLEAR_REFS, peak_mib, release_unused, r
 from node.inference.sent_tensors import send_tensors_by_value
 from node.inference.task import CACHES, COMPILERS, Answer, Bounds, PriorFiles, Reply, Task
 from node.isolation import WRITE, programs
-from node.process.limits import THREAD_VARIABLES
 from node.process.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -43,16 +42,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> None:
-    """Run tasks from the pipe until it is closed. What the process prints goes to ``output``."""
+def main() -> None:
+    """Run tasks from the pipe, after its ``Bounds``, until it is closed: ``python -c ... DESCRIPTOR PARENT``."""
+    descriptor, parent = map(int, sys.argv[1:])
+    tasks = Connection(descriptor)
+    bounds: Bounds = tasks.recv()
     own = [bounds.cache, bounds.out] if bounds.cache else [bounds.out]
     own += [bounds.exchange.inputs, bounds.exchange.outputs] if bounds.exchange else []
     rules = (*programs(), *bounds.rules, *((folder, WRITE) for folder in own), (CLEAR_REFS, WRITE))
-    sandbox = fork_sandboxed(parent, lambda: _close(tasks, output), rules, own)
+    sandbox = fork_sandboxed(parent, tasks.close, rules, own)
     keep_freed_memory()
-    for descriptor in (1, 2):
-        os.dup2(output.fileno(), descriptor)
-    os.environ |= dict.fromkeys(THREAD_VARIABLES, str(bounds.threads))
     os.environ |= {"TMPDIR": str(bounds.out), "HOME": str(bounds.out)}
     os.environ |= dict.fromkeys(("LOGNAME", "USER"), "ainode-model")  # its user may have no entry in /etc/passwd
     os.environ |= dict.fromkeys(CACHES, str(bounds.cache or bounds.out))
@@ -63,14 +62,14 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
         logger.warning("models can read the files of this user: no Landlock, no namespaces; ask ainode doctor")
     os.open(CLEAR_REFS, os.O_PATH)  # while it is open, the kernel keeps the file that the rule is about
     shut_in(rules)
-    # as outside of the node, so that processes of a pipeline send tensors as this one does; itself, it was spawned
+    # so that processes of a pipeline send tensors as this one does; from Python 3.14 it is no longer the default
     multiprocessing.set_start_method("fork", force=True)
     send_tensors_by_value()
     from node.inference.decoders import Decoders
     from node.inference.outside_calls import OutsideCalls
     from node.inference.prefetch import Prefetcher
 
-    prefetcher = Prefetcher(Decoders(bounds.threads, lambda: _close(tasks, output)))
+    prefetcher = Prefetcher(Decoders(bounds.threads, tasks.close))
     loaded: OrderedDict[str, Pipeline] = OrderedDict()
     runs: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
     outside = OutsideCalls(bounds.exchange, tasks) if bounds.exchange else None
@@ -83,11 +82,6 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
         if reply.ends_process:
             return
         release_unused(bounds.device)
-
-
-def _close(*connections: Connection) -> None:
-    for connection in connections:
-        connection.close()
 
 
 def _receive(

@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node.confined.output import ChildOutput
-from node.errors import NodeError, PipelineError, error_code, error_of
-from node.inference import child
+from node.errors import NodeError, PipelineError, PlatformError, error_code, error_of
 from node.inference.child_output import receive_reply, send_task
 from node.inference.disk_limit import FolderWatch, excess
 from node.inference.run_limit import RunLimit
@@ -32,17 +32,18 @@ from node.isolation.device_files import prepare_nvidia_devices
 from node.log import subject
 from node.outside.caller import Caller, caller_of, not_allowed
 from node.process import subreaper
-from node.process.children import without_working_directory
 from node.process.idle_time import IdleTime
 from node.process.priority import compute_when_idle
+from node.process.program import start_program
 from node.spool.remove_tree import remove_tree
 
 if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
-
     from node.outside.exchange import Exchange
 
 logger = logging.getLogger(__name__)
+
+
+_START = "from node.inference.child import main; main()"
 
 
 class TaskAborted(Exception):  # noqa: N818 - nothing went wrong
@@ -83,7 +84,7 @@ class ModelProcess:
         self._limit = RunLimit(device, timeout_seconds, when_idle)
         self._lock = threading.Lock()
         self._sending = threading.Lock()
-        self._process: SpawnProcess | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._tasks: Connection | None = None
         self._sandbox_folder: SandboxFolder | None = None
         self._closed = False
@@ -115,16 +116,16 @@ class ModelProcess:
             watch.look(f"pipeline {task.pipeline!r}")
 
         try:
-            with self._limit.pausing(process.pid or 0):
+            with self._limit.pausing(process.pid):
                 reply = self._replied(tasks, laid, laid, look)
                 while reply.calls_outside:
                     answer = self._answer(task, caller, sandbox_folder.exchange, look)
                     reply = self._replied(tasks, laid, answer, look)
         except (EOFError, OSError):
-            process.join()
+            process.wait()
             if self._closed:
                 raise TaskAborted("the service stops") from None
-            raise PipelineError(f"pipeline {task.pipeline!r}: {_death(process.exitcode)}") from None
+            raise PipelineError(f"pipeline {task.pipeline!r}: {_death(process.returncode)}") from None
         except BaseException:
             self._kill()
             self._empty_full_cache()
@@ -221,18 +222,18 @@ class ModelProcess:
         self._kill()
         self._starter.shutdown(wait=False)
 
-    def _look(self, process: SpawnProcess, task: Task, deadline: float, wanted: Callable[[], bool]) -> None:
-        if not process.is_alive():  # and something it started holds the pipe open
+    def _look(self, process: subprocess.Popen[bytes], task: Task, deadline: float, wanted: Callable[[], bool]) -> None:
+        if process.poll() is not None:  # and something it started holds the pipe open
             raise EOFError
         self._limit.look(task, deadline)
         if not wanted():
             raise TaskAborted(f"job {task.job_id} is not wanted any more")
 
-    def _ready(self) -> tuple[SpawnProcess, Connection, SandboxFolder]:
+    def _ready(self) -> tuple[subprocess.Popen[bytes], Connection, SandboxFolder]:
         with self._lock:
             if self._closed:
                 raise TaskAborted("the service stops")
-            if self._sandbox_folder is not None and not (self._process is not None and self._process.is_alive()):
+            if self._sandbox_folder is not None and not (self._process is not None and self._process.poll() is None):
                 self._sandbox_folder.close()
                 self._sandbox_folder = None
             if self._process is None or self._tasks is None or self._sandbox_folder is None:
@@ -240,12 +241,11 @@ class ModelProcess:
                 self._process, self._tasks = self._starter.submit(self._start, self._sandbox_folder).result()
             return self._process, self._tasks, self._sandbox_folder
 
-    def _start(self, sandbox_folder: SandboxFolder) -> tuple[SpawnProcess, Connection]:
+    def _start(self, sandbox_folder: SandboxFolder) -> tuple[subprocess.Popen[bytes], Connection]:
         if self.device.startswith("cuda"):
             prepare_nvidia_devices()
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        printed, output = context.Pipe(duplex=False)
+        ours, theirs = multiprocessing.Pipe()
+        printed, output = multiprocessing.Pipe(duplex=False)
         rules = (*sandbox_folder.rules(exchange=self._exchange), *self._rules)
         bounds = Bounds(
             device=self.device,
@@ -255,19 +255,21 @@ class ModelProcess:
             exchange=sandbox_folder.exchange if self._exchange else None,
             cache=self._cache,
         )
-        # Not a daemon in multiprocessing's sense: a pipeline may need processes of its own.
-        process = context.Process(
-            target=child.main,
-            args=(theirs, output, os.getpid(), bounds),
-            name=f"ainode {self.device}",
-        )
-        with without_working_directory():
-            process.start()
-        if self._is_nice and process.pid is not None:
+        number = theirs.fileno()
+        try:
+            process = start_program(
+                _START, number, os.getpid(), descriptors=(number,), output=output.fileno(), threads=self._threads
+            )
+        except OSError as error:
+            raise PlatformError(f"the process for {self.device} cannot be started: {error}") from error
+        finally:
+            theirs.close()
+            output.close()
+        if self._is_nice:
             compute_when_idle(process.pid)
-        atexit.register(self.close)  # before multiprocessing waits for its children
-        theirs.close()
-        output.close()
+        atexit.register(self.close)
+        with suppress(ConnectionError):  # the run notices
+            ours.send(bounds)
         threading.Thread(target=self._output.log, args=(printed,), name=f"log {self.device}", daemon=True).start()
         logger.log(self._level, "worker child %d serves %s", process.pid, self.device)
         return process, ours
@@ -277,11 +279,10 @@ class ModelProcess:
             process, self._process = self._process, None
             tasks, self._tasks = self._tasks, None
             sandbox_folder, self._sandbox_folder = self._sandbox_folder, None
-        if process is None or process.pid is None:
+        if process is None:
             return
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, subreaper.END)  # which ends it, and everything that it started
-        process.join()
+        process.send_signal(subreaper.END)  # which ends it, and everything that it started
+        process.wait()
         if tasks is not None:
             with self._sending:  # whoever sends sees that the process is gone, and ends
                 tasks.close()
@@ -289,9 +290,9 @@ class ModelProcess:
             sandbox_folder.close()
 
 
-def _death(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        name = signal.Signals(-exitcode).name
-        hint = ", most often by the kernel for lack of memory" if exitcode == -signal.SIGKILL else ""
+def _death(status: int) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = ", most often by the kernel for lack of memory" if status == -signal.SIGKILL else ""
         return f"its process was killed by {name}{hint}"
-    return f"its process ended with status {exitcode}"
+    return f"its process ended with status {status}"

@@ -97,7 +97,8 @@ def arguments(run: ContainerRun, exchange: Exchange, name: str, *, is_podman: bo
     yield from ("run", "--rm", f"--name={name}", "--pull=never", "--network=none", "--read-only")
     yield from ("--cap-drop=all", "--security-opt=no-new-privileges", f"--user={user}", "--log-driver=none")
     if is_podman:
-        yield from ("--read-only-tmpfs=false", f"--timeout={int(run.seconds + _GRACE_SECONDS)}")
+        # podman gives a container the variables of proxies of its caller, which may name a password
+        yield from ("--http-proxy=false", "--read-only-tmpfs=false", f"--timeout={int(run.seconds + _GRACE_SECONDS)}")
     memory = f"{int(limits.memory_gib * 1024)}m"
     yield from (f"--memory={memory}", f"--memory-swap={memory}", f"--pids-limit={limits.pids}")
     yield from (f"--cpus={limits.cpus or run.threads:g}", f"--shm-size={int(limits.shared_memory_gib * 1024)}m")

@@ -7,8 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 """prctl(2)."""
@@ -48,17 +46,3 @@ def terminate(process: subprocess.Popen[bytes], seconds: float = 20.0) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-@contextmanager
-def without_working_directory() -> Iterator[None]:
-    """Processes started within it import no module from the working directory."""
-    before = os.environ.get("PYTHONSAFEPATH", "")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before:
-            os.environ["PYTHONSAFEPATH"] = before
-        else:
-            del os.environ["PYTHONSAFEPATH"]

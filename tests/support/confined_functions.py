@@ -44,6 +44,12 @@ def text(path: Path) -> str:
     return path.read_text()
 
 
+def variables() -> dict[str, str]:
+    """What this process was started with, in the memory of the kernel, and what Python shows."""
+    started = [entry.decode().partition("=") for entry in Path("/proc/self/environ").read_bytes().split(b"\0") if entry]
+    return {name: value for name, _, value in started} | dict(os.environ)
+
+
 def escapes(ledger: Path, image: Path, shared: Path, parent: int) -> dict[str, bool]:
     """What works that a process that reads images must not do."""
     attempts = {

@@ -83,6 +83,12 @@ def _report_limits() -> None:
     raise Unsuitable(json.dumps({name: resource.getrlimit(getattr(resource, name)) for name in names}))
 
 
+def _report_variables() -> None:
+    """What this process was started with, in the memory of the kernel, and what Python shows."""
+    started = [entry.decode().partition("=") for entry in Path("/proc/self/environ").read_bytes().split(b"\0") if entry]
+    raise Unsuitable(json.dumps({name: value for name, _, value in started} | dict(os.environ)))
+
+
 HOSTILE: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "print without end": lambda _: _print_without_end(),
     "print too much": lambda _: _print_too_much(),
@@ -95,4 +101,5 @@ HOSTILE: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "stop reading": lambda _: _stop_reading(),
     "fill the disk": lambda options: _fill_the_disk(options["mib"]),
     "limits": lambda _: _report_limits(),
+    "variables": lambda _: _report_variables(),
 }

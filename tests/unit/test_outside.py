@@ -82,6 +82,7 @@ def test_a_container_is_always_started_without_network_and_rights(tmp_path, monk
     image = words.index(DIGEST)
     for word in ("--network=none", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--pull=never",
                  "--memory=16384m", "--memory-swap=16384m", "--pids-limit=2048", "--cpus=4", "--timeout=90",
+                 "--http-proxy=false",
                  "--device=nvidia.com/gpu=GPU-1f", f"--volume={tmp_path}/in:/input:ro,Z"):  # fmt: skip
         assert word in words[:image]
     assert words[image + 1 :] == ["--network=host"]
