@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydicom import Dataset
 from pydicom.uid import UID
 
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _MODALITIES = {"US", "IVUS", "OT", "SC", "ES", "XC", "GM", "SM", "DG", "OP", "DOC", "SR", "PR", "KO", "HC", "TG", "LP"}
 """Of images with text or photographs, and of everything else (PS3.3 C.7.3.1.1.1)."""
 _CLASSES = (
@@ -42,6 +43,8 @@ def objection(dataset: Dataset, *, is_result: bool, clean_pixel_data: bool, is_m
     if is_result:
         return None
     name = UID(str(dataset.get("SOPClassUID", ""))).name
+    if len(present := [keyword for keyword in PIXELS if keyword in dataset]) > 1:
+        return f"it has {' and '.join(present)}, of which an image has one"
     if "PixelData" not in dataset:
         return f"{name} is no image, and its content cannot be cleaned"
     if _has_overlay_in_pixels(dataset):

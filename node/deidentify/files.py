@@ -8,7 +8,8 @@ from pydicom import Dataset, config, dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from node.deidentify.burned_in import may_have_text, objection
+from node.deidentify.bulk_data import misplaced, remove_misplaced
+from node.deidentify.burned_in import PIXELS, may_have_text, objection
 from node.deidentify.deidentifier import Deidentifier
 from node.deidentify.identifiers import Identifiers, identifiers_of, traces
 from node.deidentify.pixel_masks import blank, mask_of
@@ -23,7 +24,6 @@ from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE
 
 _CLEAN_PIXELS = "clean pixel data"
 _MOST_TRACES = 5
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def deidentify_file(
@@ -54,6 +54,7 @@ def _written(
     clean = _CLEAN_PIXELS in options
     if why := objection(dataset, is_result=is_result, clean_pixel_data=clean, is_masked=mask is not None):
         raise GateError(f"not sent to a destination with de-identification: {why}")
+    remove_misplaced(dataset)
     if mask is not None:
         blank(dataset, mask)
         options |= {_CLEAN_PIXELS}
@@ -61,7 +62,7 @@ def _written(
         _check_text(dataset)
     clean_pixels = remove_surface(dataset, series, is_result=is_result) if VISUAL_FEATURES in options else None
     identifiers = identifiers_of(dataset, options, is_result=is_result)
-    pixels = [dataset.get(keyword) for keyword in _PIXELS]
+    pixels = [dataset.get(keyword) for keyword in PIXELS]
     pseudonyms = Pseudonyms(profile.key, profile.destination)
     Deidentifier(pseudonyms, options, identifiers.names, identifiers.texts).apply(dataset)
     if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
@@ -70,7 +71,7 @@ def _written(
     sent = to.read_bytes()
     again = dcmread(to)
     _check(sent, again, identifiers)
-    if [again.get(keyword) for keyword in _PIXELS] != pixels:
+    if [again.get(keyword) for keyword in PIXELS] != pixels:
         raise GateError("not sent: its pixels differ from those of the source")
     if clean_pixels is not None and not clean_pixels.are_in(again):
         raise GateError("not sent: pixels are left where the surface of the body was to be removed")
@@ -93,6 +94,8 @@ def _check(sent: bytes, dataset: FileDataset, identifiers: Identifiers) -> None:
     codes = {str(code.get("CodeValue", "")) for code in dataset.get("DeidentificationMethodCodeSequence") or ()}
     if dataset.get("PatientIdentityRemoved") != "YES" or BASIC[0] not in codes:
         raise GateError("not sent: it does not state that and how it was de-identified")
+    if any(misplaced(dataset)):
+        raise GateError("not sent: after de-identification it still has bulk data where its IOD has none")
     found = sorted(set(traces(sent, dataset, identifiers)))
     if found:
         more = f" and {len(found) - _MOST_TRACES} more" if len(found) > _MOST_TRACES else ""

@@ -54,12 +54,17 @@ def is_current(sop_class: str) -> bool:
     return sop_class in get_sop_class_iod_map()
 
 
-@cache
 def attributes_of(sop_class: str) -> frozenset[str]:
     """Keywords that stand at the top level of an IOD, in any of its modules."""
+    return frozenset(place[0] for place in places_of(sop_class) if len(place) == 1)
+
+
+@cache
+def places_of(sop_class: str) -> frozenset[tuple[str, ...]]:
+    """Attributes of an IOD, in any of its modules: keywords of the sequences around each, then its own."""
     modules = get_iod_module_map()[get_sop_class_iod_map()[sop_class]]
     tables = get_module_attribute_map()
-    return frozenset(str(a["keyword"]) for m in modules for a in tables[m["key"]] if not a["path"])
+    return frozenset((*map(str, a["path"]), str(a["keyword"])) for m in modules for a in tables[m["key"]])
 
 
 def fill_type_2(dataset: Dataset) -> None:
