@@ -23,7 +23,7 @@ from node.studies.characteristics.image_kind import kind_of
 from node.studies.frames import split_frames
 from node.studies.grid import ORIENTATION_TOLERANCE, numbers
 from node.studies.header import read_header
-from node.studies.pixel_data import read_pixels
+from node.studies.pixel_data import padding, read_pixels
 
 _LEAST_MM, _MOST_MM = 2.5, 5.0
 """Between voxels of a coarse volume."""
@@ -214,10 +214,10 @@ def _margin(
     sums, counts = np.zeros(shape, np.float32), np.zeros(shape[0], np.int64)
     for path, of_file in groupby(frames, key=lambda one: one[0]):
         headers = [frame for _, frame in of_file]
-        for header, values in zip(headers, read_pixels(path, headers, apply_modality_lut), strict=True):
+        for header, values in zip(headers, read_pixels(path, headers, _values), strict=True):
             place = (axes @ _position(header) - origin) / mm
             at = round(place[0])
-            sums[at] += _coarse(np.asarray(values, np.float32), header, place[1:], mm, shape[1:], is_ct=is_ct)
+            sums[at] += _coarse(values, header, place[1:], mm, shape[1:], is_ct=is_ct)
             counts[at] += 1
     filled = np.flatnonzero(counts)
     sums[filled] /= counts[filled, None, None]
@@ -228,6 +228,17 @@ def _margin(
         part = min(max((at - low) / (high - low), 0.0), 1.0)
         sums[at] = sums[low] * (1 - part) + sums[high] * part
     return margin_below_surface(sums, mm, is_ct=is_ct)
+
+
+def _values(stored: NDArray[Any], header: Dataset) -> Floats:
+    """Return the values of an image; where it is padded, those of air."""
+    values = np.array(apply_modality_lut(stored, header), np.float32)
+    values[padding(stored, header)] = _air(header)
+    return values
+
+
+def _air(header: Dataset) -> float:
+    return _LEAST_HU if header.get("Modality") == "CT" else 0.0
 
 
 def _coarse(
@@ -244,5 +255,5 @@ def _coarse(
         (np.arange(size) - first) * mm / one for size, first, one in zip(shape, place, spacing, strict=True)
     )
     grid = np.stack(np.meshgrid(rows, columns, indexing="ij"))
-    air = _LEAST_HU if is_ct else 0.0
-    return np.asarray(ndimage.map_coordinates(values, grid, order=1, mode="constant", cval=air), np.float32)
+    around = ndimage.map_coordinates(values, grid, order=1, mode="constant", cval=_air(header))
+    return np.asarray(around, np.float32)

@@ -138,6 +138,25 @@ def test_images_leave_with_their_surface_blanked_and_say_so(tmp_path: Path) -> N
     assert "113102" in {code.CodeValue for code in out.DeidentificationMethodCodeSequence}
 
 
+@pytest.mark.parametrize(("value", "limit"), [(4000, None), (3990, 4010)])
+def test_padding_of_any_value_is_air(value: int, limit: int | None, tmp_path: Path) -> None:
+    """PS3.3 C.7.5.1.1.2: what a scanner writes around its round field of view may be brighter than bone."""
+    kind, at = phantom(Head())[:, ::2, ::2], 22
+    plain, padded = (ct_series(volume=ct(kind), spacing=(MM, 2 * MM, 2 * MM)) for _ in range(2))
+    around = np.hypot(*(np.indices(kind.shape[1:]) - np.array(kind.shape[1:])[:, None, None] / 2)) > kind.shape[2] / 2.3
+    for image, slice_ in zip(padded, kind, strict=True):
+        pixels = image.pixel_array.copy()
+        pixels[around & (slice_ == 0)] = 4000
+        image.PixelData = pixels.tobytes()
+        image.add_new("PixelPaddingValue", "US", value)
+        if limit is not None:
+            image.add_new("PixelPaddingRangeLimit", "US", limit)
+    (expected,), (out,) = sent(plain, tmp_path / "plain", only=at), sent(padded, tmp_path / "padded", only=at)
+    assert (padded[at].pixel_array == 4000).any()
+    assert (expected.pixel_array != 24).any()
+    np.testing.assert_array_equal(out.pixel_array, expected.pixel_array)
+
+
 def test_a_series_that_is_received_again_under_its_uids_is_looked_at_again(tmp_path: Path) -> None:
     kind, at, mm = phantom(Head())[12:36, ::2, ::2], 11, 2 * MM
     moved = np.roll(kind, -2, 1)
