@@ -64,6 +64,20 @@ INTERNALS = (
         purpose="the tables of PS3.3 that the gate validates against",
     ),
     Internals(
+        library="httpcore",
+        below="1.1",
+        module="httpcore",
+        names=("ConnectionPool._network_backend",),
+        purpose="bound the time of an answer as a whole",
+    ),
+    Internals(
+        library="httpx",
+        below="0.29",
+        module="httpx",
+        names=("Client._transport", "Client._mounts", "HTTPTransport._pool"),
+        purpose="bound the time of an answer as a whole",
+    ),
+    Internals(
         library="pydicom",
         below="3.1",
         module="pydicom.sr._concepts_dict",

@@ -16,6 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 
+from node.bounded_answers import bound_answers
 from node.config import Destination, FhirVersion, Language
 from node.confined import Bounds, shared_process
 from node.deliver.association import Timeouts
@@ -70,7 +71,7 @@ def fhir_service(
     except (OSError, ValueError) as error:
         raise DeliveryError(f"{name}: {error}; correct the files in [destinations.{name}]") from error
     try:
-        with httpx.Client(**options) as client:
+        with bound_answers(httpx.Client(**options)) as client:
             if destination.token_url:
                 client.headers["Authorization"] = f"Bearer {_token(name, destination, client, secret)}"
             yield client

@@ -15,6 +15,7 @@ import httpx
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
+from node.bounded_answers import bound_answers
 from node.config import Destination
 from node.deliver.association import Timeouts
 from node.deliver.object_result import Answer, Store
@@ -74,13 +75,14 @@ def service(
         if on_query is not None:
             on_query(of_request(request))
 
-    with httpx.Client(
+    opened = httpx.Client(
         base_url=base,
         headers=headers,
         verify=trusted,
         timeout=_limits(timeouts, timeouts.answer_seconds),
         event_hooks={"request": [asking]},
-    ) as client:
+    )
+    with bound_answers(opened) as client:
         try:
             yield client
         except httpx.ConnectError as error:

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 import httpx
 from sqlalchemy import Connection, Engine
 
+from node.bounded_answers import bound_answers
 from node.config import DestinationTls, Fleet, Storage
 from node.errors import AbsentFileError, PlatformError
 from node.ledger.holdings import file_services, folder_of, handover_holder, holders
@@ -243,7 +244,8 @@ def new_client(fleet: Fleet) -> httpx.Client:
     Raises ``ConfigError`` when a file cannot be used.
     """
     tls = DestinationTls(certificate=fleet.certificate, key=fleet.key, ca=fleet.ca, crl=fleet.crl)
-    return httpx.Client(verify=client_context(tls, "[fleet]"), timeout=SILENCE_SECONDS, trust_env=False)
+    context = client_context(tls, "[fleet]")
+    return bound_answers(httpx.Client(verify=context, timeout=SILENCE_SECONDS, trust_env=False))
 
 
 def fault(fleet: Fleet, url: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from node.bounded_answers import bound_answers
 from node.config import Config
 from node.errors import ConfigError
 
@@ -52,7 +53,8 @@ def post_to_webhook(config: Config, body: Mapping[str, Any]) -> None:
     content = json.dumps({"node": config.ae.title, **body})
     headers = {"content-type": "application/json"}
     try:
-        answer = httpx.post(_webhook(config), content=content, headers=headers, timeout=_TIMEOUT_SECONDS)
+        with bound_answers(httpx.Client(timeout=_TIMEOUT_SECONDS)) as client:
+            answer = client.post(_webhook(config), content=content, headers=headers)
     except httpx.InvalidURL as error:
         raise ConfigError("[notify] webhook: it is no address that can be used; correct it") from error
     if not answer.is_success:  # the message of httpx has the address, which may be a secret

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 from pydicom import Dataset
 
+from node.bounded_answers import bound_answers
 from node.config.ups import UpsWorklist
 from node.deliver.query_audit import of_request
 from node.errors import DeliveryError, InputError, UnreachableError
@@ -156,7 +157,8 @@ def ups_service(settings: UpsWorklist, on_query: Callable[[Question], None]) -> 
             on_query(of_request(request))
 
     base, hooks = settings.url.rstrip("/") + "/", {"request": [asking]}
-    with httpx.Client(base_url=base, headers=headers, verify=trusted, timeout=_LIMITS, event_hooks=hooks) as http:
+    opened = httpx.Client(base_url=base, headers=headers, verify=trusted, timeout=_LIMITS, event_hooks=hooks)
+    with bound_answers(opened) as http:
         yield UpsService(settings, http)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from node.bounded_answers import bound_answers
 from node.config import ServedModel
 from node.errors import PipelineError
 from node.outside.exchange import ABOUT, ANSWER, REQUEST, Exchange, open_given
@@ -113,13 +114,14 @@ class HttpTransport:
             token = "" if limits.token_file is None else limits.token_file.read_text().strip()
         except (OSError, ssl.SSLError) as error:
             raise self._pause.unusable_file(error) from error
-        return httpx.Client(
+        client = httpx.Client(
             verify=trusted,
             trust_env=False,
             follow_redirects=False,
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=httpx.Timeout(self._seconds, connect=limits.connect_seconds),
         )
+        return bound_answers(client)
 
 
 def _about(path: Path) -> int:
