@@ -57,6 +57,8 @@ _BROKEN = {
     "ERROR": "the attempt ended without an outcome; the log says why",
 }
 """Ends of a workflow that count as a failed attempt, in words."""
+_UNLIMITED = 1 << 20
+"""Attempts at once from the queue of DBOS itself, which has no limit for it either."""
 _FINISH_SECONDS = 1 << 20
 """The process that requests the shutdown limits its duration, so DBOS does not."""
 
@@ -154,6 +156,7 @@ class Jobs:
         )
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_DEATHS)(self._execution.workflow())
         DBOS.listen_queues([])  # to none of those that are rows of the database
+        queues.LocalQueue(queues.DBOS_QUEUE, self._pace.old_poll_seconds, _UNLIMITED)  # DBOS itself asks every second
         shared = [self._listen(stage, membership) for stage in stages]
         DBOS.launch()
         self._begin("jobs-watch", lambda: self._watch_over(shared, membership))
@@ -229,7 +232,7 @@ class Jobs:
     def _listen(self, stage: Stage, membership: Membership) -> queues.LocalQueue:
         """Take attempts of a stage from their queues, as many as its slots allow; return that of the whole stage."""
         poll_seconds = self._pace.poll_seconds
-        shared = queues.LocalQueue(queues.stage_queue(stage.name), poll_seconds, stage.slots)
+        shared = queues.LocalQueue(queues.stage_queue(stage.name), self._pace.old_poll_seconds, stage.slots)
         shared.pause(paused=membership.is_drained)
         turns = StageTurns(self._engine, stage, membership, poll_seconds, self._stopping)
         self._execution.turns[stage.name] = turns

@@ -17,5 +17,7 @@ class Pace:
     """Between two looks for executors that have died."""
     poll_seconds: float = 0.5
     """Between two looks into a queue."""
+    old_poll_seconds: float = 5.0
+    """The same for a queue into which this release puts nothing."""
     reconcile_seconds: float = 30.0
     """Between two searches for jobs that are in no queue, and how long a job must have been untouched for it."""

@@ -27,6 +27,8 @@ from node.ledger.states import PRIORITIES
 
 _STAGES = {JobStage.INFER: "gpu", JobStage.ENCODE: "cpu", JobStage.DELIVER: "deliver"}
 """Older releases enqueued all attempts of a stage here."""
+DBOS_QUEUE = "_dbos_internal_queue"
+"""Of DBOS itself: of the node's workflows it holds only those that DBOS's own tools have resumed."""
 _TABLE = "workflow_status"
 _COLUMNS = (
     "workflow_uuid", "queue_name", "status", "priority", "executor_id", "created_at", "delay_until_epoch_ms",

@@ -54,6 +54,7 @@ def is_current(sop_class: str) -> bool:
     return sop_class in get_sop_class_iod_map()
 
 
+@cache
 def attributes_of(sop_class: str) -> frozenset[str]:
     """Keywords that stand at the top level of an IOD, in any of its modules."""
     return frozenset(place[0] for place in places_of(sop_class) if len(place) == 1)

@@ -18,6 +18,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 from dbos import DBOS
+from dbos._dbos import _get_or_create_dbos_registry
 from job_node import PACE, RETRIES
 from timeline import timeline
 
@@ -304,6 +305,14 @@ def test_cancelled_job_is_not_begun(engine: sa.Engine, jobs: Jobs) -> None:
     assert reason_text(read(engine, cancelled).reason) == "cancelled by anna"
     jobs.retry(cancelled)
     until(completed(engine, cancelled))
+
+
+def test_an_idle_process_seldom_asks_about_queues_that_only_others_fill(jobs: Jobs) -> None:
+    jobs.serve("worker", stages())
+    intervals = {one.name: one._polling_interval_sec for one in _get_or_create_dbos_registry().internal_queues()}
+    seldom = {name for name, seconds in intervals.items() if seconds == PACE.old_poll_seconds}
+    assert seldom == {"_dbos_internal_queue", "gpu", "cpu", "deliver"}
+    assert intervals["gpu/p"] < PACE.poll_seconds
 
 
 @postgres.BOTH

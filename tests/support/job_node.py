@@ -34,7 +34,14 @@ from node.ledger.tables import instance, result
 from node.process.idle_time import IdleTime
 from node.spool import Spool
 
-PACE = Pace(beat_seconds=0.2, look_seconds=0.2, dead_after_seconds=4.0, poll_seconds=0.1, reconcile_seconds=1.0)
+PACE = Pace(
+    beat_seconds=0.2,
+    look_seconds=0.2,
+    dead_after_seconds=4.0,
+    poll_seconds=0.1,
+    old_poll_seconds=1.0,
+    reconcile_seconds=1.0,
+)
 RETRIES = Retries(max_attempts=3, first_seconds=0.2, max_seconds=1.0)
 
 

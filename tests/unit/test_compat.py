@@ -30,7 +30,7 @@ from node.check import check
 from node.compat import INTERNALS, Internals, missing
 from node.config import parse
 from node.jobs.engine import Jobs
-from node.jobs.queues import waiting_attempts
+from node.jobs.queues import DBOS_QUEUE, waiting_attempts
 from node.ledger import JobStage
 from node.ledger.engine import open_ledger
 from node.studies import jpeg_2000
@@ -130,6 +130,9 @@ def test_dbos_takes_queues_of_one_process_whose_limit_is_read_at_each_poll():
     assert list(parameters) == ["self", "name", "limits"]
     queue = DBOSRegistry()._register_internal_queue("gpu/p", worker_concurrency=1, polling_interval_sec=0.5)
     assert (queue.name, queue._worker_concurrency, queue.database_backed_queue) == ("gpu/p", 1, False)
+    registry = DBOSRegistry()
+    own = registry._register_internal_queue(DBOS_QUEUE, worker_concurrency=1, polling_interval_sec=5.0)
+    assert registry.get_internal_queue() is own
     poll = inspect.getsource(queue_worker_thread)
     assert "if queue.database_backed_queue:" in poll
     assert "worker_budget(queue, worker_load())" in poll
