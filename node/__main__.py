@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -124,6 +125,7 @@ def run(config_path: Path, only: str | None) -> None:
         arguments = ["run", "--config", str(config_path), *(["--only", only] if only else [])]
         os.execv(sys.executable, [sys.executable, "-P", "-m", "node", *arguments])  # noqa: S606 - this program again
     leave_out_decoders()
+    gc.disable()  # until the supervisor: nothing of what is imported becomes free
     from node.service import run_node
 
     run_node(config_path, only)

@@ -148,6 +148,7 @@ class Supervisor:
         signal.signal(signal.SIGHUP, self._reload)
         self._replace_all()
         gc.freeze()  # what is there now stays: a collection would copy the memory that all processes share
+        gc.enable()  # the start has collected nothing
         while not self._stopping:
             if self._reloading:
                 self._reloading = False
