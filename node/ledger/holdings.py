@@ -65,7 +65,8 @@ def handover_holder(connection: sa.Connection, folder: str) -> str | None:
 def holders(connection: sa.Connection, folders: Collection[str]) -> dict[str, set[str]]:
     """Return for each of ``folders`` the ids of the machines, living or not, that have files in it."""
     machines: dict[str, set[str]] = {folder: set() for folder in folders}
-    for row in connection.execute(sa.select(holding.c["folder", "machine"]).where(holding.c.folder.in_(folders))):
+    query = sa.select(holding.c.folder, holding.c.machine).where(holding.c.folder.in_(folders))
+    for row in connection.execute(query):
         machines[row.folder].add(row.machine)
     return machines
 

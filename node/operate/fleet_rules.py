@@ -115,6 +115,7 @@ class FleetRules(RulesFile):
             raise NotFoundError(f"no version {version} was published; `ainode config versions` lists them")
         changed = whole if earlier is None else self._changed(whole, earlier, confirmed=True)  # when it takes it over
         config = parse(changed, str(self.path))
+        settings: str | None
         if earlier is None:
             if config.notify.webhook:
                 raise ConfigError(
