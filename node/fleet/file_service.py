@@ -69,10 +69,10 @@ def make_app(folder: Path) -> Starlette:
         except ValidationError:
             return Response(status_code=400)
 
-        def found() -> dict[str, str]:
+        def digests_now() -> dict[str, str]:
             return {path: stored.digest(path, like) for path, like in wanted.items()}
 
-        return JSONResponse(await run_in_threadpool(found))
+        return JSONResponse(await run_in_threadpool(digests_now))
 
     return Starlette(
         routes=[

@@ -81,10 +81,11 @@ def test_a_request_that_never_ends_is_left_behind(
     monkeypatch.setattr(http_connections, "REQUEST_END_SECONDS", 0)
     monkeypatch.setattr(http_connections, "SERVER_END_SECONDS", 1)
     app, listener = Starlette(routes=[Route("/", endless)]), listen("127.0.0.1", free_port, tmp_path)
+    others = set(threading.enumerate())
     with served(app, listener, "web"), socket.create_connection(("127.0.0.1", free_port)) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert begun.wait(60)
-        (server,) = (thread for thread in threading.enumerate() if thread.name == "web")
+        (server,) = (thread for thread in set(threading.enumerate()) - others if thread.name == "web")
     assert "web: a request has not ended in 1 s and is left behind" in caplog.text
     listen("127.0.0.1", free_port, tmp_path).close()
     ended.set()
