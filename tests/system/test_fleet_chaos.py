@@ -106,6 +106,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_when_processes_machines_disks_a
         f"\n{faults.made.total()} faults {dict(faults.made)}, {modality.studies} studies, {len(modality.acknowledged)} "
         f"images and {len(results)} results (and {gone} that went with a disk after their delivery): {len(lost)} lost, "
         f"{doubled} doubled in {time.monotonic() - began:.0f} s; "
+        f"account and verify --fleet ended with {[of.returncode for of in told]}; "
         f"answers that made the modality repeat: {dict(modality.refused)}; rows of what was acknowledged within "
         f"{max(faults.rows_seconds, default=0.0):.0f} s of a promotion"
     )
