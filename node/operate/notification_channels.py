@@ -56,7 +56,8 @@ def post_to_webhook(config: Config, body: Mapping[str, Any]) -> None:
         with bound_answers(httpx.Client(timeout=_TIMEOUT_SECONDS)) as client:
             answer = client.post(_webhook(config), content=content, headers=headers)
     except httpx.InvalidURL as error:
-        raise ConfigError("[notify] webhook: it is no address that can be used; correct it") from error
+        key = "webhook" if config.notify.webhook_file is None else f"webhook_file {config.notify.webhook_file}"
+        raise ConfigError(f"[notify] {key}: it is no address that can be used; correct it") from error
     if not answer.is_success:  # the message of httpx has the address, which may be a secret
         raise httpx.HTTPError(f"HTTP {answer.status_code}")
 

@@ -6,6 +6,7 @@ leads back here. The role follows from the groups that the provider states at th
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 import ssl
@@ -182,9 +183,12 @@ class SingleSignOn:
 
     async def _json(self, asked: Awaitable[httpx.Response]) -> dict[str, Any]:
         try:
-            answer = await asked
+            async with asyncio.timeout(_TIMEOUT_SECONDS):  # httpx bounds each read alone
+                answer = await asked
             answer.raise_for_status()
             value = answer.json()
+        except TimeoutError as error:
+            raise HTTPException(502, f"{self.host} does not answer within {_TIMEOUT_SECONDS:g} s.") from error
         except (httpx.HTTPError, ValueError) as error:
             raise HTTPException(
                 502, f"{self.host} does not answer as an OpenID provider: {escaped(str(error), 200)}"

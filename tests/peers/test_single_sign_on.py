@@ -11,12 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 from dashboards import PASSWORD, Dashboard, analysed, dashboard_on, token
+from dripping_server import answering
 from every_page import open_chromium
 from oidc_provider import Provider, oidc_provider
 from playwright.sync_api import Browser, expect
 from real_peers import free_port
 
 from node.ledger.tables import notice
+from node.web import single_sign_on
 from node.web.server import serving
 
 USERS = {
@@ -148,3 +150,12 @@ def test_a_provider_that_is_away_is_said_and_passwords_still_work(provider: Prov
         page = site.browser().get("/login/oidc")
         assert (page.status_code, "does not answer as an OpenID provider" in page.text) == (502, True)
         assert site.log_in(site.browser(), "otto", PASSWORD).status_code == 303
+
+
+def test_a_provider_whose_answer_has_no_end_holds_nobody(
+    provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(single_sign_on, "_TIMEOUT_SECONDS", 1.5)
+    with answering(b"HTTP/1.1 200 OK\r\nX-Drip: ", b"x") as url, served(provider, tmp_path, issuer=url) as site:
+        page = site.browser().get("/login/oidc", timeout=30.0)
+        assert (page.status_code, "does not answer within 1.5 s" in page.text) == (502, True)

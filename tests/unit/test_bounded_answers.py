@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
+from dripping_server import answering
 
 from node.bounded_answers import bound_answers
 from node.config import Destination
@@ -21,33 +18,6 @@ SECONDS = 1.5
 STATUS = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = STATUS + b"Transfer-Encoding: chunked\r\n\r\n"
 FINE = STATUS + b"Content-Length: 2\r\n\r\n[]"
-
-
-@contextmanager
-def answering(first: bytes, drops: bytes) -> Iterator[str]:
-    """The address of a server that answers each request with ``first`` and then ``drops``, for ever."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    over = threading.Event()
-
-    def serve(peer: socket.socket) -> None:
-        with peer, suppress(OSError):
-            while not over.is_set() and peer.recv(1 << 16):
-                peer.sendall(first)
-                while drops and not over.wait(0.05):
-                    peer.sendall(drops)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                peer, _ = listener.accept()
-                threading.Thread(target=serve, args=(peer,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        over.set()
-        listener.close()
 
 
 @pytest.mark.timeout(60)

@@ -238,6 +238,7 @@ def test_the_address_of_a_webhook_comes_from_its_file_and_is_in_no_message(
         assert got == []
         assert "notifications by webhook failed" in caplog.text
         assert "s3cret" not in caplog.text
+        assert str(file) in caplog.text or "HTTP 503" in caplog.text
     node.notifier.step(now())
     assert [list(body["problems"]) for body in got] == [["destination pacs"]]
 
