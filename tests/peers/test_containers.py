@@ -65,6 +65,7 @@ trying("fills temporary files", lambda: open("/tmp/made", "wb").write(bytes(200 
 os.path.exists("/tmp/made") and os.remove("/tmp/made")
 trying("reaches a network", lambda: socket.create_connection(("192.0.2.1", 80), 1))
 told["interfaces"] = len(socket.if_nameindex())
+told["is told of a proxy"] = int("https_proxy" in os.environ)
 trying("becomes root", lambda: os.setuid(0))
 trying("sees the machine", lambda: os.listdir("/var/lib/ainode") if os.path.exists("/var/lib/ainode") else 1 / 0)
 if what == "forks":
@@ -206,12 +207,16 @@ def fault(worker, podman, *given, **options) -> str:
 def test_a_container_has_no_network_no_writable_root_and_few_processes(podman, probe, images, tmp_path, caplog):
     caplog.set_level("INFO")
     keys = [{"key": "interfaces", "name": ["X", "99TEST", "Interfaces"], "unit": "1"}]
-    result = tried(podman, probe, images, tmp_path, {"command": ["forks"]}, labels={}, classes=[], measurements=keys)
+    options = {"labels": {}, "classes": [], "measurements": keys}
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("https_proxy", "http://user:secret@192.0.2.1:8080")
+        result = tried(podman, probe, images, tmp_path, {"command": ["forks"]}, **options)
     assert (result.outcome, result.fault) == (Outcome.MEASURED, "")
     told = next(line for line in caplog.messages if "interfaces" in line)
     assert json.loads(told[told.index("{") :]) == {
         "writes its root": 0, "writes its input": 0, "writes temporary files": 1, "fills temporary files": 0,
-        "reaches a network": 0, "interfaces": 1, "becomes root": 0, "sees the machine": 0, "starts 200 processes": 0,
+        "reaches a network": 0, "interfaces": 1, "is told of a proxy": 0, "becomes root": 0, "sees the machine": 0,
+        "starts 200 processes": 0,
     }  # fmt: skip
 
 
