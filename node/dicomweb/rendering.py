@@ -118,10 +118,12 @@ def _header_of(header: Dataset, frame: int, count: int) -> Dataset:
 
 
 def _set_window(header: Dataset, window: Window) -> None:
+    from pydicom.valuerep import format_number_as_ds
+
     if "VOILUTSequence" in header:
         del header.VOILUTSequence
-    header.add_new("WindowCenter", "DS", repr(window.centre)[:16])
-    header.add_new("WindowWidth", "DS", repr(window.width)[:16])
+    header.add_new("WindowCenter", "DS", format_number_as_ds(window.centre))
+    header.add_new("WindowWidth", "DS", format_number_as_ds(window.width))
     header.add_new("VOILUTFunction", "CS", window.function)
 
 
@@ -149,7 +151,8 @@ def _set_usual_window(header: Dataset, stored: NDArray[Any]) -> None:
         _set_window(header, _SOFT_TISSUE)
     elif header.get("Modality") == "MR" and (values := sampled(stored, header)).size:
         low, high = (float(value) for value in np.percentile(values, _OF_MR))
-        _set_window(header, Window(centre=(low + high) / 2, width=max(high - low, 1.0), function="LINEAR"))
+        function = "LINEAR" if high - low >= 1 else "LINEAR_EXACT"  # the other one is at least 1 wide
+        _set_window(header, Window(centre=(low + high) / 2, width=high - low or 1.0, function=function))
 
 
 def _placed(image: Image.Image, header: Dataset, viewport: Viewport | None) -> Image.Image:

@@ -52,6 +52,14 @@ def test_a_window_of_the_query_comes_before_the_one_of_the_image(tmp_path: Path,
     assert list(drawn(tmp_path, ramp, window=window)[0]) == [0, 0, 64, 128, 191, 255, 255, 255]
 
 
+def test_the_usual_window_of_an_mr_is_that_of_its_values_however_small_they_are(tmp_path: Path, ramp: Dataset) -> None:
+    ramp.Modality, ramp.RescaleIntercept = "MR", 0
+    shades = drawn(tmp_path, ramp)
+    assert list(shades[0][[0, 7]]) == [0, 255]
+    ramp.RescaleSlope = 0.00000123456789
+    np.testing.assert_array_equal(drawn(tmp_path, ramp), shades)
+
+
 def test_monochrome_1_is_bright_where_its_values_are_small(tmp_path: Path, ramp: Dataset) -> None:
     ramp.PhotometricInterpretation = "MONOCHROME1"
     assert list(drawn(tmp_path, ramp)[0][[0, 7]]) == [255, 0]
