@@ -48,7 +48,7 @@ from node.results.report_text import supersession_of
 from node.results.terms import term
 from node.results.uids import derive_uid
 from node.studies.source_image import laterality_of
-from node.translation import gettext
+from node.translation import decimal, gettext
 from node.wording import NOTICE
 
 KEY_IMAGES = 10
@@ -250,8 +250,9 @@ def closing_lines(analysis: Analysis) -> list[tuple[str, Colour]]:
 
 
 def window_text(window: tuple[float, float]) -> str:
-    """Return the window of a picture, which is level and width."""
-    return gettext("window {width} / level {level}", width=f"{window[1]:.0f}", level=f"{window[0]:.0f}")
+    """Return the window of a picture, which is level and width; with decimals where it is narrow, as of an SUV."""
+    level, width = (f"{value:.0f}" if window[1] >= 10 else decimal(f"{value:.3g}") for value in window)
+    return gettext("window {width} / level {level}", width=width, level=level)
 
 
 def compose(

@@ -17,7 +17,7 @@ from node.pipeline import Findings, Lesion, Map, Volume, codes
 from node.results.analysis import EncodedObject
 from node.results.encode import encode
 from node.results.gate.check import check
-from node.results.key_image import COLUMN, EDGE, KEY_IMAGES
+from node.results.key_image import COLUMN, EDGE, KEY_IMAGES, window_text
 from node.results.mask_measurement import largest_section
 from node.results.picture_text import typeface
 from node.results.source_grid import place
@@ -188,3 +188,11 @@ def test_where_the_network_looked_is_coloured_beside_the_outline(tmp_path: Path)
     orange = (beside[..., 0] - beside[..., 1] > 40) & (beside[..., 1] - beside[..., 2] > 20)
     assert orange.sum() > 0.05 * COLUMN * COLUMN
     np.testing.assert_array_equal(explained[: plain.shape[0], :EDGE], plain[:, :EDGE])
+
+
+@pytest.mark.parametrize(
+    ("window", "text"),
+    [((-500.0, 1500.0), "window 1500 / level -500"), ((0.00123, 0.00246), "window 0.00246 / level 0.00123")],
+)
+def test_a_narrow_window_is_stated_with_its_decimals(window: tuple[float, float], text: str) -> None:
+    assert window_text(window) == text
