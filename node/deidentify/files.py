@@ -11,6 +11,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from node.deidentify.bulk_data import misplaced, remove_misplaced
 from node.deidentify.burned_in import PIXELS, may_have_text, objection
 from node.deidentify.deidentifier import Deidentifier
+from node.deidentify.frame_data import clean_codestreams, cut_to_frames
 from node.deidentify.identifiers import Identifiers, identifiers_of, traces
 from node.deidentify.pixel_masks import blank, mask_of
 from node.deidentify.profile import BASIC
@@ -55,9 +56,11 @@ def _written(
     if why := objection(dataset, is_result=is_result, clean_pixel_data=clean, is_masked=mask is not None):
         raise GateError(f"not sent to a destination with de-identification: {why}")
     remove_misplaced(dataset)
+    cut_to_frames(dataset)
     if mask is not None:
         blank(dataset, mask)
         options |= {_CLEAN_PIXELS}
+    clean_codestreams(dataset)  # after a mask, which decodes images in colour by their application segments
     if profile.read_text and not is_result and (mask is not None or may_have_text(dataset)):
         _check_text(dataset)
     clean_pixels = remove_surface(dataset, series, is_result=is_result) if VISUAL_FEATURES in options else None

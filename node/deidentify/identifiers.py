@@ -14,7 +14,6 @@ from pydicom import DataElement, Dataset
 from pydicom.charset import convert_encodings
 from pydicom.dataset import FileDataset
 
-from node.deidentify.codestreams import codestream_comments
 from node.deidentify.profile import UIDS_OF_KINDS, action, table
 from node.deidentify.pseudonyms import STANDARD
 
@@ -82,9 +81,8 @@ def traces(sent: bytes, dataset: FileDataset, identifiers: Identifiers) -> Itera
     """
     for uid in {match.decode() for match in _UID.findall(sent)} & identifiers.uids.keys():
         yield f"a UID of the source ({identifiers.uids[uid]})"
-    comments = b"\n".join(codestream_comments(dataset)).lower()
-    header = _text_of(dataset).lower() + comments
-    without_numbers = _text_of(dataset, _BULK | _NUMBERS) + comments
+    header = _text_of(dataset).lower()
+    without_numbers = _text_of(dataset, _BULK | _NUMBERS)
     small = sent.lower()
     for text, keyword in identifiers.texts.items():
         if text.isdecimal() and len(text) < _ANYWHERE:

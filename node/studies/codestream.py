@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from struct import error, unpack_from
 
-_JPEG_START, _JPEG_2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
+JPEG_START, JPEG_2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
 _FRAME_MARKERS = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
 """SOF0 to SOF15 without DHT, JPG and DAC, and SOF55 of JPEG-LS."""
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
-_BOXES = 1024
+BOXES = 1024
 """Bytes before the codestream in a JP2 file, which some devices write into the frame."""
 
 
 def stated_size(frame: bytes) -> tuple[int, int] | None:
     """Rows and columns that a JPEG, JPEG-LS or JPEG 2000 frame states; ``None`` for anything else, or when cut off."""
     try:
-        if frame.startswith(_JPEG_START):
+        if frame.startswith(JPEG_START):
             return _jpeg_size(frame)
-        start = frame.find(_JPEG_2000_START, 0, _BOXES)
+        start = frame.find(JPEG_2000_START, 0, BOXES)
         if start >= 0:
             width, height, left, top = unpack_from(">4L", frame, start + 8)
             return height - top, width - left
