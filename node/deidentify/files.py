@@ -98,7 +98,7 @@ def _check(sent: bytes, dataset: FileDataset, identifiers: Identifiers) -> None:
     if dataset.get("PatientIdentityRemoved") != "YES" or BASIC[0] not in codes:
         raise GateError("not sent: it does not state that and how it was de-identified")
     if any(misplaced(dataset)):
-        raise GateError("not sent: after de-identification it still has bulk data where its IOD has none")
+        raise GateError("not sent: after de-identification it still has pictures or lines where its IOD has none")
     found = sorted(set(traces(sent, dataset, identifiers)))
     if found:
         more = f" and {len(found) - _MOST_TRACES} more" if len(found) > _MOST_TRACES else ""

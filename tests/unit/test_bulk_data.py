@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import ct_series, write
+from dicom_files import bare_object, ct_series, text_report, write
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
@@ -16,13 +16,14 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RTStructureSetStorage
 
 from node.deidentify.calls import deidentify_file
 from node.deidentify.profile_of_destination import Profile
 from node.errors import GateError
 
 FACE = b"a face that nobody has looked at"
+LINE = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 PROFILE = Profile(key=b"k" * 32, destination="research", options=())
 
 
@@ -138,6 +139,51 @@ def test_nothing_of_it_leaves_and_the_image_does(
     data, out = sent(image, tmp_path)
     assert FACE not in data
     assert out.PixelData == image.PixelData
+
+
+def drawn(keyword: str) -> Dataset:
+    """An item with a line, whose coordinates are letters, and a text next to it."""
+    item = Dataset()
+    if keyword == "ContourData":
+        item.ContourGeometricType, item.ContourData = "CLOSED_PLANAR", LINE
+    else:
+        item.GraphicType, item.GraphicData, item.UnformattedTextValue = "POLYLINE", LINE, "next to it"
+    return item
+
+
+@pytest.mark.parametrize(
+    ("keyword", "sequences"),
+    [
+        ("ContourData", ("ContourSequence", "ROIContourSequence")),
+        ("ContourData", ("ContourSequence", "ROIContourSequence", "ReferencedImageSequence")),
+        ("ContourData", ()),
+        ("GraphicData", ("GraphicObjectSequence", "GraphicAnnotationSequence")),
+        ("GraphicData", ("TextObjectSequence", "GraphicAnnotationSequence", "SourceImageSequence")),
+        ("GraphicData", ("ContentSequence", "ContentSequence")),
+    ],
+)
+def test_contours_and_graphics_leave_with_no_image(keyword: str, sequences: tuple[str, ...], tmp_path: Path) -> None:
+    (image,) = ct_series(1, 16)
+    image.update(around(drawn(keyword), *sequences))
+    (path,) = write([image], tmp_path / "source")
+    deidentify_file(path, PROFILE, tmp_path / "out.dcm", is_result=False)
+    out = dcmread(tmp_path / "out.dcm")
+    lines = [element for element in out.iterall() if element.keyword in ("ContourData", "GraphicData")]
+    assert lines == []
+    assert "GraphicAnnotationSequence" not in [element.keyword for element in out.iterall()]
+    assert out.PixelData == image.PixelData
+
+
+def test_coordinates_of_results_stay(tmp_path: Path) -> None:
+    """A report, whose content items are nested, and a structure set."""
+    report, structures = text_report(), bare_object(RTStructureSetStorage, "RTSTRUCT")
+    report.ContentSequence = [around(drawn("GraphicData"), *["ContentSequence"] * 3)]
+    structures.update(around(drawn("ContourData"), "ContourSequence", "ROIContourSequence"))
+    for result, keyword in ((report, "GraphicData"), (structures, "ContourData")):
+        (path,) = write([result], tmp_path / keyword)
+        deidentify_file(path, PROFILE, tmp_path / f"{keyword}.dcm", is_result=True)
+        (line,) = [e for e in dcmread(tmp_path / f"{keyword}.dcm").iterall() if e.keyword == keyword]
+        assert list(line.value) == LINE
 
 
 def test_tables_and_references_stay(tmp_path: Path) -> None:
