@@ -140,7 +140,10 @@ def kinds_of(connection: sa.Connection, job_id: str) -> dict[str, set[str] | Non
 
 
 def instances_to_store(connection: sa.Connection, job_id: str, destination: str) -> list[PendingObject]:
-    """The job's objects that the destination has not stored; oldest first."""
+    """The job's objects that the destination has not stored: those not tried yet first, then oldest first.
+
+    One that takes all the time of an attempt, and is not stored, keeps no other from its turn.
+    """
     which = objects(_of(job_id, destination))
     return _pending(connection, which, _answer_of(which), sa.or_(delivery_instance.c.job_id.is_(None), ~HELD))
 
@@ -264,5 +267,7 @@ def _pending(
     query = (
         sa.select(*which.c[tuple(PendingObject.__dataclass_fields__)]).outerjoin(delivery_instance, answer).where(where)
     )
-    rows = connection.execute(query.order_by(which.c["at"], which.c.sop_instance_uid)).mappings()
+    rows = connection.execute(
+        query.order_by(delivery_instance.c.job_id.is_not(None), which.c["at"], which.c.sop_instance_uid)
+    ).mappings()
     return [PendingObject(**row) for row in rows]

@@ -274,6 +274,28 @@ def test_a_destination_that_answers_slowly_costs_an_attempt_and_the_next_one_con
     assert job.status().state == "STORED"
 
 
+def test_an_object_that_takes_all_the_time_and_is_not_stored_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
+    def answer(event: evt.Event) -> Dataset:
+        time.sleep(1.1)
+        is_first = event.request.AffectedSOPInstanceUID == job.uids[0]
+        pacs._statuses = [0xA700 if is_first else 0x0000]
+        return scripted_answer(event)
+
+    with scripted(0x0000) as pacs:
+        scripted_answer = pacs._answer
+        pacs.server.unbind(evt.EVT_C_STORE, scripted_answer)
+        pacs.server.bind(evt.EVT_C_STORE, answer)
+        job = finished(tmp_path, pacs, n=3)
+        job.config = job.config.model_copy(
+            update={"jobs": job.config.jobs.model_copy(update={"deliver_timeout_seconds": 1.0})}
+        )
+        for _ in job.uids:
+            with pytest.raises((DeliveryError, TimeLimitError)):
+                job.deliver()
+        assert pacs.received == job.uids
+    assert job.status().stored == 2
+
+
 @pytest.mark.thorough
 def test_a_destination_that_trickles_its_answer_ends_the_attempt(tmp_path: Path) -> None:
     with scripted(0x0000) as pacs, trickling(pacs.port) as port:
