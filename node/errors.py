@@ -18,7 +18,8 @@ NodeError                 1   base class
 │   ├── AdmissionError    9   an analysis needs more memory than is free
 │   ├── AbsentFileError   9   a file is on a machine that cannot be reached
 │   │   └── AbsentStoreError 9   the object store cannot be used
-│   └── ServerAbsentError 9   an inference server does not answer
+│   ├── ServerAbsentError 9   an inference server does not answer
+│   └── ProcessAbsentError 9   a confined process did not answer in time
 ├── OperatorError         10  nothing is lost, but something waits for an operator
 ├── TimeLimitError        1   a step took longer than its time limit
 └── InternalError         1   a fault of the node or of a library
@@ -193,6 +194,12 @@ class ServerAbsentError(PlatformError):
 
     code = "server absent"
     is_outage = True
+
+
+class ProcessAbsentError(PlatformError):
+    """A confined process did not answer within its time and was killed."""
+
+    code = "process absent"
 
 
 class OperatorError(NodeError):

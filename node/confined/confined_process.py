@@ -23,7 +23,7 @@ from node.confined.bounds import Bounds
 from node.confined.child import Call, Confinement
 from node.confined.output import ChildOutput
 from node.confined.reply import process_ends, receive_line, result_of
-from node.errors import InputError, NodeError, PlatformError
+from node.errors import InputError, NodeError, PlatformError, ProcessAbsentError
 from node.isolation import READ, WRITE
 from node.log import subject
 from node.process import subreaper
@@ -81,7 +81,7 @@ class ConfinedProcess:
 
         Raises the ``NodeError`` that the function raises; ``InputError`` when the call takes more computing or memory
         than the bounds allow, or crashes the process; ``PlatformError`` when the process cannot be started, was killed
-        by others or does not answer: the same call may succeed later.
+        by others or does not answer (``ProcessAbsentError``): the same call may succeed later.
         """
         data = pickle.dumps(Call(about, function, arguments, keywords))
         with self._turn, ExitStack() as using:
@@ -164,7 +164,7 @@ class ConfinedProcess:
 
     def _unanswered(self, about: str) -> NodeError:
         seconds = self._bounds.wall_seconds
-        return PlatformError(f"{about}: the {self._name} did not answer within {seconds:g} s and was killed")
+        return ProcessAbsentError(f"{about}: the {self._name} did not answer within {seconds:g} s and was killed")
 
     def _death(self, about: str, child: _Child) -> NodeError:
         code = child.exit_code()

@@ -20,7 +20,7 @@ from node.deidentify.profile_of_destination import VISUAL_FEATURES, PixelMask, P
 from node.deidentify.pseudonyms import Pseudonyms
 from node.deidentify.source_images import SourceImage
 from node.deliver.object_result import Answer, Store
-from node.errors import EncodeError, GateError, InputError
+from node.errors import EncodeError, GateError, InputError, ProcessAbsentError
 from node.ledger.deliveries import Sent
 from node.ledger.pending_deliveries import PendingObject
 from node.spool import Spool
@@ -55,8 +55,8 @@ def deidentified(
 
     ``series``: the images of which it is one, or of which it was made, where they are needed.
 
-    Raises ``GateError`` when it must not be sent, ``InputError`` when it cannot be read, ``OSError`` when the disk
-    cannot be written.
+    Raises ``GateError`` when it must not be sent, or could not be looked at in time; ``InputError`` when it cannot be
+    read, ``OSError`` when the disk cannot be written.
     """
     draft, written = spool.drafts.new(), spool.drafts.new()
     try:
@@ -64,7 +64,10 @@ def deidentified(
         about = f"instance {pending.sop_instance_uid}"
         is_result = bool(pending.kind)
         source = spool.readable(pending.path)
-        identity = process.call(about, deidentify_file, source, profile, written.path, series, is_result=is_result)
+        try:
+            identity = process.call(about, deidentify_file, source, profile, written.path, series, is_result=is_result)
+        except ProcessAbsentError as error:
+            raise GateError(_late(profile)) from error
         draft.copy(written.path)
         pseudonyms = Pseudonyms(profile.key, profile.destination)
         expected = {
@@ -83,6 +86,15 @@ def deidentified(
     finally:
         draft.discard()
         written.discard()
+
+
+def _late(profile: Profile) -> str:
+    """What the operator of a withheld object reads: later objects of the job do not wait for it."""
+    search = " and the search for text in its pixels (read_text)" if profile.read_text else ""
+    return (
+        f"not sent: its de-identification{search} took longer than {_BOUNDS.wall_seconds:g} s; it is tried again: see "
+        "what else the machine computes, or let no rule send such images"
+    )
 
 
 def deidentified_store(store: Store, spool: Spool, profile: Profile, series: tuple[SourceImage, ...]) -> Store:

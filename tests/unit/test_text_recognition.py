@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import delivery_jobs as jobs
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,12 +18,14 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation
 
 from node.check.machine import text_recognition
 from node.config import parse
+from node.config.deidentify import Deidentify
 from node.confined import Bounds, ConfinedProcess
 from node.deidentify.burned_in import may_have_text
 from node.deidentify.calls import deidentify_file
 from node.deidentify.profile_of_destination import PixelMask, Profile
 from node.deidentify.text_recognition import is_text
-from node.errors import GateError, InputError
+from node.deliver import deidentified
+from node.errors import DeliveryError, GateError, InputError
 
 NAME = "DOE^JANE 1957-03-02"
 MASK = PixelMask(manufacturer="*", model="*", rows=480, columns=640, areas=((0, 0, 640, 40),))
@@ -161,6 +165,30 @@ def test_text_beside_the_areas_of_a_mask_is_found_within_the_confined_process(tm
                 assert to.exists()
     finally:
         process.close()
+
+
+def test_an_image_that_is_not_searched_in_time_is_withheld_as_one_with_text_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next image of the job has its turn, and nothing of either is sent; with time enough both are."""
+    bounds = deidentified._BOUNDS
+    monkeypatch.setattr(deidentified, "_BOUNDS", replace(bounds, wall_seconds=0.05))  # it does not even start then
+    (site := tmp_path / "site").mkdir()
+    table = {"folder": str(site), "deidentify": "basic"}
+    ray, (slice_,) = image(drawn()), ct_series(1, 16)
+    slice_.StudyInstanceUID = ray.StudyInstanceUID
+    job = jobs.FinishedJob(tmp_path / "node", [ray, slice_], {"research": table})
+    job.config = job.config.model_copy(update={"deidentify": Deidentify(read_text=True)})
+    late = (
+        r"de-identification and the search for text in its pixels \(read_text\) took longer than 0\.05 s; it is tried"
+    )
+    with pytest.raises(DeliveryError, match=rf"0 of 2 objects stored; first that is withheld: not sent: its {late}"):
+        job.deliver("research")
+    assert [status for status, _ in job.answers().values()] == [None, None]
+    assert list(site.rglob("*.dcm")) == []
+    monkeypatch.setattr(deidentified, "_BOUNDS", bounds)
+    job.deliver("research")
+    assert len(list(site.rglob("*.dcm"))) == 2
 
 
 def test_check_names_the_package_when_text_is_to_be_read(monkeypatch: pytest.MonkeyPatch):
