@@ -115,7 +115,7 @@ def test_a_stored_instance_is_never_owed_again(connection: sa.Connection, code: 
 def test_a_refused_instance_stays_owed(connection: sa.Connection, code: int | None) -> None:
     assert not o.is_stored(code)
     answer(connection, "1.2.3.1", code)
-    assert owed(connection) == ["1.2.3.1", "1.2.3.2"]
+    assert owed(connection) == ["1.2.3.2", "1.2.3.1"], "after those that were not tried yet"
     assert d.settle_delivery(connection, JOB, PACS) == "SCHEDULED"
 
 

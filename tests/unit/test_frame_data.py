@@ -84,7 +84,9 @@ def sent(dataset: FileDataset, folder: Path, *masks: PixelMask, hides: bool = Tr
 @pytest.mark.parametrize(
     ("frames", "side", "bits", "before"), [(1, 16, 16, b""), (1, 15, 8, b""), (3, 15, 8, b"x" * 33), (2, 16, 32, b"")]
 )
-def test_native_pixels_are_cut_to_their_frames(frames: int, side: int, bits: int, before: bytes, tmp_path: Path):
+def test_native_pixels_are_cut_to_their_frames(
+    frames: int, side: int, bits: int, before: bytes, tmp_path: Path
+) -> None:
     dataset = image(frames, side=side, bits=bits)
     pixels = dataset.PixelData
     assert sent(dataset, tmp_path / "clean", hides=False).PixelData == pixels
@@ -94,7 +96,7 @@ def test_native_pixels_are_cut_to_their_frames(frames: int, side: int, bits: int
     assert out.get("NumberOfFrames", 1) == frames
 
 
-def test_native_pixels_have_no_table_of_offsets(tmp_path: Path):
+def test_native_pixels_have_no_table_of_offsets(tmp_path: Path) -> None:
     dataset = image()
     dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths = FACE, FACE
     assert "ExtendedOffsetTable" not in sent(dataset, tmp_path)
@@ -208,7 +210,7 @@ def test_comments_and_application_segments_are_blanked(
     np.testing.assert_array_equal(sent(dataset, tmp_path).pixel_array, shown)
 
 
-def test_boxes_around_a_codestream_are_removed(tmp_path: Path):
+def test_boxes_around_a_codestream_are_removed(tmp_path: Path) -> None:
     dataset = compressed(JPEG2000Lossless)
     shown = dataset.pixel_array
     put(dataset, [b"\0\0\0\x0cjP  \r\n\x87\n" + FACE + frame for frame in frames_of(dataset)])
@@ -262,7 +264,7 @@ def test_frames_that_cannot_be_told_from_the_rest_are_withheld(
     assert not (tmp_path / "out.dcm").exists()
 
 
-def test_an_image_without_a_size_is_withheld(tmp_path: Path):
+def test_an_image_without_a_size_is_withheld(tmp_path: Path) -> None:
     dataset = image()
     del dataset.Rows
     with pytest.raises(GateError, match="Rows, Columns or BitsAllocated does not say"):
@@ -270,7 +272,7 @@ def test_an_image_without_a_size_is_withheld(tmp_path: Path):
 
 
 @pytest.mark.parametrize("at", range(0, 400, 7))
-def test_a_frame_that_is_cut_off_or_damaged_ends_with_an_error_of_the_node(at: int, tmp_path: Path):
+def test_a_frame_that_is_cut_off_or_damaged_ends_with_an_error_of_the_node(at: int, tmp_path: Path) -> None:
     for syntax in (JPEGBaseline8Bit, JPEGLSLossless, JPEG2000Lossless):
         dataset = compressed(syntax)
         (frame,) = frames_of(dataset)
@@ -279,7 +281,7 @@ def test_a_frame_that_is_cut_off_or_damaged_ends_with_an_error_of_the_node(at: i
             sent(dataset, tmp_path / syntax, hides=False)
 
 
-def test_colours_of_a_masked_image_stay_and_a_frame_beside_its_own_does_not(tmp_path: Path):
+def test_colours_of_a_masked_image_stay_and_a_frame_beside_its_own_does_not(tmp_path: Path) -> None:
     """Application segments say how its colours are coded, so they stay until it is decoded."""
     dataset = secondary_capture()
     dataset.Manufacturer, dataset.ManufacturerModelName = "Maker", "Model"
