@@ -6,8 +6,9 @@ be sent, or in which something of its identity is left, is withheld: nothing of 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 
 from sqlalchemy import Engine
@@ -27,6 +28,8 @@ from node.spool import Spool
 
 _BOUNDS = Bounds(memory_mib=8192, cpu_seconds=300, wall_seconds=900.0)
 """The object, what was written and both as values: four times the largest object of practice."""
+_IDLE_SECONDS = 10.0
+"""After which a connection is replaced: many archives end one on which nothing comes for 30 s."""
 
 
 def profile_of(config: Config, engine: Engine, name: str, destination: Destination) -> Profile | None:
@@ -95,6 +98,24 @@ def _late(profile: Profile) -> str:
         f"not sent: its de-identification{search} took longer than {_BOUNDS.wall_seconds:g} s; it is tried again: see "
         "what else the machine computes, or let no rule send such images"
     )
+
+
+@contextmanager
+def reopened(open_store: Callable[[], AbstractContextManager[Store]]) -> Iterator[Store]:
+    """Yield a store that is opened now, and again before an object that was made for long. Raises as ``open_store``."""
+    with ExitStack() as using:
+        store, used_at = using.enter_context(open_store()), time.monotonic()
+
+        def send(pending: PendingObject) -> Answer:
+            nonlocal store, used_at
+            if time.monotonic() - used_at > _IDLE_SECONDS:
+                using.close()
+                store = using.enter_context(open_store())
+            answer = store(pending)
+            used_at = time.monotonic()
+            return answer
+
+        yield send
 
 
 def deidentified_store(store: Store, spool: Spool, profile: Profile, series: tuple[SourceImage, ...]) -> Store:

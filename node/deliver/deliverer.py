@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from node.config import Config, Destination
 from node.deidentify.source_images import source_images
 from node.deliver.association import Peer, Timeouts
-from node.deliver.deidentified import deidentified_store, needs_series, profile_of
+from node.deliver.deidentified import deidentified_store, needs_series, profile_of, reopened
 from node.deliver.fhir import fhir_store
 from node.deliver.folder import folder_store
 from node.deliver.mllp import mllp_store
@@ -176,7 +176,8 @@ class Deliverer:
         refused: list[Answer] = []
         stored = 0
         series = source_images(self._spool.all_readable(images))
-        with self._open(claim.destination, destination, pending, urgent=job.urgent is not None) as opened:
+        open_store = partial(self._open, claim.destination, destination, pending, urgent=job.urgent is not None)
+        with open_store() if profile is None else reopened(open_store) as opened:
             store = opened if profile is None else deidentified_store(opened, self._spool, profile, series)
             for instance in pending:
                 answer = store(instance)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import delivery_jobs as jobs
 import identified
@@ -24,6 +27,7 @@ from receipts import receipt
 from node.config.deidentify import Deidentify
 from node.deidentify.calls import deidentify_file
 from node.deidentify.profile_of_destination import Profile
+from node.deliver import deidentified
 from node.deliver.reconcile import reconcile
 from node.errors import DeliveryError, GateError, InputError
 from node.ledger.engine import begin_immediate
@@ -186,6 +190,26 @@ def test_a_peer_without_the_transfer_syntax_gets_the_deidentified_object_convert
         (path,) = peer.files()
     assert identified.remains(path.read_bytes()) == []
     assert dcmread(path).file_meta.TransferSyntaxUID.is_implicit_VR
+
+
+def test_an_archive_that_ends_idle_associations_gets_images_that_take_long(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = deidentified.deidentified
+
+    @contextmanager
+    def make_slowly(*of: Any) -> Iterator[Any]:
+        with make(*of) as made:
+            time.sleep(4.0)
+            yield made
+
+    monkeypatch.setattr(deidentified, "deidentified", make_slowly)
+    monkeypatch.setattr(deidentified, "_IDLE_SECONDS", 1.0)
+    with real_peers.orthanc(tmp_path / "site", DicomScpTimeout=2) as site:
+        table = jobs.destination(site, deidentify="basic")
+        job = jobs.FinishedJob(tmp_path / "node", study.images[:2], {"research": table})
+        job.deliver("research")
+        assert len(site.instances()) == 2
 
 
 @pytest.mark.skipif("AINODE_DATA" not in os.environ, reason="AINODE_DATA names no data folder")
