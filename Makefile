@@ -140,6 +140,7 @@ $(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	$(if $(TORCH_INDEX),$(PIP_INSTALL) --retries 1 --no-deps --index-url $(TORCH_INDEX) "$$(grep ^torch== constraints.txt)" \
 		|| echo "$(TORCH_INDEX) is out of reach: PyTorch comes from the index that is configured")
 	$(PIP_INSTALL) --no-build-isolation --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m compileall -q node pipelines  # else each confined process compiles them when it starts: it writes nothing
 	touch $(INSTALLED)
 
 clean:
