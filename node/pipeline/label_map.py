@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import scipy
 from highdicom import Volume
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 LARGEST_VALUE = 65535
 """Of a voxel of a label map."""
@@ -76,7 +76,7 @@ def boxes_of(segments: Sequence[Outline]) -> list[Box | None]:
     for segment in segments:
         array = id(segment.mask.array)
         if segment.value is not None and array not in boxes:
-            boxes[array] = find_objects(segment.mask.array, largest[array])
+            boxes[array] = scipy.ndimage.find_objects(segment.mask.array, largest[array])
     return [
         box_of(segment.mask.array) if segment.value is None else boxes[id(segment.mask.array)][segment.value - 1]
         for segment in segments

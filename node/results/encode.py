@@ -28,7 +28,6 @@ from node.results.impression.sentences import impression_of
 from node.results.key_image import COLUMN, Picture, draw_key_image, encode_key_images, key_findings
 from node.results.parametric_map import encode_map
 from node.results.part10 import finish
-from node.results.pdf import encode_pdf
 from node.results.picture import draw_picture, encode_pictures
 from node.results.picture_text import caption_language
 from node.results.placed_region import PlacedRegion, place_regions
@@ -39,7 +38,6 @@ from node.results.root_report import EncodedReference, describe_object
 from node.results.rtstruct import encode_rtstruct
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr, report_content
-from node.results.study_link import link_strip
 from node.results.uids import analysis_key
 from node.translation import in_language
 
@@ -198,6 +196,8 @@ def _shown(work: _Work) -> Iterator[EncodedReference]:
             images += encode_pictures(analysis, source, headers, drawn, key=key, after=len(images))
         yield from (("key images", image) for image in images)
     if "pdf" in kinds:
+        from node.results.pdf import encode_pdf  # 0.15 s that no other kind needs
+
         with _making("pdf"):
             page = encode_pdf(
                 analysis,
@@ -236,6 +236,8 @@ def _link(work: _Work) -> Image | None:
     """The link to the page of the study, as key images show it; in the language that is spoken."""
     if not work.analysis.link or "key images" not in work.kinds:
         return None
+    from node.results.study_link import link_strip
+
     with _making("key images"):
         return link_strip(work.analysis.link, COLUMN)
 

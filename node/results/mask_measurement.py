@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from contourpy import contour_generator
 from highdicom import VolumeGeometry
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.sr.codedict import codes
-from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist, squareform
 
 from node.pipeline import Measurement
 from node.results.analysis import Source
@@ -155,8 +154,8 @@ def _area(line: Floats) -> float:
 
 def _axes(points: Floats) -> Floats:
     """Ends of the long and the short axis, ``[axis, end, xy]``, of points in mm."""
-    hull = points[ConvexHull(points).vertices]
-    distances = squareform(pdist(hull))
+    hull = points[scipy.spatial.ConvexHull(points).vertices]
+    distances = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(hull))
     first, second = np.unravel_index(distances.argmax(), distances.shape)
     along = (hull[second] - hull[first]) / distances[first, second]
     across = np.array([-along[1], along[0]])

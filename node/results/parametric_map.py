@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from highdicom import VOILUTTransformation, Volume, VolumeGeometry
 from highdicom.pm import ParametricMap, RealWorldValueMapping
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from scipy import ndimage
 
 from node.errors import EncodeError
 from node.pipeline import Map
@@ -144,7 +144,7 @@ def on_source(volume: Volume, geometry: VolumeGeometry) -> NDArray[np.float32]:
     to_map = np.linalg.inv(volume.affine) @ geometry.affine
     values = np.asarray(volume.array, np.float32)
     return np.asarray(
-        ndimage.affine_transform(
+        scipy.ndimage.affine_transform(
             values, to_map[:3, :3], to_map[:3, 3], output_shape=geometry.spatial_shape, order=1, mode="constant"
         ),
         np.float32,

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydicom import Dataset
-from scipy import ndimage
 
 from node.results.picture_text import typeface
 from node.studies.source_image import orientation_of
@@ -77,7 +77,7 @@ def window_of(values: Array, mask: Array, image: Dataset) -> Window:
     adjustment, for another series.
     """
     if image.get("Modality") == "CT":
-        ring = ndimage.binary_dilation(mask, iterations=6) & ~ndimage.binary_dilation(mask, iterations=3)
+        ring = scipy.ndimage.binary_dilation(mask, iterations=6) & ~scipy.ndimage.binary_dilation(mask, iterations=3)
         if ring.any() and float(np.mean(values[ring])) < AIR_HU:
             return LUNG
     stated = [_first(image.get(keyword)) for keyword in ("WindowCenter", "WindowWidth")]
@@ -114,7 +114,7 @@ def draw_outline(picture: Image.Image, mask: Array, colour: Colour, width: int) 
     grey = Image.fromarray(mask.astype(np.uint8) * 255)
     fine = np.asarray(grey.resize(picture.size, Image.Resampling.BILINEAR)) > 127
     pixels = np.array(picture)
-    pixels[ndimage.binary_dilation(fine, iterations=width) & ~fine] = colour
+    pixels[scipy.ndimage.binary_dilation(fine, iterations=width) & ~fine] = colour
     picture.paste(Image.fromarray(pixels))
 
 
@@ -129,7 +129,7 @@ def detail_of(mask: Array, shape: tuple[int, ...]) -> tuple[slice, slice] | None
 
     ``None`` when the finding is large enough to see.
     """
-    box = ndimage.find_objects(mask.astype(np.int8))[0]
+    box = scipy.ndimage.find_objects(mask.astype(np.int8))[0]
     side = max(3 * max(s.stop - s.start for s in box), 24)
     if side > 0.6 * min(shape):
         return None

@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy
 from highdicom import Volume, VolumeGeometry
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from node.errors import EncodeError
 from node.pipeline.label_map import Box, box_of, inside
@@ -144,7 +144,7 @@ def _sample(part: Voxels, matrix: NDArray[np.float64], offset: NDArray[np.float6
     if (high <= low).any():
         return PlacedMask(box=(slice(0, 0),) * 3, labels=np.zeros((0, 0, 0), np.bool_))
     to_mask = np.linalg.inv(matrix)
-    values = ndimage.affine_transform(
+    values = scipy.ndimage.affine_transform(
         part.astype(np.float32),
         to_mask,
         offset=to_mask @ (low - offset),

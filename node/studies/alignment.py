@@ -10,10 +10,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import scipy
 from highdicom import Volume
 from numpy.typing import NDArray
-from scipy.fft import irfftn, next_fast_len, rfftn
-from scipy.ndimage import affine_transform
 
 _GRID_MM = 5.0
 _LEAST_OVERLAP = 0.3
@@ -30,12 +29,12 @@ def shift_mm(now: Volume, then: Volume) -> Array | None:
     """
     first, first_mask, first_origin = _coarse(now)
     second, second_mask, second_origin = _coarse(then)
-    shape = [next_fast_len(a + b - 1, real=True) for a, b in zip(first.shape, second.shape, strict=True)]
-    moved = [rfftn(part, shape) for part in (first_mask, first, first**2)]
-    fixed = [rfftn(part, shape).conj() for part in (second_mask, second, second**2)]
+    shape = [scipy.fft.next_fast_len(a + b - 1, real=True) for a, b in zip(first.shape, second.shape, strict=True)]
+    moved = [scipy.fft.rfftn(part, shape) for part in (first_mask, first, first**2)]
+    fixed = [scipy.fft.rfftn(part, shape).conj() for part in (second_mask, second, second**2)]
 
     def of(a: int, b: int) -> Array:
-        product: Array = irfftn(moved[a] * fixed[b], shape)
+        product: Array = scipy.fft.irfftn(moved[a] * fixed[b], shape)
         return product
 
     common = np.maximum(of(0, 0), 1.0)
@@ -60,7 +59,7 @@ def _coarse(volume: Volume) -> tuple[Array, Array, Array]:
     clipped = np.clip(array, *np.percentile(array, (1, 99)))
     to_voxel = np.linalg.inv(affine)
     matrix, offset = to_voxel[:3, :3] * _GRID_MM, to_voxel[:3, :3] @ origin + to_voxel[:3, 3]
-    sampled = affine_transform(clipped, matrix, offset, shape, order=1, mode="nearest").astype(np.float64)
+    sampled = scipy.ndimage.affine_transform(clipped, matrix, offset, shape, order=1, mode="nearest").astype(np.float64)
     inside = np.moveaxis(np.indices(shape), 0, -1) @ matrix.T + offset
     mask = ((inside > -0.5) & (inside < np.array(array.shape) - 0.5)).all(axis=-1).astype(np.float64)
     sampled -= sampled[mask > 0].mean()

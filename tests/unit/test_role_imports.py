@@ -14,6 +14,8 @@ from node.roles import ROLES
 
 ENCODERS = ("highdicom", "monai", "pipelines", "pydicom.sr", "reportlab", "scipy", "torch")
 """What decodes, computes or encodes, in confined processes only."""
+LARGE = ("reportlab", "scipy.fft", "scipy.ndimage", "scipy.spatial")
+"""What some analyses need: half of what the start of an encoder would compute."""
 LEDGER = ("alembic", "dbos", "psycopg", "sqlalchemy")
 SERVICE = ast.walk(ast.parse(Path(node.service.__file__).read_text()))
 STARTED = {one.module for one in SERVICE if isinstance(one, ast.ImportFrom) and one.module}
@@ -29,8 +31,11 @@ ALL_ROLES = {*STARTED, *(f"node.roles.{role}" for role in ROLES)}
         ({"node.supervisor", "node.service"}, (*ENCODERS, *LEDGER)),
         ({"node.confined.child", "node.routing.series_examination"}, (*ENCODERS, *LEDGER)),
         ({"node.confined.child", "node.studies.body_region.recognition"}, ("monai", "pipelines", "torch", *LEDGER)),
-        ({"node.inference.child", "node.inference.run_pipeline", "node.inference.handover"}, (*LEDGER, "torch")),
-        ({"node.confined.child", "node.inference.encode_and_check"}, (*LEDGER, "torch")),
+        (
+            {"node.inference.child", "node.inference.run_pipeline", "node.inference.handover"},
+            (*LEDGER, *LARGE, "torch"),
+        ),
+        ({"node.confined.child", "node.inference.encode_and_check"}, (*LEDGER, *LARGE, "torch")),
     ],
     ids=["roles", "receiver", "supervisor", "header reader", "body region reader", "models", "encoder"],
 )
