@@ -1,10 +1,12 @@
 """A worker process for tests: ``slot_worker.py URL LOG SLOTS PIPELINE...`` executes infer until its input ends.
 
-Each analysis takes a moment; LOG exists as soon as it serves and gets a line when one begins and when it ends.
+Each analysis takes a moment, or ``SLOT_SECONDS`` of the environment, at the pace of a node; LOG exists as soon as it
+serves and gets a line when one begins and when it ends.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -17,7 +19,8 @@ from node.ledger import JobStage
 from node.ledger.engine import open_ledger
 from node.ledger.jobs import Retries, get_job
 
-SECONDS = 0.7
+SECONDS = float(os.environ.get("SLOT_SECONDS", "0.7"))
+PACE = Pace() if "SLOT_SECONDS" in os.environ else Pace(poll_seconds=0.1)
 
 
 def main(url: str, log: Path, slots: int, *pipelines: str) -> None:
@@ -37,7 +40,7 @@ def main(url: str, log: Path, slots: int, *pipelines: str) -> None:
 
     retries = Retries(max_attempts=2, first_seconds=0.2, max_seconds=1.0)
     stage = Stage(name=JobStage.INFER, handler=infer, retries=retries, seconds=60.0, owners=pipelines, slots=slots)
-    jobs = Jobs(engine, Pace(poll_seconds=0.1))
+    jobs = Jobs(engine, PACE)
     jobs.serve("worker", [stage])
     note("")
     sys.stdin.read()
