@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from dbos import DBOS
 from dbos._dbos import _get_or_create_dbos_registry
 from job_node import PACE, RETRIES
+from new_jobs import new_job
 from timeline import timeline
 
 from node.errors import DeliveryError, InputError, NodeError, not_analysed
@@ -27,7 +28,7 @@ from node.jobs.engine import Jobs
 from node.jobs.stage import Done, Stage
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate, open_ledger
-from node.ledger.jobs import Job, NewJob, get_job
+from node.ledger.jobs import Job, get_job
 from node.ledger.members import Member, beats, renew_beat
 from node.ledger.states import ShadowCause
 from node.ledger.tables import job
@@ -48,18 +49,6 @@ def stages(infer: Handler = nothing, encode: Handler = nothing, deliver: Handler
         Stage(name=name, handler=handler, retries=RETRIES, seconds=60.0, owners=("p",))
         for name, handler in handlers.items()
     ]
-
-
-def new_job(number: int = 1, priority: int = 2) -> NewJob:
-    return NewJob(
-        study_instance_uid="1.2",
-        series_instance_uid=f"1.2.{number}",
-        generation=1,
-        pipeline="p",
-        rule="r",
-        destinations=("pacs",),
-        priority=priority,
-    )
 
 
 def enqueue(engine: sa.Engine, jobs: Jobs, number: int = 1, priority: int = 2) -> str:

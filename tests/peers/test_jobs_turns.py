@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 from dbos import WorkflowSerializationFormat
 from job_node import PACE, RETRIES
+from new_jobs import new_job
 from timeline import timeline
 
 from node.errors import PipelineError
@@ -27,7 +28,7 @@ from node.jobs.turns import Shares
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
-from node.ledger.jobs import NewJob, get_job
+from node.ledger.jobs import get_job
 from node.ledger.pipeline_failures import failing_pipelines
 from node.ledger.transitions import schedule_results
 
@@ -58,20 +59,8 @@ class Device:
         return Stage(name=JobStage.INFER, handler=self, retries=RETRIES, seconds=60.0, owners=pipelines)
 
 
-def new_job(pipeline: str, priority: int = ROUTINE) -> NewJob:
-    return NewJob(
-        study_instance_uid="1.2",
-        series_instance_uid=f"1.2.{next(NUMBERS)}",
-        generation=1,
-        pipeline=pipeline,
-        rule="r",
-        destinations=("pacs",),
-        priority=priority,
-    )
-
-
 def enqueue(engine: sa.Engine, jobs: Jobs, pipeline: str, priority: int = ROUTINE) -> str:
-    new = new_job(pipeline, priority)
+    new = new_job(next(NUMBERS), priority, pipeline)
     with begin_immediate(engine) as connection:
         assert jobs.enqueue(connection, new)
     return new.id
@@ -187,7 +176,7 @@ def analysed(engine: sa.Engine, jobs: Jobs, pipelines: str, destinations: str) -
     jobs.serve("worker", [device.stage(*set(pipelines))])
     job_ids = []
     for pipeline, destination in zip(pipelines, destinations, strict=True):
-        new = replace(new_job(pipeline), destinations=(destination,))
+        new = replace(new_job(next(NUMBERS), pipeline=pipeline), destinations=(destination,))
         with begin_immediate(engine) as connection:
             assert jobs.enqueue(connection, new)
         job_ids.append(new.id)
@@ -263,7 +252,7 @@ def test_a_worker_leaves_the_jobs_of_a_pipeline_that_it_lacks(engine: sa.Engine,
 def test_what_an_older_release_enqueued_for_all_workers_is_executed(engine: sa.Engine, jobs: Jobs) -> None:
     device = Device(engine)
     device.open.set()
-    new = new_job("own")
+    new = new_job(next(NUMBERS), pipeline="own")
     with begin_immediate(engine) as connection:
         [first] = create_job(connection, new)
         options = {

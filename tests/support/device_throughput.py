@@ -16,11 +16,11 @@ from pathlib import Path
 
 import postgres
 import sqlalchemy as sa
+from new_jobs import new_job
 
 from node.jobs.engine import Jobs
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate, open_ledger
-from node.ledger.jobs import NewJob
 from node.ledger.tables import job
 
 WORKER = Path(__file__).with_name("slot_worker.py")
@@ -30,17 +30,8 @@ def enqueue(engine: sa.Engine, number: int) -> None:
     """Enqueue as many jobs."""
     jobs = Jobs(engine)
     for one in range(number):
-        new = NewJob(
-            study_instance_uid="1.2",
-            series_instance_uid=f"1.2.{one}",
-            generation=1,
-            pipeline="p",
-            rule="r",
-            destinations=("pacs",),
-            priority=2,
-        )
         with begin_immediate(engine) as connection:
-            jobs.enqueue(connection, new)
+            jobs.enqueue(connection, new_job(one))
     jobs.stop()
 
 
