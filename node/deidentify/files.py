@@ -8,6 +8,7 @@ from pydicom import Dataset, config, dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
+from node.deidentify.bits_stored import check_bits_stored
 from node.deidentify.bulk_data import misplaced, remove_misplaced
 from node.deidentify.burned_in import PIXELS, may_have_text, objection
 from node.deidentify.deidentifier import Deidentifier
@@ -60,6 +61,7 @@ def _written(
     if mask is not None:
         blank(dataset, mask)
         options |= {_CLEAN_PIXELS}
+    check_bits_stored(dataset)
     clean_codestreams(dataset)  # after a mask, which decodes images in colour by their application segments
     if profile.read_text and not is_result and (mask is not None or may_have_text(dataset)):
         _check_text(dataset)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from dicom_files import ct_series, secondary_capture, write
 from PIL import Image
-from pydicom import dcmread
+from pydicom import config, dcmread
 from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames, itemize_fragment
 from pydicom.uid import (
@@ -296,3 +296,44 @@ def test_colours_of_a_masked_image_stay_and_a_frame_beside_its_own_does_not(tmp_
     assert int(out.get("NumberOfFrames") or 1) == 1
     assert not out.pixel_array[:8].any()
     np.testing.assert_allclose(out.pixel_array[8:], pixels[8:], atol=3)
+
+
+def with_hidden_bit(dataset: FileDataset) -> np.ndarray:
+    """Pixels of 12 bits, one of which has one more."""
+    pixels = dataset.pixel_array.copy()
+    pixels[3, 5] |= 1 << 13
+    return pixels
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless])
+@pytest.mark.parametrize("is_hidden", [False, True])
+def test_what_bits_stored_does_not_cover_does_not_leave(syntax: str, tmp_path: Path, *, is_hidden: bool) -> None:
+    """J2K as some devices write it: with 16 bits, whatever the header says."""
+    dataset = image(bits=16)
+    pixels = with_hidden_bit(dataset) if is_hidden else dataset.pixel_array
+    dataset.PixelData = pixels.tobytes()
+    if syntax.is_encapsulated:
+        dataset.compress(syntax, generate_instance_uid=False)
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    if is_hidden:
+        with pytest.raises(GateError, match=r"bits that BitsStored \(12\) does not cover"):
+            sent(dataset, tmp_path, hides=False)
+    else:
+        np.testing.assert_array_equal(sent(dataset, tmp_path, hides=False).pixel_array, pixels)
+
+
+def test_a_sign_goes_on_in_unused_bits(tmp_path: Path) -> None:
+    dataset = image(bits=16)
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, 1
+    pixels = np.random.default_rng(5).integers(-2048, 2048, (64, 64)).astype("<i2")
+    dataset.PixelData = pixels.tobytes()
+    np.testing.assert_array_equal(sent(dataset, tmp_path, hides=False).pixel_array, pixels)
+
+
+@pytest.mark.parametrize(("stored", "high"), [(None, 11), (17, 16), (12, 15), (0, -1)])
+def test_pixels_whose_used_bits_are_not_stated_are_withheld(stored: int, high: int, tmp_path: Path) -> None:
+    dataset = image(bits=16)
+    with config.disable_value_validation():
+        dataset.BitsStored, dataset.HighBit = stored, max(high, 0)
+    with pytest.raises(GateError, match="do not say which of 16 bits"):
+        sent(dataset, tmp_path, hides=False)
