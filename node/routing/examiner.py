@@ -121,6 +121,10 @@ class Examiner:
         self._slow.submit(sender, key, question)
         return None
 
+    def discard(self, key: Key) -> None:
+        """Discard the answer on a series that is complete: a backlog may have very many."""
+        self._answers.pop(key, None)
+
     def keep(self, keys: Collection[Key]) -> None:
         """Discard the answers on all other series; what they cost is remembered for ``_MAX_SECONDS`` more."""
         self._answers = {key: answer for key, answer in self._answers.items() if key in keys}

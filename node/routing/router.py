@@ -95,7 +95,9 @@ class Router:
                 continue
             of = about(series.study_instance_uid, series=series.series_instance_uid)
             with of, surviving(f"router: series {series.series_instance_uid}"):
-                completed += self._complete(series, at)
+                if self._complete(series, at):
+                    completed += 1
+                    self._examiner.discard((series.study_instance_uid, series.series_instance_uid))
         self._requests.step()
         return completed + self._chooser.step(at)
 

@@ -2,7 +2,8 @@
 
 ``python tests/support/second_copy_throughput.py --images 400`` (as root) makes two machines in network namespaces,
 sends CT images of 0.53 MB to one of them with dcmsend (dcmtk), and prints the rates beside those of the disk and the
-cables. Sender, both machines and the database share the processors.
+cables. Sender, both machines and the database share the processors. ``--delay 0.5`` lets every packet take half a
+millisecond from one machine to the other.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import long_cable
 from fleet_site import FleetSite, fleet_site, start, title
 from real_peers import dcmtk
 
@@ -91,13 +93,18 @@ def main() -> None:
     options.add_argument("--associations", type=int, default=4)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--gbit", type=float, nargs="+", default=[1.0, 10.0])
+    options.add_argument("--delay", type=float, default=0.0, help="milliseconds from machine to machine")
     options.add_argument("--folder", type=Path, default=Path(), help="on the disk that is measured")
     given, kind = options.parse_args(), ct()
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name).absolute()
         print(f"disk: {disk_rate(folder, kind, given.images, given.associations):.0f} images/s")  # noqa: T201
         for copies in (1, 2, 1, 2):
-            with machines(folder / str(next(_NUMBERS)), copies) as site:
+            with ExitStack() as opened:
+                site = opened.enter_context(machines(folder / str(next(_NUMBERS)), copies))
+                if given.delay:
+                    for machine in site.machines:
+                        opened.callback(long_cable.lengthen(machine.name, given.delay / 2).kill)
                 warm_up = prepared(folder, kind, 2 * given.associations, given.associations)
                 while len(site.rows(instance)) < 2 * given.associations:  # at first no machine knows the other one
                     seconds_to_send(site.machines[0], warm_up)
