@@ -9,8 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 from node.isolation.files import DEVICE, LIST, READ, WRITE
 from node.isolation.own_root import SHARED_MEMORY
@@ -27,10 +26,11 @@ _SEARCHED = ("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH")
 
 def programs() -> Iterator[tuple[Path, int]]:
     """Rules for ``confine``."""
-    for name in (*_SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix):
-        yield Path(name), READ
+    whole = [Path(name) for name in (*_SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)]
+    yield from ((path, READ) for path in whole)
     for entry in (*(Path(entry or ".") for entry in sys.path), *_installed_in_place()):
-        yield from _importable(entry)
+        given = any(map(entry.is_relative_to, whole)) and entry == entry.resolve()
+        yield from _importable(entry, links_only=given)
     for name in (entry for variable in _SEARCHED for entry in os.environ.get(variable, "").split(":")):
         if name:
             yield Path(name), READ
@@ -52,16 +52,19 @@ def _installed_in_place() -> Iterator[Path]:
     for distribution in metadata.distributions():
         origin = json.loads(distribution.read_text("direct_url.json") or "{}")
         if origin.get("dir_info", {}).get("editable"):
-            folder = Path(url2pathname(urlsplit(origin["url"]).path))
+            folder = Path(unquote(urlsplit(origin["url"]).path))
             yield from (folder, folder / "src")
 
 
-def _importable(entry: Path) -> Iterator[tuple[Path, int]]:
-    """Packages and modules of a folder on the path; in a checkout, other files lie next to them."""
+def _importable(entry: Path, *, links_only: bool) -> Iterator[tuple[Path, int]]:
+    """Packages and modules of a folder on the path; in a checkout, other files lie next to them.
+
+    ``links_only``: a rule gives the folder already, but not where links lead that are in it (Debian's sitecustomize).
+    """
     if entry.is_file() or entry.name in ("site-packages", "dist-packages"):
         yield entry, READ
     elif entry.is_dir() and os.access(entry, os.R_OK):
         yield entry, LIST
-        for child in entry.iterdir():
+        for child in filter(Path.is_symlink, entry.iterdir()) if links_only else entry.iterdir():
             if child.suffix in (".py", ".so", ".dist-info", ".egg-info") or os.access(child / "__init__.py", os.R_OK):
                 yield child, READ

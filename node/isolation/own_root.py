@@ -62,8 +62,9 @@ def enter_own_root(rules: Iterable[tuple[Path, int]], *, processes: bool) -> Non
 def _resolved(rules: Iterable[tuple[Path, int]]) -> list[tuple[Path, Path, int]]:
     """Name, source without symbolic links, rights. A link gives its target that name as well."""
     resolved: dict[tuple[Path, Path], int] = {}
+    here = Path.cwd()
     for path, rights in rules:
-        name, source = Path.cwd() / path, path.resolve()
+        name, source = here / path, path.resolve()
         if source.exists() and not name.is_relative_to(_PROC):
             for place in (name, source):
                 resolved[place, source] = resolved.get((place, source), 0) | rights
@@ -74,7 +75,8 @@ def _show(wanted: list[tuple[Path, Path, int]]) -> None:
     shown: dict[Path, int] = {}
     """What was mounted, with its rights: it covers what is below it. Execution is for Landlock alone to refuse."""
     for name, source, rights in wanted:
-        if any(name.is_relative_to(place) and rights & ~(given | EXECUTE) == 0 for place, given in shown.items()):
+        covers = (shown[place] for place in (name, *name.parents) if place in shown)
+        if any(rights & ~(given | EXECUTE) == 0 for given in covers):
             continue
         if name == SHARED_MEMORY and rights == WRITE:
             name.mkdir(parents=True)

@@ -18,7 +18,7 @@ from worker_tasks import task, wanted
 from node.errors import PipelineError
 from node.inference.model_process import ModelProcess
 from node.inference.sandbox_folder import SandboxFolder
-from node.isolation import abi
+from node.isolation import abi, programs
 from node.isolation.allowed_system_calls import ABSENT, ALLOWED_ONLY, LATEST, REFUSED_WHEN, allowed_calls
 from node.spool.remove_tree import sweep_members
 
@@ -284,3 +284,20 @@ print(any(access == READ and home.is_relative_to(path) for path, access in progr
 """
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.strip() == "True"
+
+
+def test_of_a_folder_that_a_rule_gives_only_what_its_links_lead_to_has_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each rule costs computing in every process that is shut in; the standard library alone would be 280 of them."""
+    library, linked = tmp_path / "python", tmp_path / "linked"
+    for folder in (library, linked):
+        (folder / "inner").mkdir(parents=True)
+        (folder / "inner" / "module.py").touch()
+    (library / "inner" / "site.py").symlink_to(linked / "inner" / "module.py")
+    outside = tmp_path / "outside"
+    outside.symlink_to(linked / "inner")
+    monkeypatch.setattr(sys, "base_prefix", str(library))
+    monkeypatch.setattr(sys, "path", [str(library / "inner"), str(outside)])
+    rules = {path for path, _ in programs() if path.is_relative_to(tmp_path)}
+    assert rules == {library, library / "inner", library / "inner" / "site.py", outside, outside / "module.py"}
