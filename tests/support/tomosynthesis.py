@@ -103,7 +103,7 @@ def _acquisition() -> Dataset:
         PerProjectionAcquisitionSequence=[_projection()],
         DetectorTemperature=25.0, FilterType="STRIP", FilterMaterial=["ALUMINUM"], FilterThicknessMinimum=0.7,
         FilterThicknessMaximum=0.7, PrimaryPositionerScanArc=15.0, PrimaryPositionerScanStartAngle=-7.5,
-        PrimaryPositionerIncrement=1.0, PrimaryPositionerPrimaryAngle=0.0,
+        PrimaryPositionerIncrement=1.0,
     )  # fmt: skip
 
 
