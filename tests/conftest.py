@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
@@ -186,28 +187,39 @@ def pacs(standing_pacs: real_peers.Orthanc) -> real_peers.Orthanc:
 
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
-    """Starts dashboards, each on a copy of one analysed study."""
-    from dashboards import analysed, dashboard_on
+def analysed_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """Folder of a node, and study and job of the one CT that it has analysed: to be copied.
 
-    prepared = tmp_path_factory.mktemp("prepared")
-    uid, job_id = analysed(prepared)
+    It takes seconds of computing, so that the worker that comes first makes it for all.
+    """
+    from dashboards import analysed
 
-    def started(**web: Any) -> AbstractContextManager[Dashboard]:
-        folder = tmp_path_factory.mktemp("dashboard")
-        shutil.copytree(prepared, folder, dirs_exist_ok=True)
-        return dashboard_on(folder, uid, job_id, **web)
-
-    return started
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "analysed"
+    folder.mkdir(exist_ok=True)
+    with folder.with_suffix(".names").open("a+", encoding="ascii") as names:
+        fcntl.flock(names, fcntl.LOCK_EX)
+        names.seek(0)
+        if not (study_and_job := names.read().split()):
+            study_and_job = list(analysed(folder))
+            names.write(" ".join(study_and_job))
+    study, job_id = study_and_job
+    return folder, study, job_id
 
 
 @pytest.fixture(scope="session")
-def analysed_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """Folder of a node, and study and job of the one CT that it has analysed."""
-    from dashboards import analysed
+def serve(analysed_study: tuple[Path, str, str], tmp_path_factory: pytest.TempPathFactory) -> Serve:
+    """Starts dashboards, each on a copy of one analysed study."""
+    from dashboards import dashboard_on
 
-    folder = tmp_path_factory.mktemp("analysed")
-    return folder, *analysed(folder)
+    analysed, uid, job_id = analysed_study
+
+    def started(**web: Any) -> AbstractContextManager[Dashboard]:
+        folder = tmp_path_factory.mktemp("dashboard")
+        shutil.copytree(analysed, folder, dirs_exist_ok=True)
+        return dashboard_on(folder, uid, job_id, **web)
+
+    return started
 
 
 @pytest.fixture
