@@ -7,7 +7,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
@@ -22,6 +22,7 @@ from hypothesis import settings
 from ledgers import new_on_server, open_copy
 from notes import shared_notes
 from receivers import Node, ReceiverProcess, receiving
+from standing_models import StandingModels
 from standing_processes import standing_processes
 from xdist.scheduler import LoadScopeScheduling
 
@@ -105,6 +106,20 @@ def confined_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     """Tests of one worker share the confined processes that they only use."""
     folders = (tmp_path_factory.getbasetemp(), Path(gettempdir()), Path("/dev/shm"))  # noqa: S108 - tests' own folders
     with standing_processes(folders):
+        yield
+
+
+@pytest.fixture(scope="session")
+def models_that_stay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandingModels]:
+    """Processes of models for the nodes of ``standing_models``."""
+    with ExitStack() as ends:
+        yield StandingModels(tmp_path_factory.mktemp("sandboxes"), ends)
+
+
+@pytest.fixture
+def standing_models(models_that_stay: StandingModels) -> Iterator[None]:
+    """Nodes of this process leave their models and their encoder to those of other tests."""
+    with models_that_stay.used():
         yield
 
 

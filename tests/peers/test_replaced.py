@@ -33,6 +33,7 @@ from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.reasons import ReasonCode, reason
 
+pytestmark = pytest.mark.usefixtures("standing_models")
 KOS = str(KeyObjectSelectionDocumentStorage)
 
 

@@ -21,7 +21,7 @@ from node.config import PipelineTable
 from node.inference.try_pipeline import SeriesTrial, run_trial
 from node.outcome import Outcome
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("standing_models")]
 PAGE = (Path(__file__).parents[2] / "docs" / "remote.md").read_text()
 SERVERS: dict[str, Callable[[str, str], AbstractContextManager[InferenceServer]]] = {
     "https": inference_server,

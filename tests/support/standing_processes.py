@@ -40,7 +40,8 @@ def standing_processes(folders: tuple[Path, ...]) -> Iterator[None]:
             return made
 
         def standing(of: ConfinedProcess) -> ConfinedProcess:
-            if of._name not in SHARED or os.getpid() != here:  # a copy of this process starts its own
+            # A copy of this process starts its own.
+            if of._name not in SHARED or of._when_idle is not None or os.getpid() != here:
                 return of
             writes = any(rights == WRITE for _, rights in of._rules)
             return started(of._name, of._bounds, decodes=of._decodes, writes=writes)
