@@ -30,6 +30,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import get_job
 from node.ledger.pipeline_failures import failing_pipelines
+from node.ledger.tables import job as table
 from node.ledger.transitions import schedule_results
 
 WORKER = Path(__file__).parents[1] / "support" / "slot_worker.py"
@@ -66,22 +67,23 @@ def enqueue(engine: sa.Engine, jobs: Jobs, pipeline: str, priority: int = ROUTIN
     return new.id
 
 
-def stage_of(engine: sa.Engine, job_id: str) -> str:
+def stages_of(engine: sa.Engine, job_ids: Sequence[str]) -> Counter[str]:
+    """How many of the jobs are in each stage."""
     with engine.connect() as connection:
-        return get_job(connection, job_id).stage
+        return Counter(connection.scalars(sa.select(table.c.stage).where(table.c.id.in_(job_ids))))
 
 
 def wait_until_analysed(engine: sa.Engine, job_ids: Sequence[str], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
-    while waiting := [job_id for job_id in job_ids if stage_of(engine, job_id) == JobStage.INFER]:
-        assert time.monotonic() < deadline, f"{len(waiting)} of {len(job_ids)} wait"
+    while waiting := stages_of(engine, job_ids)[JobStage.INFER]:
+        assert time.monotonic() < deadline, f"{waiting} of {len(job_ids)} wait"
         time.sleep(0.05)
 
 
 def wait_until(engine: sa.Engine, job_ids: Sequence[str], stage: JobStage, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
-    while waiting := [job_id for job_id in job_ids if stage_of(engine, job_id) != stage]:
-        assert time.monotonic() < deadline, f"{len(waiting)} of {len(job_ids)} wait"
+    while (there := stages_of(engine, job_ids)[stage]) < len(job_ids):
+        assert time.monotonic() < deadline, f"{len(job_ids) - there} of {len(job_ids)} wait"
         time.sleep(0.05)
 
 
