@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from itertools import chain, repeat
 
 from dicom_files import ct_series
 from pydicom.dataset import Dataset
@@ -71,8 +70,9 @@ def pixels(size: int) -> bytes:
 
 
 def deflated(beginning: bytes, zeros: int) -> bytes:
-    """Deflate ``beginning`` and this many zeros, 1 to 1000."""
+    """Deflate ``beginning`` and this many zeros, whole MiB, 1 to 900."""
     compressor = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-    parts = chain([beginning], repeat(bytes(1 << 20), zeros >> 20))
-    data = b"".join(map(compressor.compress, parts)) + compressor.flush()
+    data = compressor.compress(beginning) + compressor.flush(zlib.Z_FULL_FLUSH)
+    block = compressor.compress(bytes(1 << 20)) + compressor.flush(zlib.Z_FULL_FLUSH)  # can follow itself
+    data += block * (zeros >> 20) + compressor.flush()
     return data + b"\0" * (len(data) % 2)
