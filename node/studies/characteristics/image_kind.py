@@ -55,7 +55,7 @@ def words_of(image: Dataset) -> frozenset[str]:
 
 def _words(image: Dataset) -> Iterator[str]:
     for keyword in (_TYPE, _TECHNIQUE, _COMPONENT):
-        for value in values_of(image, keyword):
+        for value in set(values_of(image, keyword)):  # a hostile header has millions that are alike
             yield "_".join(re.findall("[A-Z0-9]+", value.upper()))
 
 
