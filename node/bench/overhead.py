@@ -188,6 +188,7 @@ class _Bench:
         self._examiner.examine((task.job_id, task.job_id), question, time.time())
 
     def _infer(self, task: Task) -> None:
+        self._encoder.prepare(task.job_id, task.paths)
         self._processes.run("cpu", task, lambda: True)
 
     def _encode(self, task: Task) -> None:

@@ -7,15 +7,16 @@ which objects are made. It runs in ``node.inference.encode_process``, without le
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from node.errors import EncodeError, InputError, error_code, not_analysed
+from node.inference.encode_sources import take
 from node.inference.encode_task import (
     EncodedEmbeddings,
     EncodedFile,
@@ -35,7 +36,6 @@ from node.results.encode import encode
 from node.results.escalation import UrgentMeasurement, urgent_measurement
 from node.results.failure_report import encode_failure_reports, identity_of, stated_identity
 from node.results.gate.check import check, check_rejection
-from node.results.header_repairs import drop_unreadable, repairs_of
 from node.results.identity import Identity
 from node.results.predecessor import Predecessor, superseding
 from node.results.rejection import REJECTIONS, encode_rejection
@@ -57,8 +57,8 @@ def encode_analysis(task: EncodeTask) -> Encoding:
 
     Raises ``EncodeError`` when that is refused as well, ``InputError`` when series or handover cannot be read.
     """
-    source = _readable_series([image.path for image in task.images])
-    repairs = (*drop_unreadable(source), *repairs_of(source))
+    sources = take(tuple(image.path for image in task.images))
+    source = sources.series
     examined = Examined.of(source.datasets[0], task.salt)
     analysis = _analysis(
         task, sum(int(image.Rows) * int(image.Columns) for image in source.datasets if "Rows" in image)
@@ -67,14 +67,14 @@ def encode_analysis(task: EncodeTask) -> Encoding:
         source = source.first_volume
     if analysis.images:
         source = source.of_images(analysis.images)
-    files, withheld, fault = _encoded(task, analysis, source, ())
+    files, withheld, fault = _encoded(task, analysis, source, sources.files, ())
     refused = fault
     if fault is not None and analysis.outcome != Outcome.FAILED:
         logger.warning("job %s: encode failed: %s", task.job_id, fault, exc_info=logged_error(fault))
         code = error_code(fault)
         reason = together(in_every_language(lambda: not_analysed(code, task.job_id)), task.incomplete)
         analysis = replace(analysis, outcome=Outcome.FAILED, reason=reason, findings=None)
-        files, withheld, fault = _encoded(task, analysis, source, files)
+        files, withheld, fault = _encoded(task, analysis, source, sources.files, files)
     if fault is not None:
         raise EncodeError(f"the report of a failure was refused as well: {fault}") from fault
     return Encoding(
@@ -84,7 +84,7 @@ def encode_analysis(task: EncodeTask) -> Encoding:
         withheld=tuple((kinds, _fault(why)) for kinds, why in withheld),
         urgent=_urgent(task, files) if task.limits and analysis.outcome in ANALYSED else None,
         embeddings=embeddings_of(analysis.findings, files, task.out, examined) if task.embeddings else None,
-        repairs=repairs,
+        repairs=sources.repairs,
     )
 
 
@@ -142,7 +142,11 @@ def encode_note(task: NoteTask) -> EncodedFile:
 
 
 def _encoded(
-    task: EncodeTask, analysis: Analysis, source: SourceSeries, before: tuple[EncodedFile, ...]
+    task: EncodeTask,
+    analysis: Analysis,
+    source: SourceSeries,
+    files_received: Mapping[Path, Dataset],
+    before: tuple[EncodedFile, ...],
 ) -> tuple[tuple[EncodedFile, ...], _Withheld, EncodeError | None]:
     """Files of the objects of one analysis, after those from ``before``; which were withheld and why; the fault of all.
 
@@ -173,7 +177,7 @@ def _encoded(
         }
         try:
             objects = encode(analysis, source, kinds, predecessor, profiles=task.profiles)
-            check(objects, source, predecessor)
+            check(objects, source, predecessor, files_received)
         except EncodeError as error:
             fault, bad = error, error.kinds & kinds & OPTIONAL
         if fault is None or not bad:
@@ -247,19 +251,3 @@ def _write(out: Path, number: int, encoded: EncodedObject, **made_by: Any) -> En
 
 def _fault(error: EncodeError) -> Failure:
     return Failure(code=error_code(error), message=str(error))
-
-
-def _readable_series(paths: list[Path]) -> SourceSeries:
-    """The series without files that cannot be read: a result must be able to say that they cannot."""
-    try:
-        return SourceSeries.read(paths)
-    except InputError:
-        return SourceSeries.read([path for path in paths if _is_readable(path)])
-
-
-def _is_readable(path: Path) -> bool:
-    try:
-        read_header(path)
-    except InputError:
-        return False
-    return True

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from node.inference.encode_task import EncodedEmbeddings, EncodedFile, EncodeTask, Encoding, NoteTask
+
+
+def read_ahead(paths: tuple[Path, ...]) -> None:
+    """Read a series that is encoded next; see ``node.inference.encode_sources``."""
+    from node.inference import encode_and_check, encode_sources  # noqa: F401 - it is imported ahead as well
+
+    encode_sources.read_ahead(paths)
 
 
 def encode_analysis(task: EncodeTask) -> Encoding:

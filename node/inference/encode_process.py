@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
 from node.confined import Bounds, ConfinedProcess
-from node.errors import GateError
-from node.inference.encode_calls import encode_analysis, encode_failure, encode_note, read_embeddings
+from node.errors import GateError, NodeError
+from node.inference.encode_calls import encode_analysis, encode_failure, encode_note, read_ahead, read_embeddings
 from node.inference.encode_task import EncodedEmbeddings, EncodedFile, EncodeTask, Encoding, NoteTask
 from node.inference.result_storage import Subject, store_result
 from node.inference.sandbox_folder import SandboxFolder, linked
@@ -69,6 +69,13 @@ class EncodeProcess:
         """
         return self._encode(encode_analysis, task)
 
+    def prepare(self, job_id: str, images: tuple[Path, ...]) -> None:
+        """Begin to read the files of a series that is encoded soon, unless the process is busy; any thread may call.
+
+        What cannot be read is met again by ``analysis``, which says so.
+        """
+        threading.Thread(target=self._prepare, args=(job_id, images), name="read ahead", daemon=True).start()
+
     def embeddings(self, task: EncodeTask) -> EncodedEmbeddings | None:
         """Read the embeddings of an analysis before it is encoded; raises as ``analysis``."""
         with self._task(task.job_id) as (process, folders):
@@ -112,6 +119,15 @@ class EncodeProcess:
         with self._turn:
             self._end()
 
+    def _prepare(self, job_id: str, images: tuple[Path, ...]) -> None:
+        if not self._turn.acquire(blocking=False):
+            return
+        try:
+            with suppress(NodeError), self._using(job_id) as (process, folders):
+                process.call(f"series of job {job_id}", read_ahead, linked(images, folders.inside / "series"))
+        finally:
+            self._turn.release()
+
     def _encode(self, function: Callable[[EncodeTask], Encoding], task: EncodeTask) -> tuple[Encoding, list[Row]]:
         with self._task(task.job_id) as (process, folders):
             about = f"series {task.series_instance_uid}"
@@ -134,19 +150,23 @@ class EncodeProcess:
     @contextmanager
     def _task(self, job_id: str) -> Iterator[tuple[ConfinedProcess, _Folders]]:
         """The process and empty folders for a task; after an error the process is replaced."""
-        with self._turn:
-            process, sandbox = self._ready()
-            folders = _Folders(inside=sandbox.inside / job_id, out=sandbox.out / job_id)
+        with self._turn, self._using(job_id) as using:
+            yield using
+
+    @contextmanager
+    def _using(self, job_id: str) -> Iterator[tuple[ConfinedProcess, _Folders]]:
+        process, sandbox = self._ready()
+        folders = _Folders(inside=sandbox.inside / job_id, out=sandbox.out / job_id)
+        for folder in (folders.inside, folders.out):
+            folder.mkdir()
+        try:
+            yield process, folders
+        except BaseException:
+            process.close()
+            raise
+        finally:
             for folder in (folders.inside, folders.out):
-                folder.mkdir()
-            try:
-                yield process, folders
-            except BaseException:
-                process.close()
-                raise
-            finally:
-                for folder in (folders.inside, folders.out):
-                    remove_tree(folder)
+                remove_tree(folder)
 
     def _ready(self) -> tuple[ConfinedProcess, SandboxFolder]:
         self._calls += 1

@@ -67,6 +67,8 @@ class Encode:
         self._search = SimilarSearch()
         self._idle_time = idle_time or IdleTime()
         self._encoder = EncodeProcess(spool, config.jobs.encode_timeout_seconds)
+        self.prepare = self._encoder.prepare
+        """For jobs that are inferred now and encoded here next."""
         self._shadow_encoder = EncodeProcess(spool, config.jobs.encode_timeout_seconds, when_idle=self._idle_time)
 
     def stage(self) -> Stage:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -66,13 +67,19 @@ class Infer:
         spool: Spool,
         priors: PriorFinder | None = None,
         idle_time: IdleTime | None = None,
+        *,
+        prepare_encoding: Callable[[str, tuple[Path, ...]], None] = lambda _job_id, _images: None,
     ) -> None:
-        """``idle_time``: of this process, in which jobs in shadow compute."""
+        """``idle_time``: of this process, in which jobs in shadow compute.
+
+        ``prepare_encoding``: called with the images of a job when it has its device: they are encoded next.
+        """
         self._config = config
         self._engine = engine
         self._spool = spool
         self._priors = priors
         self._idle_time = idle_time or IdleTime()
+        self._prepare_encoding = prepare_encoding
         self._processes = ModelProcesses(
             thread_count(config.devices),
             config.jobs.run_timeout_seconds,
@@ -187,6 +194,7 @@ class Infer:
     def _run(self, device: str, task: Task) -> Reply:
         if task.in_shadow:
             return self._shadow.run(device, task)
+        self._prepare_encoding(task.job_id, task.paths)
         return self._processes.run(device, task, lambda: self._wanted(task.job_id))
 
     def close(self) -> None:

@@ -20,7 +20,8 @@ def run(context: RoleContext) -> Iterator[None]:
     config, engine, spool = context.config, context.engine, context.spool
     priors = PriorFinder(studies=PriorStudies(config, engine), engine=engine, spool=spool)
     idle_time = IdleTime()
-    infer = Infer(config, engine, spool, priors, idle_time)
+    encode = Encode(config, engine, spool, idle_time)
+    infer = Infer(config, engine, spool, priors, idle_time, prepare_encoding=encode.prepare)
     context.membership.offer(infer.pipelines, infer.devices)
-    with serving(context, "worker", [infer.stage(), Encode(config, engine, spool, idle_time).stage()]):
+    with serving(context, "worker", [infer.stage(), encode.stage()]):
         yield

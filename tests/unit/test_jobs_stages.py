@@ -127,7 +127,7 @@ def test_findings_that_cannot_be_encoded_become_a_failure(node: JobNode) -> None
 def test_object_the_gate_refuses_is_kept_in_quarantine_and_a_failure_is_sent(
     node: JobNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def strict(objects: Any, source: Any, earlier: object) -> None:
+    def strict(objects: Any, source: Any, *_earlier: object) -> None:
         check(objects, source, None)
         if any(one.kind == "seg" for one in objects):
             raise GateError("1 faults, not sent: SEG is mirrored")

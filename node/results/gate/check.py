@@ -52,15 +52,23 @@ from node.studies.pydicom_errors import UNREADABLE
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
 
 
-def check(objects: Sequence[EncodedObject], source: Source, predecessor: Predecessor | None = None) -> None:
+def check(
+    objects: Sequence[EncodedObject],
+    source: Source,
+    predecessor: Predecessor | None = None,
+    files: Mapping[Path, Dataset] | None = None,
+) -> None:
     """Raise ``GateError`` with every fault of the objects of one analysis, and their kinds; return when there is none.
 
     Checked: identity byte for byte as in the source's file; UIDs; attributes of type 1 and 2 of the mandatory modules;
     codes are whole and mean what the standard says; references resolve to an image that was received, to another of
     the objects or to the report of ``predecessor``, of the right class, series and study; size; SEG and derived images
     lie where the source's pixels lie; TID 1500 and its coordinates.
+
+    ``files``: what ``received`` returned for all files of the source, if it was asked before there were objects.
     """
-    images = received(source.paths)
+    files = received(source.paths) if files is None else files
+    images = by_instance([files[path] for path in dict.fromkeys(source.paths)])
     predecessors = by_instance([*predecessor.reports.values()]) if predecessor is not None else {}
     headers = [dcmread(BytesIO(o.data), stop_before_pixels=True) for o in objects]
     results = by_instance(headers)

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom import Dataset, dcmread
 
 from node.results.analysis import Source
-from node.results.headers import by_frame, by_instance, frame_key
+from node.results.headers import by_frame, frame_key
 
 _FOREIGN = frozenset({
     "RequestAttributesSequence", "ReferencedRequestSequence", "RelatedSeriesSequence", "ContributingSourcesSequence",
@@ -20,10 +20,9 @@ _INSTANCES = ("ReferencedSOPSequence", "ReferencedInstanceSequence", "Referenced
 """Lists of instances, of a report, of an object with frames, of a presentation state and of a structure set."""
 
 
-def received(paths: Sequence[Path]) -> dict[str, Dataset]:
-    """Return class, study and series of each file by SOP Instance UID, read from the file itself."""
-    files = dict.fromkeys(paths)
-    return by_instance([dcmread(path, specific_tags=_IDENTIFYING, stop_before_pixels=True) for path in files])
+def received(paths: Sequence[Path]) -> dict[Path, Dataset]:
+    """Return UID, class, study and series of each file, read from the file itself."""
+    return {path: dcmread(path, specific_tags=_IDENTIFYING, stop_before_pixels=True) for path in dict.fromkeys(paths)}
 
 
 def reference_faults(
