@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,9 @@ LEAST_PART = 0.5
 """The regular part of a series must hold more than this fraction of its images: less would pass for the whole."""
 _LACKING = "geometry"
 _GEOMETRY = (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3), ("PixelSpacing", 2))
+_SAME = ("Rows", "Columns", "FrameOfReferenceUID")
+_NEAR = {"ImageOrientationPatient": ORIENTATION_TOLERANCE, "PixelSpacing": POSITION_TOLERANCE_MM}
+"""With the largest difference within a grid."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,10 +107,9 @@ def describe(datasets: Sequence[Dataset]) -> Grid:
 
 
 def _describe(datasets: Sequence[Dataset]) -> Grid:
-    everything = range(len(datasets))
     if any("PerFrameFunctionalGroupsSequence" in d or _integer(d, "NumberOfFrames") != 1 for d in datasets):
         return unplaced(datasets, sentence("multi-frame images without a position for every frame"))
-    images = [i for i in everything if "Rows" in datasets[i]]
+    images = [i for i in range(len(datasets)) if "Rows" in datasets[i]]
     if not images:
         return unplaced(datasets, sentence("the series holds no images"))
     alike, difference = _alike(datasets, images)
@@ -122,51 +124,56 @@ def _describe(datasets: Sequence[Dataset]) -> Grid:
 
 def _alike(datasets: Sequence[Dataset], images: Sequence[int]) -> tuple[list[int], str]:
     """The largest set of images of one size, spacing and orientation, and how the others differ."""
+    planes = {index: _Plane.of(datasets[index]) for index in images}
     clusters: list[list[int]] = []
     for index in images:
         for cluster in clusters:
-            if not _difference(datasets[cluster[0]], datasets[index]):
+            if not _difference(planes[cluster[0]], planes[index]):
                 cluster.append(index)
                 break
         else:
             clusters.append([index])
     largest = max(clusters, key=len)
     others = [c[0] for c in clusters if c is not largest]
-    lacking = [i for i in images if _lacking(datasets[i])]
-    if lacking:
-        keyword = _lacking(datasets[lacking[0]])
-        return largest, lacking_text(keyword, len(lacking), len(images))
-    keyword = _difference(datasets[largest[0]], datasets[others[0]]) if others else ""
+    if lacking := [planes[i].lacking for i in images if planes[i].lacking]:
+        return largest, lacking_text(lacking[0], len(lacking), len(images))
+    keyword = _difference(planes[largest[0]], planes[others[0]]) if others else ""
     if keyword == _LACKING:
         return largest, sentence("geometry is missing")
     return largest, sentence("{keyword} differs within the series", keyword=keyword) if keyword else ""
 
 
-def _difference(one: Dataset, other: Dataset) -> str:
-    """The attribute by which two images differ, ``_LACKING`` where one of them has no geometry; empty: none."""
-    if _lacking(one) or _lacking(other):
-        return "" if _lacking(one) == _lacking(other) else _LACKING
-    for keyword in ("Rows", "Columns", "FrameOfReferenceUID"):
-        if one.get(keyword) != other.get(keyword):
-            return keyword
-    for keyword, count, tolerance in (
-        ("ImageOrientationPatient", 6, ORIENTATION_TOLERANCE),
-        ("PixelSpacing", 2, POSITION_TOLERANCE_MM),
-    ):
-        ours, theirs = numbers(one, keyword, count), numbers(other, keyword, count)
-        if ours is not None and theirs is not None and np.abs(ours - theirs).max() > tolerance:
-            return keyword
-    return ""
+class _Plane(NamedTuple):
+    """What must be alike in the images of one grid, read once of each."""
 
-
-def _lacking(dataset: Dataset) -> str:
+    lacking: str
     """The first attribute of the geometry that cannot be used."""
-    return next((k for k, count in _GEOMETRY if numbers(dataset, k, count) is None), "")
+    same: tuple[Any, ...] = ()
+    near: tuple[Floats, ...] = ()
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> _Plane:
+        values = {keyword: numbers(dataset, keyword, count) for keyword, count in _GEOMETRY}
+        known = {keyword: of for keyword, of in values.items() if of is not None}
+        if lacking := next((keyword for keyword in values if keyword not in known), ""):
+            return cls(lacking)
+        return cls("", tuple(dataset.get(keyword) for keyword in _SAME), tuple(known[keyword] for keyword in _NEAR))
+
+
+def _difference(one: _Plane, other: _Plane) -> str:
+    """The attribute by which two images differ, ``_LACKING`` where one of them has no geometry; empty: none."""
+    if one.lacking or other.lacking:
+        return "" if one.lacking == other.lacking else _LACKING
+    same = zip(_SAME, one.same, other.same, strict=True)
+    near = zip(_NEAR.items(), one.near, other.near, strict=True)
+    return next((keyword for keyword, ours, theirs in same if ours != theirs), "") or next(
+        (keyword for (keyword, most), ours, theirs in near if np.abs(ours - theirs).max() > most), ""
+    )
 
 
 def _plane_fault(dataset: Dataset) -> str:
-    if _lacking(dataset):
-        return sentence("{keyword} is missing or unusable in all images", keyword=_lacking(dataset))
+    if lacking := _Plane.of(dataset).lacking:
+        return sentence("{keyword} is missing or unusable in all images", keyword=lacking)
     if min(float(v) for v in dataset.PixelSpacing) <= 0:
         return sentence("PixelSpacing is not positive")
     if abs(np.linalg.norm(slice_normal(dataset)) - 1) > ORIENTATION_TOLERANCE:
@@ -186,11 +193,7 @@ def _stack(datasets: Sequence[Dataset], alike: Sequence[int], left_out: list[str
             places.append([index])
     several = sum(len(place) > 1 for place in places)
     if several > LEAST_PART * len(places):
-        most = max(len(place) for place in places)
-        return unplaced(
-            datasets,
-            several_volumes_text(several, len(places), most),
-        )
+        return unplaced(datasets, several_volumes_text(several, len(places), max(map(len, places))))
     if several:
         left_out.append(repeated_text(several))
     chosen = [place[-1] for place in places]

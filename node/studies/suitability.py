@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, MutableSequence, Sequence
-from math import isnan, nan
+from math import isfinite, isnan, nan
 
 from pydicom import Dataset
 from pydicom.uid import (
@@ -205,10 +205,13 @@ def _is_size(header: Dataset, keyword: str) -> bool:
 def _number(header: Dataset, keyword: str, default: float) -> float:
     """``default`` when absent or empty, NaN when it is no number."""
     try:
-        if header.get(keyword) in (None, ""):
+        value = header.get(keyword)
+        if value in (None, ""):
             return default
     except (ArithmeticError, TypeError, ValueError):
         return nan
+    if isinstance(value, int | float):
+        return float(value) if isfinite(value) else nan
     values = numbers(header, keyword, 1)
     return nan if values is None else float(values[0])
 
