@@ -33,6 +33,7 @@ class FhirServer:
         self.token: str | None = None
         self.tokens_given = 0
         self.page = 3
+        self.turn = threading.Lock()
 
     def of(self, kind: str) -> list[Resource]:
         return [one for (name, _), one in self.resources.items() if name == kind]
@@ -121,7 +122,9 @@ def fhir_server(version: FhirVersion = "R4") -> Iterator[FhirServer]:  # noqa: C
                 return self.answer(401, {})
             assert self.path == "/fhir/"
             assert self.headers["Content-Type"] == "application/fhir+json"
-            return self.answer(*ours.transaction(json.loads(body)))
+            with ours.turn:
+                status, content = ours.transaction(json.loads(body))
+            return self.answer(status, content)
 
         def do_PUT(self) -> None:
             resource = json.loads(self.body())
