@@ -38,7 +38,8 @@ MOVE_SECONDS = 3600.0
 """Longest silence of an archive while it sends a series; some report only at the end."""
 _ROW_SECONDS = 30.0
 """How long the rows of images that were acknowledged may take."""
-_POLL_SECONDS = 0.2
+_FIRST_PAUSE_SECONDS, _POLL_SECONDS = 0.01, 0.2
+"""Between looks at them: the first pause, and the longest."""
 MOST_STUDIES = 10_000
 """That one query may match."""
 _PENDING, _SUCCESS, _SOME_FAILED, _DESTINATION_UNKNOWN = (0xFF00, 0xFF01), 0x0000, 0xB000, 0xA801
@@ -126,11 +127,13 @@ class ReceivedSeries:
         Rows follow the acknowledgment of an image.
         """
         deadline = time.monotonic() + (0.0 if error else _ROW_SECONDS)
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             now = replace(series, here=self.count(series.study_instance_uid, series.series_instance_uid))
             if now.is_complete or time.monotonic() > deadline:
                 return FetchedSeries(series=now, error=error or ("" if now.is_complete else incomplete))
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(2 * pause, _POLL_SECONDS)
 
 
 class Fetcher:
