@@ -83,7 +83,15 @@ def test_each_image_of_many_studies_comes_once_although_the_network_fails_three_
             expected |= {str(image.SOPInstanceUID) for image in images}
             lines.append(f"A{number}\n")
         real_peers.dcmtk(
-            "storescu", "-aec", "ORTHANC", "+sd", "+r", "127.0.0.1", archive.dicom_port, tmp_path / "scanner"
+            "storescu",
+            "-aec",
+            "ORTHANC",
+            "+sd",
+            "+r",
+            "127.0.0.1",
+            archive.dicom_port,
+            tmp_path / "scanner",
+            timeout=1800.0,
         )
         (tmp_path / "list.txt").write_text("".join(lines))
         network = Network(archive.dicom_port)

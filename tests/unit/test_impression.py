@@ -20,6 +20,7 @@ from drawn_examples import examples
 from fhir_server import validate
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from pdf_pages import page
 from pydicom import Dataset, FileDataset, dcmread
 
 from node.config import FhirVersion, Language
@@ -328,3 +329,20 @@ def check_resources(report: Dataset, version: FhirVersion) -> None:
 
 def code_of(concept: dict[str, Any] | None) -> str | None:
     return None if concept is None else concept["coding"][0]["code"]
+
+
+@pytest.mark.thorough
+def test_the_page_states_the_same_sentences_and_numbers(source: SourceSeries) -> None:
+    @settings(max_examples=examples(20), deadline=None, phases=[Phase.generate])
+    @given(changes=st.lists(lesions(), min_size=1, max_size=2))
+    def agree(changes: list[dict[str, Any]]) -> None:
+        findings = described(source, *changes)
+        made = encode(analysis(findings=findings), source, ["sr alone", "pdf"])
+        report, shown = one(made, "sr alone"), " ".join(page(one(made, "pdf")).split())
+        for line in impression_of(report, "en").splitlines():
+            assert line in shown
+        for lesion in findings.lesions:
+            for stated in stated_numbers(lesion, report):
+                assert stated in shown
+
+    agree()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 from analyses import ALGORITHM, analysis, source_of
 from every_object import EVERY, PROFILES, SYNTHETIC, every_object, everything, notes
+from pdf_pages import page
 from pydicom import Dataset, dcmread
 
 from node import errors
@@ -35,15 +34,6 @@ def texts(dataset: Dataset) -> Iterator[str]:
             yield str(element.value)
     if "EncapsulatedDocument" in dataset:
         yield page(dataset)
-
-
-def page(dataset: Dataset) -> str:
-    program = shutil.which("pdftotext")
-    if program is None:
-        pytest.skip("pdftotext is not installed (Debian package poppler-utils)")
-    document = dataset.EncapsulatedDocument[: dataset.EncapsulatedDocumentLength]
-    done = subprocess.run([program, "-layout", "-", "-"], input=document, capture_output=True, check=True)
-    return done.stdout.decode()
 
 
 @pytest.mark.thorough

@@ -6,8 +6,6 @@ import copy
 import json
 import pickle
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import catalogs
 import pytest
 from analyses import ALGORITHM, analysis, source_of
 from every_object import SYNTHETIC, everything
+from pdf_pages import page
 from PIL import Image, ImageDraw
 
 from node.config import Language
@@ -54,14 +53,6 @@ FOREIGN = {"upper", "lobe", "of", "lung", "good", "image", "quality"}
 """Codes of a third-party pipeline."""
 
 
-def page(document: bytes) -> str:
-    program = shutil.which("pdftotext")
-    if program is None:
-        pytest.skip("pdftotext is not installed (Debian package poppler-utils)")
-    done = subprocess.run([program, "-layout", "-", "-"], input=document, capture_output=True, check=True)
-    return done.stdout.decode()
-
-
 def words(text: str) -> set[str]:
     return {word.lower() for word in re.findall(r"[A-Za-z]{2,20}\d?", text) if set(word) != {"a", "b"}}
 
@@ -75,7 +66,7 @@ def test_no_word_of_an_english_page_is_on_a_german_or_chinese_one(tmp_path: Path
     languages: tuple[Language, ...] = ("en", "de", "zh")
     for language in languages:
         (made,) = encode(analysis(found, languages=(language,), **of), source, ["pdf"])
-        pages[language] = page(made.dataset.EncapsulatedDocument)
+        pages[language] = page(made.dataset)
     assert "Long axis" in pages["en"]
     assert "42,5 cm2" in pages["de"], "the decimal symbol"
     for language in ("de", "zh"):
@@ -96,7 +87,7 @@ def test_a_page_in_letters_of_the_viewer_says_so_in_embedded_ones_as_well(tmp_pa
     source = source_of(tmp_path, SYNTHETIC["axial"]())
     for language, times in (("zh", 1), ("de", 0)):
         (made,) = encode(analysis(everything(source), languages=(language,)), source, ["pdf"])
-        shown = " ".join(page(made.dataset.EncapsulatedDocument).split())
+        shown = " ".join(page(made.dataset).split())
         assert shown.count("East Asian letters are those of the viewer") == times
 
 
@@ -114,7 +105,7 @@ def test_the_name_of_a_finding_is_not_broken_within_a_word(tmp_path: Path):
     lesion = replace(lesion, segment=replace(lesion.segment, label="FLAIR abnormality 10"))
     of = analysis(replace(found, lesions=(lesion,)), languages=("de",), title="FLAIR abnormality")
     (made,) = encode(of, source, ["pdf"])
-    text = page(made.dataset.EncapsulatedDocument)
+    text = page(made.dataset)
     assert "KI-Bericht: FLAIR-Signalveränderung" in text
     assert "FLAIR-Signalveränderung 10" in text
 
