@@ -30,6 +30,8 @@ NOTE_SECONDS = 300.0
 _LEAST_MEMORY_MIB = 4096
 _SHARE_OF_MEMORY = 0.5
 """Of the machine, for the process, which is also the first to go when memory runs out."""
+_MOST_AHEAD = 2000
+"""Images of a series that is read ahead; headers of so many take 0.1 to 0.3 GB."""
 _CALLS = 100
 """After this many the process is replaced: whatever a file did to it ends."""
 
@@ -72,8 +74,10 @@ class EncodeProcess:
     def prepare(self, job_id: str, images: tuple[Path, ...]) -> None:
         """Begin to read the files of a series that is encoded soon, unless the process is busy; any thread may call.
 
-        What cannot be read is met again by ``analysis``, which says so.
+        What cannot be read is met again by ``analysis``, which says so. A very large series would take its memory.
         """
+        if len(images) > _MOST_AHEAD:
+            return
         threading.Thread(target=self._prepare, args=(job_id, images), name="read ahead", daemon=True).start()
 
     def embeddings(self, task: EncodeTask) -> EncodedEmbeddings | None:

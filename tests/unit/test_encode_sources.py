@@ -11,6 +11,7 @@ from dicom_files import ct_series, write
 from pydicom import dcmread
 
 from node.errors import InputError
+from node.inference import encode_process
 from node.inference.encode_process import EncodeProcess
 from node.inference.encode_sources import read_ahead, take
 from node.inference.encode_task import EncodeTask, ImageFile
@@ -105,3 +106,13 @@ def test_a_series_that_cannot_be_read_ahead_fails_when_it_is_encoded(
     gone = tuple(path.with_name(f"gone {path.name}") for path in images)
     prepare(encoder, gone)
     assert uid_of[images[0]] in encoded(encoder, spool, images, uid_of)
+
+
+def test_a_series_of_very_many_images_is_not_read_ahead(
+    encoder: EncodeProcess, spool: Spool, images: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode_process, "_MOST_AHEAD", len(images) - 1)
+    uid_of = {path: str(dcmread(path).SOPInstanceUID) for path in images}
+    prepare(encoder, images)
+    images[-1].write_bytes(b"damaged")
+    assert uid_of[images[-1]] not in encoded(encoder, spool, images, uid_of)
