@@ -113,10 +113,14 @@ def open_ledger(url: str) -> sa.Engine:
 
 
 def _create_closed(database: str | None) -> None:
-    """Create the file of SQLite so that other users of the machine cannot read it; the journals take its mode."""
+    """Create the file of SQLite so that other users of the machine cannot read it; the journals take its mode.
+
+    One that exists is not opened: to close it again would end the locks that this process has on it (POSIX), and
+    another process could remove the journal with what this one has committed.
+    """
     if database and database != ":memory:":
-        with suppress(OSError):  # what is wrong with the folder shows when the file is opened
-            os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        with suppress(OSError):  # it exists; what is wrong with the folder shows when the file is opened
+            os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
 
 
 def _upgrade(engine: sa.Engine) -> None:
