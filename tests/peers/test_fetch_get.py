@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import real_peers
 from dcmqr_archive import dcmqrscp
 from dicom_files import ct_series, write
 from fetching import Fetching
+from lines import Line
 from pydicom import FileDataset
 from pydicom.uid import CTImageStorage
 from receivers import receiving
@@ -20,53 +18,6 @@ from node.deliver.get_contexts import MOST_STORAGE_CONTEXTS, get_contexts
 from node.errors import DeliveryError
 from node.ledger.tables import conflict
 from node.receive.policy import STANDARD_STORAGE, TRANSFER_SYNTAXES
-
-
-class Line:
-    """A line to a port that breaks after so many bytes from there, as often as it has limits."""
-
-    def __init__(self, port: int, limits: list[int]) -> None:
-        self._port, self._limits = port, limits
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self.breaks = 0
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                try:
-                    far = socket.create_connection(("127.0.0.1", self._port))
-                except OSError:
-                    near.close()
-                    raise
-                threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
-                threading.Thread(target=self._carry_back, args=(far, near), daemon=True).start()
-
-    @staticmethod
-    def _carry(near: socket.socket, far: socket.socket) -> None:
-        with suppress(OSError):
-            while piece := near.recv(65536):
-                far.sendall(piece)
-            far.shutdown(socket.SHUT_WR)
-
-    def _carry_back(self, far: socket.socket, near: socket.socket) -> None:
-        count = 0
-        with near, far, suppress(OSError):
-            while piece := far.recv(4096):
-                count += len(piece)
-                if self._limits and count > self._limits[0]:
-                    self._limits.pop(0)
-                    self.breaks += 1
-                    near.shutdown(socket.SHUT_RDWR)
-                    far.shutdown(socket.SHUT_RDWR)
-                    return
-                near.sendall(piece)
-            near.shutdown(socket.SHUT_WR)
 
 
 def archived(images: list[FileDataset], folder: Path, title: str, port: int) -> set[str]:

@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import real_peers
+import sqlalchemy as sa
 from dicom_files import ct_series, write
 from fetching import Fetching
+from lines import Line
 from receivers import receiving
 
 from node.errors import DeliveryError
@@ -24,51 +24,6 @@ from node.ledger.tables import conflict, instance
 STUDIES = 1000 if os.environ.get("AINODE_HEAVY") else 24
 IMAGES = 2
 OUTAGE_SECONDS = 1.0
-
-
-class Network:
-    """A way to a port that can be cut: connections end, and new ones are closed at once until it is repaired."""
-
-    def __init__(self, port: int) -> None:
-        self._far_port = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._open: list[socket.socket] = []
-        self._is_cut = False
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def cut(self, seconds: float) -> None:
-        self._is_cut = True
-        for end in self._open:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        time.sleep(seconds)
-        self._is_cut = False
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                if self._is_cut:
-                    near.close()
-                    continue
-                far = socket.create_connection(("127.0.0.1", self._far_port))
-                self._open = [near, far]
-                for one, other in ((near, far), (far, near)):
-                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
-
-    @staticmethod
-    def _carry(source: socket.socket, to: socket.socket) -> None:
-        with suppress(OSError):
-            while piece := source.recv(65536):
-                to.sendall(piece)
-        for end in (source, to):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
 
 
 @pytest.mark.timeout(3600)
@@ -82,28 +37,23 @@ def test_each_image_of_many_studies_comes_once_although_the_network_fails_three_
             write(images, tmp_path / "scanner" / str(number))
             expected |= {str(image.SOPInstanceUID) for image in images}
             lines.append(f"A{number}\n")
-        real_peers.dcmtk(
-            "storescu",
-            "-aec",
-            "ORTHANC",
-            "+sd",
-            "+r",
-            "127.0.0.1",
-            archive.dicom_port,
-            tmp_path / "scanner",
-            timeout=1800.0,
-        )
+        sent = "+sd", "+r", "127.0.0.1", archive.dicom_port, tmp_path / "scanner"
+        real_peers.dcmtk("storescu", "-aec", "ORTHANC", *sent, timeout=1800.0)
         (tmp_path / "list.txt").write_text("".join(lines))
-        network = Network(archive.dicom_port)
-        fetching = Fetching(tmp_path, node, "ORTHANC", network.port)
+        line = Line(archive.dicom_port)
+        fetching = Fetching(tmp_path, node, "ORTHANC", line.port)
         held: list[int] = []
+
+        def images_here() -> int:
+            with node.engine.connect() as connection:
+                return connection.scalar(sa.select(sa.func.count()).select_from(instance)) or 0
 
         def fail_three_times() -> None:
             for share in (0.2, 0.5, 0.8):
-                while len(fetching.here()) < share * len(expected):
+                while images_here() < share * len(expected):
                     time.sleep(0.02)
-                network.cut(OUTAGE_SECONDS)
-                held.append(len(fetching.here()))
+                line.cut(OUTAGE_SECONDS)
+                held.append(images_here())
 
         failing = threading.Thread(target=fail_three_times, daemon=True)
         failing.start()
@@ -114,7 +64,7 @@ def test_each_image_of_many_studies_comes_once_although_the_network_fails_three_
         seconds = time.monotonic() - began
         print(f"{STUDIES} studies, {len(statuses)} runs, {seconds:.0f} s, images at the cuts: {held}")  # noqa: T201
         failing.join(60.0)
-        network.close()
+        line.close()
         assert len(held) == 3
         assert held[-1] < len(expected)
         assert set(statuses) == {DeliveryError.exit_code, 0}
