@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
 from node.errors import ConfigError, DeliveryError, NotFoundError
 from node.translation import gettext, ngettext
+
+if TYPE_CHECKING:
+    from node.config import Config
 
 
 @click.command()
@@ -23,13 +28,15 @@ from node.translation import gettext, ngettext
 @click.option("--list", "listed", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
               help="Text file with an accession number or Study Instance UID on each line.")  # fmt: skip
 @click.option("--days", type=click.IntRange(min=0), help="Studies of the last DAYS days, today included.")
+@click.option("--dates", metavar="FROM-TO", help="Studies of these days, such as 20260101-20260131.")
 @click.option("--modality", multiple=True, help="Fetch these modalities. Repeatable.  [those that a rule matches]")
 @click.option("--dry-run", is_flag=True, help="Show what would be fetched.")
+@click.option("--queue", is_flag=True, help="Let the node fetch it, beside the routine.")
 @click.argument("destination")
 @in_language_of_user
 def fetch(
-    *, config_path: Path, as_json: bool, listed: Path | None, days: int | None, modality: tuple[str, ...],
-    dry_run: bool, destination: str, **named: tuple[str, ...],
+    *, config_path: Path, as_json: bool, listed: Path | None, days: int | None, dates: str | None,
+    modality: tuple[str, ...], dry_run: bool, queue: bool, destination: str, **named: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Fetch studies from an archive, to be analysed like any others.
 
@@ -37,25 +44,53 @@ def fetch(
     retrieve = get that answers C-GET, or one with a url that answers QIDO-RS and WADO-RS. Series that are completely
     here are not fetched again.
 
-    Exits with status 6 if anything is missing afterwards.
+    Exits with status 6 if anything is missing afterwards. With --queue it only notes what to fetch: the node fetches it
+    study by study, when and as fast as its configuration allows, and its analyses go after all others. `ainode fetches`
+    shows how far that is.
     """
-    from node.deliver.fetch import KEYS, FetchedSeries
-    from node.dicomweb.archive import open_archive
-    from node.service import open_storage
+    from node.deliver.fetch import KEYS, key_of
 
     config = load(config_path)
     wanted = [{KEYS[kind]: value} for kind, values in named.items() for value in values]
-    wanted += [{KEYS["study" if _is_uid(line) else "accession"]: line} for line in _lines(listed)]
+    wanted += [dict([key_of(line)]) for line in _lines(listed)]
     if days is not None:
         wanted.append({KEYS["dates"]: f"{datetime.now().astimezone() - timedelta(days=days):%Y%m%d}-"})
+    if dates is not None:
+        wanted.append({KEYS["dates"]: _range(dates)})
+    if queue and dry_run:
+        raise click.UsageError("give --queue or --dry-run")
     if not wanted:
-        raise ConfigError("name studies by --accession, --study, --patient, --list or --days")
+        raise ConfigError("name studies by --accession, --study, --patient, --list, --days or --dates")
+    if queue:
+        _queue(config, destination, modality, wanted, as_json=as_json)
+    else:
+        _fetch_now(config, destination, modality, wanted, dry_run=dry_run, as_json=as_json)
+
+
+def _fetch_now(
+    config: Config,
+    destination: str,
+    modalities: tuple[str, ...],
+    wanted: list[dict[str, str]],
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    from node.deliver.fetch import FetchedSeries, wanted_series
+    from node.dicomweb.archive import open_archive
+    from node.service import open_storage
+
     engine, spool = open_storage(config)
     results, faults = [], []
     with open_archive(config, engine, spool, destination) as archive:
         for keys in wanted:
             try:
-                found = archive.incomplete(keys, modality)
+                found = [
+                    series
+                    for study in archive.studies(keys)
+                    for series in wanted_series(archive.series(study), modalities, config.rules)
+                    if not series.is_complete
+                ]
             except NotFoundError as error:
                 faults.append(str(error))
                 echo(str(error), err=as_json)
@@ -85,13 +120,40 @@ def fetch(
         raise DeliveryError(f"{len(faults)} studies or series are missing; first: {faults[0]}")
 
 
+def _queue(
+    config: Config, destination: str, modalities: tuple[str, ...], wanted: list[dict[str, str]], *, as_json: bool
+) -> None:
+    from node.deliver.reconcile import configured_destination
+    from node.ledger.engine import begin_immediate
+    from node.ledger.fetch_lists import NewFetchList, add_fetch_list
+    from node.service import open_storage
+
+    configured_destination(config, destination)
+    keys = [item for one in wanted for item in one.items()]
+    new = NewFetchList(destination=destination, modalities=modalities, requester=getpass.getuser(), keys=keys)
+    engine, _ = open_storage(config)
+    with begin_immediate(engine) as connection:
+        number = add_fetch_list(connection, new)
+    echo(gettext("list {number} is queued; `ainode fetches` shows how far it is", number=number), err=as_json)
+    if as_json:
+        print_json({"list": number})
+
+
 def _lines(file: Path | None) -> Iterator[str]:
     if file is not None:
         yield from filter(None, map(str.strip, file.read_text(encoding="utf-8-sig").splitlines()))
 
 
-def _is_uid(text: str) -> bool:
-    return text.count(".") > 1 and text.replace(".", "").isdecimal()
+def _range(dates: str) -> str:
+    """Return a range of days as queries state it. Raises ``ConfigError``."""
+    first, _, last = dates.partition("-")
+    try:
+        begin, end = (datetime.strptime(day, "%Y%m%d").astimezone() for day in (first, last))
+    except ValueError as error:
+        raise ConfigError(f"--dates {dates}: give two days such as 20260101-20260131") from error
+    if end < begin:
+        raise ConfigError(f"--dates {dates}: the last day is before the first one")
+    return dates
 
 
 VERBS = (fetch,)

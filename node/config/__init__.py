@@ -21,7 +21,7 @@ from node.config.routing import (
     Rule,
     Selection,
 )
-from node.config.rule_condition import Condition, parse_condition, parse_hours
+from node.config.rule_condition import Condition, is_in_hours, parse_condition
 from node.config.series import SeriesTable
 from node.config.storage import Retention, Storage
 from node.config.table import suggest
@@ -65,12 +65,12 @@ __all__ = [
     "Storage",
     "Web",
     "Worklist",
+    "is_in_hours",
     "load",
     "mask_references",
     "outside_factory",
     "parse",
     "parse_condition",
-    "parse_hours",
     "read",
     "suggest",
 ]

@@ -16,6 +16,7 @@ from node.config.destination import DEFAULT_OBJECTS, Destination, Language
 from node.config.devices import Devices
 from node.config.dicomweb import Dicomweb
 from node.config.feedback import Feedback
+from node.config.fetch import Fetch
 from node.config.fleet import Fleet
 from node.config.jobs import JobsTable
 from node.config.mask_references import mask_references, reference_fault
@@ -51,6 +52,7 @@ class Config(Table):
     feedback: Feedback = Feedback()
     deidentify: Deidentify = Deidentify()
     orders: Orders = Orders()
+    fetch: Fetch = Fetch()
     dicomweb: Dicomweb = Dicomweb()
     series: SeriesTable = SeriesTable()
     jobs: JobsTable = JobsTable()

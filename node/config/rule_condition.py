@@ -91,6 +91,12 @@ def parse_condition(path: str, wanted: Option | tuple[Option, ...]) -> Condition
     return Condition(path=path, wanted=options, tags=tags, tests=tuple(_test(path, o, vr) for o in options))
 
 
+def is_in_hours(text: str, at: time) -> bool:
+    """Whether a time of day is within ``"22:00-06:00"``. Raises ``ValueError``."""
+    begin, end = parse_hours(text)
+    return begin <= at < end if begin < end else at >= begin or at < end
+
+
 def parse_hours(text: str) -> tuple[time, time]:
     """Parse ``"22:00-06:00"`` into begin and end. Raises ``ValueError``."""
     match = _HOURS.fullmatch(text)

@@ -46,7 +46,7 @@ _PARTS = {
         "orders.worklist.retry_hours",
         "orders.ups.query", "orders.ups.poll_seconds", "orders.ups.source", "orders.ups.wait_hours",
         "orders.ups.update_method",
-        "series.*", "jobs.*",
+        "fetch.*", "series.*", "jobs.*",
         "notify.mail_to", "notify.mail_from", "notify.weekly_day", "notify.quality_to", "notify.queue_minutes",
         "notify.failed_hours", "notify.silence_hours", "notify.drift_analyses", "notify.disk_factor",
         "pipelines.*.options", "pipelines.*.after", "pipelines.*.title", "pipelines.*.license", "pipelines.*.stop",

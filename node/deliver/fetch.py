@@ -8,7 +8,7 @@ What is here already is not fetched, so a list that was interrupted is simply gi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +23,7 @@ from pynetdicom.sop_class import (
 )
 from sqlalchemy import Engine
 
-from node.config import Config
+from node.config import Config, Rule
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.find import query
 from node.deliver.query_audit import query_recorder
@@ -59,27 +59,47 @@ class FetchedSeries:
 class Archive(Protocol):
     """A connection to an archive, by whichever way."""
 
-    def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
-        """Find the series of which the archive has more images than the node, of studies that match ``keys``.
+    def studies(self, keys: Mapping[str, str]) -> list[str]:
+        """Find studies by keyword and value; return their UIDs.
 
-        ``keys``: keyword and value; ``modalities``: empty for those that a rule matches. Results of this node count as
-        images that it has. Raises ``NotFoundError`` when no study matches, ``DeliveryError`` when the archive does not
-        answer.
+        Raises ``NotFoundError`` when none matches, ``DeliveryError`` when the archive does not answer.
         """
 
-    def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
-        """Find the series of a study, or one of them, of which the archive has more images than the node.
+    def series(self, study: str) -> list[ArchivedSeries]:
+        """List the series of a study, none when the archive does not have it. Raises ``DeliveryError``.
 
-        Results of this node count as images that it has: viewers store what was made of a result in its series. Raises
-        ``NotFoundError`` when the archive has no such series, ``DeliveryError`` when it does not answer.
+        Results of this node count as images that it has: viewers store what was made of a result in its series.
         """
 
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
         """Bring a series to this node, and wait for its images; what prevents it is the error of the result."""
 
 
-SeriesOf = Callable[[str], Iterable[ArchivedSeries]]
-"""Asks an archive for the series of a study."""
+def key_of(text: str) -> tuple[str, str]:
+    """Return keyword and value by which a line of a list names a study: a Study Instance UID or an accession number."""
+    is_uid = text.count(".") > 1 and text.replace(".", "").isdecimal()
+    return KEYS["study" if is_uid else "accession"], text
+
+
+def wanted_series(
+    found: Collection[ArchivedSeries], modalities: Collection[str], rules: Sequence[Rule]
+) -> list[ArchivedSeries]:
+    """Return the series that are to be fetched or are here; ``modalities``: empty for those that a rule matches."""
+    return [one for one in found if (one.modality in modalities if modalities else is_wanted(one.modality, rules))]
+
+
+def incomplete_series(archive: Archive, study: str, series_uid: str = "") -> list[ArchivedSeries]:
+    """Find the series of a study, or one of them, of which the archive has more images than the node.
+
+    Raises ``NotFoundError`` when the archive has no such series, ``DeliveryError`` when it does not answer.
+    """
+    found = [one for one in archive.series(study) if series_uid in ("", one.series_instance_uid)]
+    if not found:
+        of = f"series {series_uid} of " if series_uid else ""
+        raise NotFoundError(f"the archive has no {of}study {study}")
+    return [one for one in found if not one.is_complete]
+
+
 OpenArchive = Callable[[str], AbstractContextManager[Archive]]
 """Opens a connection to the destination of a name. Raises ``NotFoundError``, ``DeliveryError``."""
 
@@ -93,28 +113,12 @@ class ReceivedSeries:
         self._engine = engine
         self._archive = archive
 
-    def wanted(
-        self, studies: Collection[str], series_of: SeriesOf, keys: Mapping[str, str], modalities: Collection[str]
-    ) -> list[ArchivedSeries]:
-        """Return the series of ``studies``, which match ``keys``, as ``Archive.incomplete`` does."""
+    def any_of(self, studies: list[str], keys: Mapping[str, str]) -> list[str]:
+        """Return ``studies``, which match ``keys``. Raises ``NotFoundError`` when there is none."""
         if not studies:
             named = ", ".join(" ".join(key) for key in keys.items())
             raise NotFoundError(f"{self._archive} has no study with {named}")
-        return [
-            one
-            for study in studies
-            for one in series_of(study)
-            if not one.is_complete
-            and (one.modality in modalities if modalities else is_wanted(one.modality, self._config.rules))
-        ]
-
-    def of_study(self, found: Iterable[ArchivedSeries], study: str, series_uid: str) -> list[ArchivedSeries]:
-        """Return the series of a study as ``Archive.incomplete_series`` does."""
-        wanted = [one for one in found if series_uid in ("", one.series_instance_uid)]
-        if not wanted:
-            of = f"series {series_uid} of " if series_uid else ""
-            raise NotFoundError(f"{self._archive} has no {of}study {study}")
-        return [one for one in wanted if not one.is_complete]
+        return studies
 
     def count(self, study_uid: str, series_uid: str) -> int:
         """Number of objects of a series that are here, received or made by this node."""
@@ -145,16 +149,17 @@ class Fetcher:
         self._association = association
         self._received = ReceivedSeries(config, engine, str(peer))
 
-    def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
+    def studies(self, keys: Mapping[str, str]) -> list[str]:
         studies = []
         for study in query(self._association, self._peer, "STUDY", **{"StudyInstanceUID": "", **keys}):
             studies.append(str(study.StudyInstanceUID))
             if len(studies) > MOST_STUDIES:
                 raise DeliveryError(f"{self._peer}: more than {MOST_STUDIES} studies match; ask for fewer")
-        return self._received.wanted(studies, self._series, keys, modalities)
+        return self._received.any_of(studies, keys)
 
-    def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
-        return self._received.of_study(self._series(study), study, series_uid)
+    def series(self, study: str) -> list[ArchivedSeries]:
+        here = partial(self._received.count, study)
+        return list(series_of_study(self._association, self._peer, study, here))
 
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
         """Have the archive send a series to this node, and wait for its images."""
@@ -164,9 +169,6 @@ class Fetcher:
         except DeliveryError as failure:
             error = str(failure)
         return self._received.awaited(series, error, sent)
-
-    def _series(self, study: str) -> Iterator[ArchivedSeries]:
-        return series_of_study(self._association, self._peer, study, partial(self._received.count, study))
 
     def _move(self, series: ArchivedSeries) -> str:
         """Return why not every image was sent."""

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from node.actor import look_every
 from node.config import Config
-from node.deliver.fetch import Archive, OpenArchive
+from node.deliver.fetch import Archive, OpenArchive, incomplete_series
 from node.errors import DeliveryError, NotFoundError
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
@@ -73,7 +73,7 @@ class ReaderQueries:
         with begin_immediate(self._engine) as connection:
             record_query(connection, study)
         try:
-            found = [one for one in archive.incomplete_series(study) if one.modality in _MODALITIES]
+            found = [one for one in incomplete_series(archive, study) if one.modality in _MODALITIES]
         except NotFoundError:  # it may hold results of the node elsewhere
             return 0
         for series in found:

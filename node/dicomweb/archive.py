@@ -46,14 +46,10 @@ class WebArchive:
         self._limits = DatasetLimits.of(config.storage)
         self._received = ReceivedSeries(config, engine, name)
 
-    def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
-        studies = matching_studies(self._http, keys, MOST_STUDIES)
-        return self._received.wanted(studies, self._series, keys, modalities)
+    def studies(self, keys: Mapping[str, str]) -> list[str]:
+        return self._received.any_of(matching_studies(self._http, keys, MOST_STUDIES), keys)
 
-    def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
-        return self._received.of_study(self._series(study), study, series_uid)
-
-    def _series(self, study: str) -> list[ArchivedSeries]:
+    def series(self, study: str) -> list[ArchivedSeries]:
         return [
             ArchivedSeries(
                 study_instance_uid=study,

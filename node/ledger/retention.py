@@ -27,6 +27,7 @@ from node.ledger.tables import (
     delivery_kind,
     event,
     excluded,
+    fetched_study,
     instance,
     job,
     lesion_embedding,
@@ -106,6 +107,7 @@ def purge_study(connection: sa.Connection, study: str) -> PurgedFiles:
         workitem_watch,
         claimed_workitem,
         worklist_query,
+        fetched_study,
     ):
         connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
     _end_copies(connection, purged)

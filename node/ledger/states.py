@@ -172,6 +172,20 @@ class ClaimState(StrEnum):
     """Another performer has it, or it was withdrawn."""
 
 
+class FetchState(StrEnum):
+    """What became of a study that is fetched from an archive as time allows."""
+
+    WAITING = "waiting"
+    FETCHED = "fetched"
+    """The node has what the archive has of the wanted series."""
+    NOT_FOUND = "not found"
+    """The archive has no such study, or nothing wanted of it."""
+    FAILED = "failed"
+    """Images did not come in any attempt."""
+    CANCELLED = "cancelled"
+    """An operator wants no more of the list."""
+
+
 class ConflictKind(StrEnum):
     """How a second file under a known SOP Instance UID differs from the first."""
 

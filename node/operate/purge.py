@@ -19,6 +19,7 @@ from node.ledger.clock import clock_of
 from node.ledger.clock_steps import AHEAD_SECONDS, Steady
 from node.ledger.commitments import purge_transactions
 from node.ledger.engine import begin_immediate
+from node.ledger.fetch_lists import purge_fetches
 from node.ledger.holdings import folder_of, purge_holdings
 from node.ledger.order_messages import purge_messages
 from node.ledger.orders import purge_orders
@@ -102,6 +103,7 @@ class Retention:
             purge_orders(connection, unused_since)
             purge_messages(connection, at, unused_since)
             purge_changes(connection, unused_since)
+            purge_fetches(connection, unused_since)
         with begin_immediate(self._engine) as connection:
             purge_associations(connection, before)
         for study in logged_studies(self._spool.logs):  # a line that came while its study was purged

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from node.actor import look_every, surviving
 from node.config import Config
-from node.deliver.fetch import OpenArchive
+from node.deliver.fetch import OpenArchive, incomplete_series
 from node.errors import DeliveryError, NodeError, NotFoundError
 from node.ledger.claimed_workitems import (
     ClaimedWorkitem,
@@ -91,7 +91,7 @@ class UpsInputs:
         """Have the archive send what it has and the node has not; return why something of it did not come."""
         try:
             with self._open_archive(self._settings.source) as archive:
-                absent = archive.incomplete_series(of.study_instance_uid, of.series_instance_uid)
+                absent = incomplete_series(archive, of.study_instance_uid, of.series_instance_uid)
                 return "; ".join(filter(None, (archive.fetch(one).error for one in absent)))
         except NotFoundError:  # others send it
             return ""

@@ -9,6 +9,7 @@ from functools import partial
 from node.actor import running
 from node.deliver import Deliverer, Reports, Watch
 from node.deliver.deliverer import RETRIES
+from node.deliver.fetch_lists import FetchLists
 from node.deliver.reader_queries import ReaderQueries
 from node.deliver.workitem_events import WorkitemEvents
 from node.dicomweb.archive import open_archive
@@ -53,6 +54,7 @@ def run(context: RoleContext) -> Iterator[None]:
             UpsPerformer(config, engine).run,
             UpsInputs(config, engine, archives).run,
             WorkitemEvents(config, engine).run,
+            FetchLists(config, engine, spool, archives).run,
         ]
         with running(loops, context.shutdown.requested):
             yield

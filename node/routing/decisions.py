@@ -21,6 +21,7 @@ from node.ledger.series import Series
 from node.reasons import ReasonCode, reason
 from node.result_parts import ResultReferences
 from node.routing.completeness import Completion, Deferral
+from node.routing.fetched_routes import behind_others, goes_last
 from node.routing.prerequisites import with_prerequisites
 from node.routing.promoted_routes import promoted_routes
 from node.routing.returned_routes import ReturnedDecision, ReturnedRoutes
@@ -97,14 +98,15 @@ class Decider:
             ),
         )
         free = {rule.name for rule in self._config.rules if rule.priority is None}
+        last = goes_last(connection, study_uid, ordered_urgent=decided.ordered_urgent)
         weights = [
-            asdict(weight) | {"urgent": decided.urgent or (decided.ordered_urgent and weight.rule in free)}
+            asdict(weight)
+            | {"urgent": not last and (decided.urgent or (decided.ordered_urgent and weight.rule in free))}
             for weight in decided.weights
         ]
         record_candidates(connection, study_uid, series_uid, generation=generation, at=at, weights=weights)
-        for route in with_prerequisites(
-            promoted_routes(connection, study_uid, series_uid, decision.routes), self._config
-        ):
+        routes = promoted_routes(connection, study_uid, series_uid, decision.routes)
+        for route in with_prerequisites(behind_others(routes) if last else routes, self._config):
             new = NewJob(
                 study_instance_uid=study_uid,
                 series_instance_uid=series_uid,

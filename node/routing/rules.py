@@ -12,7 +12,7 @@ from typing import Any
 from pydicom import Dataset
 
 from node.addresses import plain_address
-from node.config import FORWARD, Condition, Destination, Rule, Selection, parse_condition, parse_hours
+from node.config import FORWARD, Condition, Destination, Rule, Selection, is_in_hours, parse_condition
 from node.config.characteristics import UNKNOWN
 from node.config.order_values import FREE_TEXT, PREFIX, OrderValues, are_urgent, values_of_orders
 from node.ledger import DecisionOutcome
@@ -281,9 +281,8 @@ def _origin_conditions(rule: Rule, origin: Origin) -> list[dict[str, Any]]:
         values = [f"{title} at {address}" for title, address in origin.senders]
         entries.append({"attribute": "senders", "wanted": list(rule.senders), "found": values, "matched": matched})
     if rule.hours:
-        begin, end = parse_hours(rule.hours)
         at = origin.received_at.time() if origin.received_at else None
-        inside = at is not None and (begin <= at < end if begin < end else at >= begin or at < end)
+        inside = at is not None and is_in_hours(rule.hours, at)
         values = [f"{at:%H:%M}"] if at else []
         entries.append({"attribute": "hours", "wanted": rule.hours, "found": values, "matched": inside})
     return entries

@@ -21,6 +21,7 @@ from node.ledger.jobs import NewJob
 from node.log import about
 from node.outcome import Outcome
 from node.reasons import Reason, ReasonCode, reason
+from node.routing.fetched_routes import behind_others, goes_last
 from node.routing.prerequisites import with_prerequisites
 from node.routing.promoted_routes import promoted_routes
 from node.routing.region import Region
@@ -131,7 +132,9 @@ class StudyDecider:
                     better=result.series_instance_uid,
                 )
             routes = routes_of(rule, urgent=urgent) if rule is not None and result.chosen else []
-            for route in with_prerequisites(promoted_routes(connection, *key, routes), self._config):
+            routes = promoted_routes(connection, *key, routes)
+            last = goes_last(connection, study_uid, ordered_urgent=urgent)
+            for route in with_prerequisites(behind_others(routes) if last else routes, self._config):
                 new = NewJob(
                     study_instance_uid=study_uid,
                     series_instance_uid=result.series_instance_uid,

@@ -159,13 +159,13 @@ class GetArchive(Fetcher):
         self._spool = spool
         self._on_query = query_recorder(engine, configured_destination(config, peer.name))
 
-    def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
+    def studies(self, keys: Mapping[str, str]) -> list[str]:
         with self._asking():
-            return super().incomplete(keys, modalities)
+            return super().studies(keys)
 
-    def incomplete_series(self, study: str, series_uid: str = "") -> list[ArchivedSeries]:
+    def series(self, study: str) -> list[ArchivedSeries]:
         with self._asking():
-            return super().incomplete_series(study, series_uid)
+            return super().series(study)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:

@@ -31,6 +31,7 @@ from node.translation import LANGUAGES, current_language, decimal, gettext, plur
 from node.web import (
     actions,
     destinations_page,
+    fetches_page,
     operator_pages,
     pages,
     pipelines_page,
@@ -78,6 +79,9 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/log", operator_pages.log, "GET"),
     ("/audit", operator_pages.audit, "GET"),
     ("/upload", upload_page.upload, "GET"),
+    ("/fetches", fetches_page.fetches, "GET"),
+    ("/fetches", fetches_page.queue, "POST"),
+    ("/fetches/change", fetches_page.change, "POST"),
     ("/users", users_page.users, "GET"),
     ("/users", users_page.add, "POST"),
     ("/users/{name}/expire", users_page.expire, "POST"),

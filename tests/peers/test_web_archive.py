@@ -18,6 +18,7 @@ from receivers import Node, receiving
 
 import node.dicomweb.archive as archive_module
 from node.config import parse
+from node.deliver.fetch import incomplete_series
 from node.deliver.reconcile import ArchivedSeries
 from node.dicomweb.archive import WebArchive, web_archive
 from node.errors import DeliveryError, NotFoundError
@@ -118,9 +119,9 @@ def test_series_of_a_study_are_listed_once_and_those_that_are_here_are_left_out(
         json.dumps([listed(series, count=2), listed("1.2.3", "SR")]).encode(), body=related(encoded(images))
     )
     with receiving(tmp_path / "node") as node, archive(node, answers) as opened:
-        assert [one.series_instance_uid for one in opened.incomplete_series(study)] == [series, "1.2.3"]
+        assert [one.series_instance_uid for one in incomplete_series(opened, study)] == [series, "1.2.3"]
         assert not opened.fetch(wanted(study, series, 2)).error
-        assert [one.modality for one in opened.incomplete_series(study)] == ["SR"]
+        assert [one.modality for one in incomplete_series(opened, study)] == ["SR"]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_a_list_of_series_that_is_none_is_said(tmp_path: Path, series: bytes, er
         archive(node, Answers(series)) as opened,
         pytest.raises(error),
     ):
-        opened.incomplete_series("1.2")
+        incomplete_series(opened, "1.2")
 
 
 def test_a_service_that_does_not_match_by_what_was_asked_for_is_refused(tmp_path: Path):
@@ -150,7 +151,7 @@ def test_a_service_that_does_not_match_by_what_was_asked_for_is_refused(tmp_path
         archive(node, Answers(json.dumps([study]).encode())) as opened,
         pytest.raises(DeliveryError, match="lists studies without AccessionNumber A1"),
     ):
-        opened.incomplete({"AccessionNumber": "A1"})
+        opened.studies({"AccessionNumber": "A1"})
 
 
 @pytest.mark.parametrize("most", ["_MOST_BYTES", "_MOST_OBJECTS"])
@@ -173,4 +174,4 @@ def test_a_compressed_answer_is_refused(tmp_path: Path):
         archive(node, answers) as opened,
         pytest.raises(DeliveryError, match="its response is compressed \\(gzip\\)"),
     ):
-        opened.incomplete_series("1.2")
+        incomplete_series(opened, "1.2")

@@ -33,6 +33,7 @@ from node.ledger.states import (
     ConflictKind,
     DecisionOutcome,
     DeliveryState,
+    FetchState,
     JobStage,
     MemberState,
     ShadowCause,
@@ -68,7 +69,7 @@ _KEYWORDS = {"gettext": None, "ngettext": (1, 2), "plural_form": (1, 2), "marked
 _ENUMERATIONS: tuple[type[StrEnum], ...] = (
     Progress, DeliveryStep, Outcome, WithoutAnalysis, DecisionOutcome, JobStage, ConflictKind, ShadowCause,
     AssociationEnding, Verdict, SourceKind, OrderState,
-    MemberState,
+    MemberState, FetchState,
 )  # fmt: skip
 _WORDS = (
     *("worker", "workers", "sender", "senders", "receiver", "receivers", "router", "routers", "web", "webs"),

@@ -7,6 +7,7 @@ from node.ledger.tables.columns import metadata
 from node.ledger.tables.deliveries import circuit, delivery, delivery_instance, delivery_kind
 from node.ledger.tables.embeddings import embedding_space, lesion_embedding
 from node.ledger.tables.feedback import acceptance, promotion, quality_stop, reader_object, reader_query, verdict
+from node.ledger.tables.fetches import fetch_item, fetch_list, fetched_study
 from node.ledger.tables.jobs import candidate, decision, job, job_fact, original, replaced, result
 from node.ledger.tables.operation import (
     alarm,
@@ -63,6 +64,9 @@ __all__ = [
     "embedding_space",
     "event",
     "excluded",
+    "fetch_item",
+    "fetch_list",
+    "fetched_study",
     "holding",
     "imaging_order",
     "instance",
