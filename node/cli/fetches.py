@@ -102,6 +102,8 @@ def _echo_list(one: FetchProgress) -> None:
     states = [f"{number} {gettext(state)}" for state, number in one.items.items()]
     images = ngettext("{number} image", "{number} images", one.images)
     echo("  " + "; ".join([", ".join(states), images]))
+    if one.error:
+        echo("  " + gettext("tried again: {error}", error=one.error))
 
 
 VERBS = (fetches,)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from node.addresses import is_loopback
 from node.config.table import AeTitle, Name, OptionalPath, Port, Table
 
-Service = Literal["store", "retrieve", "watch", "request"]
+Service = Literal["store", "retrieve", "watch", "request", "fetch"]
 
 
 class DicomwebClient(Table):
@@ -19,7 +19,8 @@ class DicomwebClient(Table):
     """File with the token (32 characters or more): bearer token, or password of HTTP Basic with the client's name."""
     services: Annotated[tuple[Service, ...], Field(min_length=1)] = ("store",)
     """``store``: STOW-RS. ``retrieve``: QIDO-RS and WADO-RS, for every study that the node holds. ``watch``: search and
-    retrieve workitems, and subscribe to them (UPS-RS). ``request``: create workitems and request their cancellation."""
+    retrieve workitems, and subscribe to them (UPS-RS). ``request``: create workitems and request their cancellation.
+    ``fetch``: have studies fetched from an archive."""
     title: AeTitle | Literal[""] = ""
     """AE title as which its images arrive, for rules and ``[ae] callers``; empty: that of the node. The one that it
     subscribes to workitems; empty: none."""

@@ -20,6 +20,7 @@ from node.dicomweb.authorization import Authorization, ClientEndpoint
 from node.dicomweb.confirmed_websocket import SETTINGS, ConfirmedWebSocket
 from node.dicomweb.event_channel import Intervals
 from node.dicomweb.event_channels import EventChannels
+from node.dicomweb.fetch_lists import FetchListService
 from node.dicomweb.object_reader import ObjectReader
 from node.dicomweb.rendered import RenderedService
 from node.dicomweb.retrieve import RetrieveService
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 _WORKITEM = "/workitems/{workitem}"
+_FETCH_LIST = "/fetch-lists/{number}"
 _SUBSCRIBER = f"{_WORKITEM}/subscribers/{{aetitle}}"
 _PLACES = (
     "/studies/{study}",
@@ -77,6 +79,8 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, intervals: Interva
     channels = EventChannels(config, engine, authorization, intervals)
     workitems = WorkitemService(config, engine, reader, json)
 
+    lists = FetchListService(config, engine, spool)
+
     def get(path: str, endpoint: ClientEndpoint, service: Service = "retrieve") -> Route:
         return Route(path, authorization.for_service(service, endpoint), methods=["GET"])
 
@@ -85,6 +89,9 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, intervals: Interva
 
     def requested(path: str, endpoint: ClientEndpoint, *methods: str) -> Route:
         return Route(path, authorization.for_service("request", endpoint), methods=methods)
+
+    def fetched(path: str, endpoint: ClientEndpoint, method: str) -> Route:
+        return Route(path, authorization.for_service("fetch", endpoint), methods=[method])
 
     async def failed(_request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
@@ -117,6 +124,9 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, intervals: Interva
             subscribed(_SUBSCRIBER, subscriptions.subscribe, "POST"),
             subscribed(_SUBSCRIBER, subscriptions.unsubscribe, "DELETE"),
             subscribed(f"{_SUBSCRIBER}/suspend", subscriptions.suspend, "POST"),
+            fetched("/fetch-lists", lists.queue, "POST"),
+            fetched(_FETCH_LIST, lists.progress, "GET"),
+            fetched(_FETCH_LIST, lists.cancel, "DELETE"),
             WebSocketRoute("/subscribers/{aetitle}", channels.serve),
             Route("/subscribers/{aetitle}", channels.upgrade_required, methods=["GET"]),
         ],

@@ -70,6 +70,8 @@ class FetchProgress:
     """Number of items in each state."""
     images: int
     """Images of its items that are here."""
+    error: str
+    """Why an item is tried again; empty: none is."""
 
     @property
     def waiting(self) -> int:
@@ -170,6 +172,9 @@ def fetch_progress(connection: sa.Connection) -> list[FetchProgress]:
     """All lists, the newest first."""
     counts: dict[int, dict[FetchState, int]] = {}
     images: dict[int, int] = {}
+    failing = fetch_item.c.state == _literal(FetchState.WAITING), fetch_item.c.error != ""
+    query = sa.select(fetch_item.c.list_id, sa.func.min(fetch_item.c.error)).where(*failing)
+    errors = {row[0]: row[1] for row in connection.execute(query.group_by(fetch_item.c.list_id))}
     each = fetch_item.c.list_id, fetch_item.c.state
     for number, state, items, here in connection.execute(
         sa.select(*each, sa.func.count(), sa.func.sum(fetch_item.c.here)).group_by(*each)
@@ -184,6 +189,7 @@ def fetch_progress(connection: sa.Connection) -> list[FetchProgress]:
             requested_at=row.requested_at,
             items=counts.get(row.id, {}),
             images=images.get(row.id, 0),
+            error=errors.get(row.id, ""),
         )
         for row in connection.execute(sa.select(fetch_list).order_by(fetch_list.c.id.desc()))
     ]

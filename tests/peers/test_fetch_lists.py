@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+import postgres
 import pytest
 import real_peers
 from click.testing import CliRunner
@@ -23,7 +24,15 @@ from node.config import Config, load
 from node.deliver.fetch_lists import FetchLists
 from node.dicomweb.archive import open_archive
 from node.ledger.engine import begin_immediate
-from node.ledger.fetch_lists import FetchItem, NewFetchList, add_fetch_list, fetch_progress, is_fetched, missing_items
+from node.ledger.fetch_lists import (
+    FetchItem,
+    NewFetchList,
+    add_fetch_list,
+    fetch_again,
+    fetch_progress,
+    is_fetched,
+    missing_items,
+)
 from node.ledger.states import FetchState
 from node.ledger.tables import fetch_item, instance
 
@@ -42,6 +51,7 @@ port = {node.port}
 [storage]
 folder = "{node.config.storage.folder}"
 min_free_gib = 0.0
+ledger_url = "{node.config.storage.ledger_url}"
 [fetch]
 {fetch}
 [pipelines.bright]
@@ -86,6 +96,7 @@ match = {{ Modality = "CT" }}
         archives = partial(open_archive, self.config, self.node.engine, self.node.spool)
         lists = FetchLists(self.config, self.node.engine, self.node.spool, archives, lambda: self.now)
         lists.step(threading.Event())
+        lists._leadership.release()
 
     def states(self, number: int) -> dict[FetchState, int]:
         with self.node.engine.connect() as connection:
@@ -109,9 +120,13 @@ match = {{ Modality = "CT" }}
 
 
 @contextmanager
-def scene(folder: Path, fetch: str = "", port: int = 0) -> Iterator[Scene]:
-    with receiving(folder / "node") as node, real_peers.orthanc(folder, {"STORESCU": 1, "AINODE": 1}) as archive:
-        yield Scene(folder, node, archive, port=port or archive.dicom_port, fetch=fetch)
+def scene(folder: Path, fetch: str = "", url: str = "") -> Iterator[Scene]:
+    storage = f'min_free_gib = 0.0\nledger_url = "{url}"'
+    with (
+        receiving(folder / "node", storage=storage) as node,
+        real_peers.orthanc(folder, {"STORESCU": 1, "AINODE": 1}) as archive,
+    ):
+        yield Scene(folder, node, archive, port=archive.dicom_port, fetch=fetch)
 
 
 def test_every_item_of_a_list_is_accounted_for(tmp_path: Path) -> None:
@@ -135,15 +150,30 @@ def test_every_item_of_a_list_is_accounted_for(tmp_path: Path) -> None:
         assert not of.goes_last("1.2.3")
 
 
-def test_a_query_becomes_an_item_for_each_study(tmp_path: Path) -> None:
-    with scene(tmp_path) as of:
+@pytest.mark.parametrize("is_server", [False, True], ids=["sqlite", "postgresql"])
+def test_a_query_becomes_an_item_for_each_study(tmp_path: Path, *, is_server: bool) -> None:
+    with ExitStack() as opened:
+        url = opened.enter_context(postgres.cluster()) if is_server else ""
+        of = opened.enter_context(scene(tmp_path, url=url))
         studies = {of.archived(ct_series(n=1), f"B{number}", "20250310") for number in range(3)}
         later = of.archived(ct_series(n=1), "B9", "20250401")
-        number = of.queue("--dates", "20250301-20250331")
+        keys = [("StudyDate", "20250301-20250331"), ("AccessionNumber", "B1"), ("AccessionNumber", "B1")]
+        with begin_immediate(of.node.engine) as connection:
+            number = add_fetch_list(connection, NewFetchList(destination="archive", requester="root", keys=keys))
         of.step()
         assert of.here() == studies
         assert later not in of.here()
-        assert of.states(number) == {FetchState.FETCHED: 3}
+        assert of.states(number) == {FetchState.FETCHED: 4}
+        with begin_immediate(of.node.engine) as connection:
+            assert fetch_again(connection, number) == 0
+
+
+def test_a_range_of_days_is_queued(tmp_path: Path) -> None:
+    with scene(tmp_path) as of:
+        study, _ = of.archived(ct_series(n=1), "B1", "20250331"), of.archived(ct_series(n=1), "B2", "20250401")
+        of.queue("--dates", "20250301-20250331")
+        of.step()
+        assert of.here() == {study}
 
 
 def test_nothing_is_fetched_outside_the_hours(tmp_path: Path) -> None:
@@ -178,6 +208,7 @@ def test_an_archive_that_is_away_is_asked_again_for_as_long_as_it_takes(tmp_path
             away.step()
             assert away.states(number) == {FetchState.WAITING: 2}
             away.make_due()
+        assert "tried again: archive" in away.run("fetches")
         assert "A1: waiting" in away.run("fetches", "--missing", str(number))
         back = Scene(tmp_path, of.node, of.archive, port=of.archive.dicom_port)
         back.step()
