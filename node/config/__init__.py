@@ -4,6 +4,7 @@ from node.config.config import Config
 from node.config.destination import DEFAULT_OBJECTS, Destination, DestinationTls, FhirVersion, Language, ObjectKind
 from node.config.devices import Devices
 from node.config.fleet import Fleet
+from node.config.hl7_message import Hl7Message
 from node.config.jobs import JobsTable
 from node.config.loader import load, parse, read
 from node.config.mask_references import MaskReference, mask_references
@@ -44,6 +45,7 @@ __all__ = [
     "Devices",
     "FhirVersion",
     "Fleet",
+    "Hl7Message",
     "JobsTable",
     "Language",
     "MaskReference",

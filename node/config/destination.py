@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from node.config.hl7_message import Hl7Message
 from node.config.network import Ae, AeTls
 from node.config.table import AeTitle, KeepDays, Name, Table
 from node.outcome import Outcome
@@ -104,6 +105,8 @@ class Destination(Table):
     """Receiving application of HL7 messages (MSH-5)."""
     facility: str = ""
     """Receiving facility of HL7 messages (MSH-6)."""
+    message: Hl7Message = Hl7Message()
+    """How HL7 messages to it differ from the usual ones."""
     fhir: str = ""
     """Base URL of a FHIR server, which gets each report as a transaction."""
     fhir_version: FhirVersion = "R4"
@@ -196,8 +199,8 @@ class Destination(Table):
             raise ValueError(f'objects: {kind} gets reports only; remove the key, or write ["sr"]')
         if self.hl7:
             _ = self.hl7_address
-        elif self.application or self.facility:
-            raise ValueError("application and facility are for hl7; remove them")
+        elif self.application or self.facility or self.message != Hl7Message():
+            raise ValueError("application, facility and message are for hl7; remove them")
         of_token = (self.token_url, self.client_id, self.client_secret_file)
         if any(of_token) and not (self.fhir and all(of_token) and not self.token_file):
             raise ValueError("token_url, client_id and client_secret_file go together, for fhir, without token_file")

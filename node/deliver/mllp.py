@@ -16,10 +16,11 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 
 from node.config import Destination
+from node.config.hl7_message import CHARACTER_SETS
 from node.confined import Bounds, shared_process
 from node.deliver.association import Timeouts
 from node.deliver.object_result import Answer, Store
-from node.errors import ConfigError, InputError, PlatformError, UnreachableError
+from node.errors import ConfigError, EncodeError, InputError, PlatformError, UnreachableError
 from node.ledger.jobs import REJECTION
 from node.ledger.pending_deliveries import PendingObject
 from node.results.hl7_report import Addressee, report_message, withdrawal_message, withdrawn_reports
@@ -83,13 +84,18 @@ def mllp_store(
         facility=destination.facility,
         language=destination.language,
         urgent=urgent,
+        message=destination.message,
     )
     with ExitStack() as stack:
         connect = cache(lambda: stack.enter_context(connected(name, destination, timeouts)))
 
         def store(instance: PendingObject) -> Answer:
             answer = Answer(status=_SUCCESS, comment="nothing that was sent there is withdrawn")
-            for message in _messages(instance, spool, to, is_held):
+            try:
+                messages = _messages(instance, spool, to, is_held)
+            except EncodeError as error:  # this receiver could not read it; others get it
+                return Answer(status=_CANNOT_UNDERSTAND, comment=str(error))
+            for message in messages:
                 connection = connect()
                 answer = _exchange(connection, message, timeouts.answer_seconds)
                 if answer.status != _SUCCESS:
@@ -101,24 +107,25 @@ def mllp_store(
 
 def _messages(instance: PendingObject, spool: Spool, to: Addressee, is_held: IsHeld) -> list[bytes]:
     process, path = shared_process("HL7 encoder", spool.data_folders, Bounds()), spool.readable(instance.path)
+    codec = CHARACTER_SETS[to.message.charset]
     try:
         if not instance.kind.startswith(REJECTION):
-            return [process.call(instance.path, message_of, path, to).encode("utf-8")]
+            return [process.call(instance.path, message_of, path, to).encode(codec)]
         withdrawn = process.call(instance.path, withdrawals_by, path, to)
-        return [message.encode("utf-8") for uid, message in withdrawn.items() if is_held(uid)]
+        return [message.encode(codec) for uid, message in withdrawn.items() if is_held(uid)]
     except InputError as error:
         raise PlatformError(f"{instance.path} cannot be read ({error}); check the disk, or retry the job") from error
 
 
 def message_of(path: Path, to: Addressee) -> str:
     """Encode a report in a confined process."""
-    return report_message(read_report(path), to).decode("utf-8")
+    return report_message(read_report(path), to)
 
 
 def withdrawals_by(path: Path, to: Addressee) -> dict[str, str]:
     """Encode the withdrawal of each report that a rejection note names, by its UID, in a confined process."""
     note = read_report(path)
-    return {uid: withdrawal_message(note, uid, to).decode("utf-8") for uid in withdrawn_reports(note)}
+    return {uid: withdrawal_message(note, uid, to) for uid in withdrawn_reports(note)}
 
 
 def read_report(path: Path) -> Dataset:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 from pydicom.valuerep import PersonName
 
-from node.config import Language
+from node.config import Hl7Message, Language
+from node.results.hl7_template import adapted
 from node.results.report_items import MEASUREMENT_GROUP, concept_value, measurement_groups
 from node.studies.attributes import STRUCTURED_REPORTS
 
@@ -52,6 +53,8 @@ class Addressee:
     """Of the impression."""
     urgent: bool = False
     """Whether the result is urgent (TQ1-9)."""
+    message: Hl7Message = field(default_factory=Hl7Message)
+    """How the messages of the site differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +70,16 @@ class _Observation:
     method: str = ""
 
 
-def report_message(report: Dataset, to: Addressee) -> bytes:
-    """Encode a report as ORU^R01 in UTF-8, segments ended by carriage returns."""
+def report_message(report: Dataset, to: Addressee) -> str:
+    """Return a report as ORU^R01, segments ended by carriage returns.
+
+    Raises ``EncodeError`` when the character set of the receiver lacks a character.
+    """
     body = [_study(report), *_impression(report, to.language), *_observations(report)]
     segments = [_head(report, to), _patient(report), _request(report, report.SOPInstanceUID, _PRELIMINARY, to)]
     if to.urgent:
         segments.append(_STAT)
-    return _encoded([*segments, *(_result(n, one, _PRELIMINARY) for n, one in enumerate(body, 1))])
+    return _joined([*segments, *(_result(n, one, _PRELIMINARY) for n, one in enumerate(body, 1))], to)
 
 
 def withdrawn_reports(note: Dataset) -> tuple[str, ...]:
@@ -88,18 +94,18 @@ def withdrawn_reports(note: Dataset) -> tuple[str, ...]:
     )
 
 
-def withdrawal_message(note: Dataset, report_uid: str, to: Addressee) -> bytes:
-    """Encode that a report, which ``report_message`` has sent, is wrong or replaced."""
+def withdrawal_message(note: Dataset, report_uid: str, to: Addressee) -> str:
+    """Return the message that a report, which ``report_message`` has sent, is wrong or replaced."""
     said = (item.TextValue for item in note.get("ContentSequence", ()) if item.ValueType == "TEXT")
     why = _Observation(type="TX", concept=_concept(note), value=_lines(str(note.SeriesDescription), *said))
     head = _head(note, to, also=report_uid)
-    return _encoded([head, _patient(note), _request(note, report_uid, _CANCELLED, to), _result(1, why, _WRONG)])
+    return _joined([head, _patient(note), _request(note, report_uid, _CANCELLED, to), _result(1, why, _WRONG)], to)
 
 
 def _head(dataset: Dataset, to: Addressee, also: str = "") -> str:
     control = hashlib.sha256(f"{dataset.SOPInstanceUID}{also}".encode()).hexdigest()[:_LONGEST_ID]
     parties = f"{_text(to.sender)}||{_text(to.application)}|{_text(to.facility)}"
-    return rf"MSH|^~\&|{parties}|{_time(dataset, 'Content')}||ORU^R01^ORU_R01|{control}|P|2.5.1||||||UNICODE UTF-8"
+    return rf"MSH|^~\&|{parties}|{_time(dataset, 'Content')}||ORU^R01^ORU_R01|{control}|P|2.5.1||||||"
 
 
 def _patient(dataset: Dataset) -> str:
@@ -248,5 +254,6 @@ def _text(value: str) -> str:
     return "".join(_ESCAPES.get(c, c if c.isprintable() else " ") for c in value).strip()
 
 
-def _encoded(segments: Collection[str]) -> bytes:
-    return "".join(f"{segment}\r" for segment in segments).encode("utf-8", "replace")
+def _joined(segments: Sequence[str], to: Addressee) -> str:
+    whole = [segment.encode("utf-8", "replace").decode("utf-8") for segment in segments]  # no half of a surrogate pair
+    return "".join(f"{segment}\r" for segment in adapted(whole, to.message))

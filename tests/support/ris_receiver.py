@@ -33,12 +33,15 @@ class Ris:
 
 
 @contextmanager
-def ris(secured: ssl.SSLContext | None = None) -> Iterator[Ris]:
+def ris(secured: ssl.SSLContext | None = None, encoding: str = "utf-8") -> Iterator[Ris]:
+    """``encoding``: the character set that it has agreed with its senders."""
+
     class Handler(AbstractHandler):
         def reply(self) -> str:
             return receiver.answer(self.incoming_message)
 
-    server = MLLPServer("127.0.0.1", 0, {"ORU^R01^ORU_R01": (Handler,)}, request_handler_class=MLLPRequestHandler)
+    reader = type("Reader", (MLLPRequestHandler,), {"encoding": encoding})
+    server = MLLPServer("127.0.0.1", 0, {"ORU^R01^ORU_R01": (Handler,)}, request_handler_class=reader)
     if secured is not None:
         server.socket = secured.wrap_socket(server.socket, server_side=True)
     receiver = Ris(server.server_address[1])

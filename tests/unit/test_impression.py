@@ -290,7 +290,7 @@ def check_agreement(source: SourceSeries, changes: list[dict[str, Any]]) -> None
                 {SIDES.index(lesion.laterality)} if lesion.laterality else set()
             ), (language, text)
     for language in EVERY:
-        message = report_message(report, Addressee(sender="AINODE", language=language)).decode("utf-8")
+        message = report_message(report, Addressee(sender="AINODE", language=language))
         sent = next(f[5] for s in message.split("\r") if "|121073^" in s for f in [s.split("|")])
         assert sent.split("~") == lines[language]
         reported = [m.number for g in read_statement(report).findings for m in g.measurements]
