@@ -27,6 +27,7 @@ def check(config: Config, pipelines: Iterable[dict[str, Any]] | None = None) -> 
     yield guarded("storage", lambda: machine.storage(config))
     yield guarded("ledger", lambda: machine.ledger(config))
     yield machine.secrets(config)
+    yield from machine.notification(config)
     yield from machine.text_recognition(config)
     if config.ae.tls.enabled:
         yield guarded("tls", lambda: network.tls(config))

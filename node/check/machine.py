@@ -13,10 +13,11 @@ from importlib.metadata import PackagePath, distribution
 from pathlib import Path
 
 from node import __version__
-from node.check.result import Check
+from node.check.result import Check, guarded
 from node.config import Config
 from node.config.secret_files import secret_files
 from node.deidentify.text_recognition import missing_package
+from node.operate.notification_channels import check_files
 from node.pytorch_build import build_advice, has_nvidia_gpu
 from node.service import open_storage
 from node.spool.file_system import file_system_of
@@ -124,6 +125,23 @@ def secrets(config: Config) -> Check:
     remedy = f"chmod g-w,o-rwx {' '.join(map(str, found))}"
     opened = gettext("{files}: other users can read or change it", files=named)
     return Check(name="secrets", good=False, found=opened, remedy=remedy)
+
+
+def notification(config: Config) -> Iterator[Check]:
+    """Check that the files of ``[notify]`` can be used: they are read only when there is a problem to tell."""
+    if config.notify.webhook_file is not None or config.notify.smtp_password_file is not None:
+        yield guarded("notify", lambda: _files_of_notification(config))
+
+
+def _files_of_notification(config: Config) -> Check:
+    try:
+        check_files(config)
+    except OSError as error:
+        found = gettext("{file}: {error}", file=error.filename, error=error.strerror)
+        return Check(
+            name="notify", good=False, found=found, remedy=gettext("write the file, or remove it from [notify]")
+        )
+    return Check(name="notify", good=True, found=gettext("files of webhook and password can be read"))
 
 
 def _is_open(path: Path) -> bool:

@@ -14,6 +14,7 @@ _NAMES = (
     *(marked("secrets"), marked("tls"), marked("fleet"), marked("port"), marked("web port"), marked("orders port")),
     *(marked("orders"), marked("device"), marked("typeface"), marked("clock"), marked("disk speed")),
     *(marked("ledger integrity"), marked("dicomweb"), marked("dicomweb port"), marked("workitems")),
+    marked("notify"),
 )
 """Names of checks that are made once; they are translated where they are shown."""
 

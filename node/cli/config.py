@@ -179,6 +179,7 @@ def take(*, config_path: Path, yes: bool) -> None:
     elif yes or confirmed(gettext("Write this into {file}?", file=config_path)):
         taken = file.take_over(confirmed_by=local_user(), seen=version.number)
         echo(gettext("{file} has version {number}", file=config_path, number=taken.number))
+        echo(gettext("`ainode check` says whether this machine has all files that it names"))
 
 
 def _file(config_path: Path) -> FleetRules:

@@ -15,6 +15,7 @@ _EXAMPLES = (
     "destinations.cloud",
     "destinations.archive",
     "destinations.ris",
+    "destinations.ris.message",
     "destinations.ehr",
     "destinations.pacs.tls",
     "pipelines.nodule.stop",

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -44,7 +45,7 @@ def send_mail(
         if wanted.smtp_starttls:
             server.starttls(context=ssl.create_default_context())
         if wanted.smtp_password_file is not None:
-            server.login(wanted.smtp_user, wanted.smtp_password_file.read_text(encoding="utf-8").strip())
+            server.login(wanted.smtp_user, _content(wanted.smtp_password_file))
         server.send_message(message)
 
 
@@ -62,12 +63,24 @@ def post_to_webhook(config: Config, body: Mapping[str, Any]) -> None:
         raise httpx.HTTPError(f"HTTP {answer.status_code}")
 
 
+def check_files(config: Config) -> None:
+    """Raise ``ConfigError`` or ``OSError`` when a file of ``[notify]`` cannot be used."""
+    if config.notify.webhook_file is not None:
+        _webhook(config)
+    if config.notify.smtp_password_file is not None:
+        _content(config.notify.smtp_password_file)
+
+
+def _content(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace").strip()
+
+
 def _webhook(config: Config) -> str:
     """Return the address, from its file at each use: a renewed one counts at once."""
     path = config.notify.webhook_file
     if path is None:
         return config.notify.webhook
-    address = path.read_text(encoding="utf-8", errors="replace").strip()
+    address = _content(path)
     if not address.startswith(("http://", "https://")):
         raise ConfigError(
             f"[notify] webhook_file {path}: write an address into it that begins with https:// or http://"

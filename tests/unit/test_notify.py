@@ -20,6 +20,7 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from certificates import Authority
 from real_peers import free_port
 
+from node.check import Check, check
 from node.config import Config
 from node.ledger.destination_circuits import close, record_failure
 from node.ledger.engine import begin_immediate, now, open_ledger
@@ -241,6 +242,26 @@ def test_the_address_of_a_webhook_comes_from_its_file_and_is_in_no_message(
         assert str(file) in caplog.text or "HTTP 503" in caplog.text
     node.notifier.step(now())
     assert [list(body["problems"]) for body in got] == [["destination pacs"]]
+
+
+def test_check_reads_the_files_of_webhook_and_password_before_there_is_a_problem(tmp_path: Path):
+    webhook, password = tmp_path / "webhook", tmp_path / "password"
+    of = {"webhook_file": webhook, "smtp_password_file": password, "mail_to": ("it@example.org",)}
+    config = Config.model_validate(
+        {"storage": {"folder": tmp_path / "data"}, "notify": of | {"smtp_host": "mail.example.org", "smtp_user": "ai"}}
+    )
+
+    def said() -> Check:
+        return next(one for one in check(config) if one.name == "notify")
+
+    assert (said().good, str(webhook) in said().found) == (False, True)
+    webhook.write_text("chat.example.org/s3cret")
+    assert "begins with https:// or http://" in said().found
+    webhook.write_text("https://chat.example.org/s3cret")
+    assert (said().good, str(password) in said().found) == (False, True)
+    password.write_text("long")
+    assert said().good
+    assert "s3cret" not in said().found
 
 
 def test_a_mail_server_that_is_away_stops_nothing(tmp_path: Path):
