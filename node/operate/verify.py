@@ -21,6 +21,8 @@ from node.translation.cells import padded
 
 SETTLE_SECONDS = 60.0
 """The row of a file may come this much later: a younger file without row is not judged."""
+_AT_ONCE = 500
+"""Files that are not here and are asked for together: connections to other machines are made for each part."""
 
 Fault = Literal["missing", "altered", "unreachable", "unrecorded"]
 Recorded = Callable[[sa.Connection], dict[str, str]]
@@ -71,7 +73,7 @@ def compare(recorded: Mapping[str, str], found: Mapping[str, str]) -> dict[str, 
 def verify(engine: sa.Engine, spool: Spool, at: float, progress: Progress = lambda _done, _all: None) -> Verification:
     """Compare all files, one study or job at a time. ``at``: now, in seconds since 1970 UTC."""
     places = _places(engine, spool)
-    faults: dict[str, Fault] = {}
+    faults, absent = dict[str, Fault](), dict[str, Recorded]()
     files, size, recorded, elsewhere = 0, 0, 0, 0
     for done, (folders, recorded_in) in enumerate(places):
         progress(done, len(places))
@@ -82,10 +84,12 @@ def verify(engine: sa.Engine, spool: Spool, at: float, progress: Progress = lamb
         if here:
             with begin_immediate(engine) as connection:  # waits for retention, whose files go before their rows
                 again = compare(recorded_in(connection), digests)
-            faults_here = dict(here.items() & again.items())
-            on_others = _on_others(spool, sorted(path for path, of in faults_here.items() if of == "missing"))
-            elsewhere += sum(fault is None for fault in on_others.values())
-            faults |= {p: of for p, fault in faults_here.items() if (of := on_others.get(p, fault)) is not None}
+            alike = dict(here.items() & again.items())
+            faults |= {path: of for path, of in alike.items() if of != "missing"}
+            absent |= {path: recorded_in for path, of in alike.items() if of == "missing"}
+        if len(absent) >= _AT_ONCE or (absent and done + 1 == len(places)):
+            on_others, faults_there = _on_others(engine, spool, absent)
+            elsewhere, faults, absent = elsewhere + on_others, faults | faults_there, {}
         files, size, recorded = files + len(digests), size + read, recorded + len(before)
     progress(len(places), len(places))
     loose = {p for p, fault in faults.items() if fault == "unrecorded" and _age(spool, p, at) >= SETTLE_SECONDS}
@@ -103,17 +107,26 @@ def verify(engine: sa.Engine, spool: Spool, at: float, progress: Progress = lamb
     )
 
 
-def _on_others(spool: Spool, paths: Sequence[str]) -> dict[str, Fault | None]:
-    """Return ``None`` for each file that another machine has, and what is known of those that are not here."""
-    if not paths:
-        return {}
+def _on_others(engine: sa.Engine, spool: Spool, absent: Mapping[str, Recorded]) -> tuple[int, dict[str, Fault]]:
+    """Return how many of the files that are not here other machines have, and what is known of the rest."""
+    answers = _asked(spool, sorted(absent))
+    lacking = {path: fault for path, fault in answers.items() if fault is not None}
+    with engine.connect() as connection:  # retention may have purged some since
+        recorded = {recorded_in: recorded_in(connection) for recorded_in in {absent[path] for path in lacking}}
+    faults = {path: fault for path, fault in lacking.items() if path in recorded[absent[path]]}
+    return len(answers) - len(lacking), faults
+
+
+def _asked(spool: Spool, paths: Sequence[str]) -> dict[str, Fault | None]:
+    """Return ``None`` for each file that another machine has, and what is known of the others."""
     try:
-        return dict.fromkeys(spool.tiers.sizes(paths))
+        held = spool.tiers.sizes(paths)
     except AbsentFileError:
         if len(paths) == 1:
             return {paths[0]: "unreachable"}
         half = len(paths) // 2  # which ones
-        return _on_others(spool, paths[:half]) | _on_others(spool, paths[half:])
+        return _asked(spool, paths[:half]) | _asked(spool, paths[half:])
+    return {path: None if path in held else "missing" for path in paths}
 
 
 def _places(engine: sa.Engine, spool: Spool) -> list[tuple[tuple[str, ...], Recorded]]:
