@@ -17,6 +17,7 @@ from node.deliver.fetch import key_of
 from node.deliver.fetch_lists import local_now, why_waiting
 from node.dicomweb.addresses import Addresses
 from node.dicomweb.authorization import Client
+from node.errors import ConfigError
 from node.ledger import NoticeKind
 from node.ledger.audit_events import give_notice
 from node.ledger.engine import begin_immediate, snapshot
@@ -73,11 +74,15 @@ class FetchListService:
             raise HTTPException(400, f"{where}: {first['msg']}.") from error
         if wanted.destination not in self._config.destinations:
             raise HTTPException(400, f"destination: [destinations.{wanted.destination}] is not configured.")
+        try:
+            keys = [key_of(text) for text in wanted.studies]
+        except ConfigError as error:
+            raise HTTPException(400, f"studies: {error}.") from error
         new = NewFetchList(
             destination=wanted.destination,
             modalities=tuple(wanted.modalities),
             requester=_requester(client),
-            keys=[key_of(text) for text in wanted.studies],
+            keys=keys,
         )
         with begin_immediate(self._engine) as connection:
             number = add_fetch_list(connection, new)

@@ -97,6 +97,7 @@ def test_a_program_queues_a_list_follows_it_and_cancels_it(tmp_path: Path):
         ({}, "destination: Field required"),
         (WANTED | {"destination": "x"}, "[destinations.x] is not configured"),
         (WANTED | {"studies": []}, "studies: "),
+        (WANTED | {"studies": ["A1", "*"]}, "studies: '*' names more than one study"),
         (WANTED | {"studies": [1]}, "studies.0: "),
         (WANTED | {"studies": ["A" * 65]}, "studies.0: "),
         (WANTED | {"modalities": "CT"}, "modalities: "),

@@ -14,7 +14,7 @@ from routing_scene import CHEST, Scene
 
 from node.config import Orders
 from node.deliver.fetch import key_of
-from node.errors import NotFoundError
+from node.errors import ConfigError, NotFoundError
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.fetch_lists import (
@@ -100,6 +100,12 @@ def test_a_line_names_a_study_by_uid_or_accession_number(text: str, keyword: str
     assert key_of(text) == (keyword, text)
 
 
+@pytest.mark.parametrize("text", ["*", "A?", "A1\\A2"])
+def test_a_line_that_would_name_other_studies_is_refused(text: str):
+    with pytest.raises(ConfigError, match="names more than one study"):
+        key_of(text)
+
+
 def test_lists_go_when_their_numbers_are_no_longer_kept_and_never_while_anything_waits(tmp_path: Path):
     engine = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     with begin_immediate(engine) as connection:
@@ -145,7 +151,7 @@ def test_an_operator_queues_cancels_and_repeats_a_list_on_the_dashboard(dashboar
     page = operator.get("/fetches", params={"list": item.list_id}).text
     assert "there is &lt;none&gt;" in page
     assert "1.2.3" not in page
-    for wrong in ({"studies": " "}, {"destination": "x"}):
+    for wrong in ({"studies": " "}, {"studies": "A1\n*"}, {"destination": "x"}):
         assert operator.post("/fetches", data=form | wrong).status_code == 400
     for number in ("9", "x", "9" * 30):
         assert operator.get("/fetches", params={"list": number}).status_code in (400, 404)
