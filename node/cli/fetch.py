@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--study", multiple=True, metavar="UID", help="Study Instance UID. Repeatable.")
 @click.option("--patient", multiple=True, metavar="ID", help="Patient ID of studies. Repeatable.")
 @click.option("--list", "listed", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-              help="Text file with an accession number or Study Instance UID on each line.")  # fmt: skip
+              help="Text or CSV file with accession numbers or Study Instance UIDs.")  # fmt: skip
 @click.option("--days", type=click.IntRange(min=0), help="Studies of the last DAYS days, today included.")
 @click.option("--dates", metavar="FROM-TO", help="Studies of these days, such as 20260101-20260131.")
 @click.option("--modality", multiple=True, help="Fetch these modalities. Repeatable.  [those that a rule matches]")
@@ -48,11 +47,13 @@ def fetch(
     study by study, when and as fast as its configuration allows, and its analyses go after all others. `ainode fetches`
     shows how far that is.
     """
-    from node.deliver.fetch import KEYS, key_of
+    from node.deliver.fetch import KEYS
+    from node.deliver.study_list import listed_studies
 
     config = load(config_path)
     wanted = [{KEYS[kind]: value} for kind, values in named.items() for value in values]
-    wanted += [dict([key_of(line)]) for line in _lines(listed)]
+    if listed is not None:
+        wanted += [dict([key]) for key in listed_studies(_text_of(listed))]
     if days is not None:
         wanted.append({KEYS["dates"]: f"{datetime.now().astimezone() - timedelta(days=days):%Y%m%d}-"})
     if dates is not None:
@@ -139,9 +140,11 @@ def _queue(
         print_json({"list": number})
 
 
-def _lines(file: Path | None) -> Iterator[str]:
-    if file is not None:
-        yield from filter(None, map(str.strip, file.read_text(encoding="utf-8-sig").splitlines()))
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: it is no text in UTF-8; save it as CSV in UTF-8") from error
 
 
 def _range(dates: str) -> str:

@@ -28,7 +28,7 @@ from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.find import query
 from node.deliver.query_audit import query_recorder
 from node.deliver.reconcile import ArchivedSeries, configured_destination, is_wanted, series_of_study
-from node.errors import ConfigError, DeliveryError, NotFoundError
+from node.errors import DeliveryError, NotFoundError
 from node.ledger.results import unreceived_results
 from node.ledger.series import instance_count
 
@@ -73,17 +73,6 @@ class Archive(Protocol):
 
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
         """Bring a series to this node, and wait for its images; what prevents it is the error of the result."""
-
-
-def key_of(text: str) -> tuple[str, str]:
-    """Return keyword and value by which a line of a list names a study: a Study Instance UID or an accession number.
-
-    Raises ``ConfigError`` for one that could name others as well.
-    """
-    if wild := next((char for char in "*?\\" if char in text), ""):
-        raise ConfigError(f"{text!r} names more than one study: {wild} stands for others; name each study")
-    is_uid = text.count(".") > 1 and text.replace(".", "").isdecimal()
-    return KEYS["study" if is_uid else "accession"], text
 
 
 def wanted_series(

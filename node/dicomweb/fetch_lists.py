@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from node.config import Config
-from node.deliver.fetch import key_of
 from node.deliver.fetch_lists import local_now, why_waiting
+from node.deliver.study_list import key_of
 from node.dicomweb.addresses import Addresses
 from node.dicomweb.authorization import Client
 from node.errors import ConfigError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from node.deliver.fetch import key_of
 from node.deliver.fetch_lists import local_now, why_waiting
+from node.deliver.study_list import listed_studies
 from node.ledger.engine import begin_immediate, snapshot
 from node.ledger.fetch_lists import (
     NewFetchList,
@@ -43,7 +43,7 @@ def queue(context: AppContext, user_request: UserRequest) -> Response:
     """Queue the studies that the form names."""
     form = user_request.form
     destination, modalities = form.get("destination", ""), form.get("modalities", "").replace(",", " ").upper().split()
-    keys = [key_of(line) for line in map(str.strip, form.get("studies", "").splitlines()) if line]
+    keys = listed_studies(form.get("studies", ""))
     if destination not in context.config.destinations:
         raise HTTPException(400, gettext("There is no destination {destination!r}.", destination=destination))
     if not keys:

@@ -13,7 +13,7 @@ from ledgers import open_copy
 from routing_scene import CHEST, Scene
 
 from node.config import Orders
-from node.deliver.fetch import key_of
+from node.deliver.study_list import key_of
 from node.errors import ConfigError, NotFoundError
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
