@@ -22,7 +22,7 @@ def _volume() -> np.ndarray:
     across = np.arange(-190.0, 191.0, _SPACING[1], np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of nodules that lie above
-        return chest_hu(HEIGHTS, across, across, 1)
+        return chest_hu(HEIGHTS, across, across, 1).clip(-1024.0)  # as a scanner stores air
 
 
 def chest_series(study: str = "", **attributes: Any) -> list[FileDataset]:
