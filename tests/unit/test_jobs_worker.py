@@ -21,7 +21,7 @@ from worker_tasks import task, wanted
 
 from node.config import Devices, PipelineTable
 from node.errors import ConfigError, InputError, NotFoundError, PipelineError, PlatformError, WeightsError
-from node.inference import handover, model_process
+from node.inference import devices, handover, model_process
 from node.inference.child_output import receive_reply
 from node.inference.devices import device_names, thread_count
 from node.inference.model_process import ModelProcess, TaskAborted
@@ -313,9 +313,19 @@ def test_factory_with_the_wrong_signature_is_a_configuration_error(monkeypatch: 
 
 
 @pytest.mark.thorough
-def test_devices_are_spelt_out() -> None:
+@pytest.mark.parametrize("build", ["2.13.0", "2.13.0+cu130"])
+def test_devices_are_spelt_out(build: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_names(Devices(use=("cuda:1", "cpu"))) == ("cuda:1", "cpu")
+    monkeypatch.setattr(devices, "version", lambda _name: build)
     found = device_names(Devices())
     assert found == ("cpu",) or all(name.startswith("cuda:") for name in found)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(PlatformError, match="torch cannot be imported"):
+        device_names(Devices())
+    monkeypatch.setattr(devices, "version", lambda _name: "2.13.0+cpu")
+    assert device_names(Devices()) == ("cpu",), "a build for CPUs need not be asked"
+
+
+def test_threads_are_those_that_are_configured_or_all_cores() -> None:
     assert thread_count(Devices(cpu_threads=3)) == 3
     assert thread_count(Devices()) == len(os.sched_getaffinity(0))
