@@ -69,6 +69,7 @@ def admit(
 
     while any(lack > 0 for lack in lacking()) and len(loaded) > 1:
         loaded.popitem(last=False)
+        gc.unfreeze()  # loading has frozen them all
         gc.collect()
     lack, lack_device = lacking()
     if lack > 0 or (lack_device > 0 and not alone):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import logging
+import weakref
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 from dicom_files import ct_series, write
 from job_pipelines import create
+from worker_tasks import task
 
 from node.config import PipelineTable
 from node.errors import AdmissionError
@@ -51,7 +55,7 @@ def test_models_are_unloaded_until_the_device_has_room_and_the_one_in_use_stays(
 def test_a_job_that_the_machine_cannot_hold_is_refused_before_it_runs(tmp_path: Path):
     with pytest.raises(AdmissionError, match=r"memory: pipeline big will take about 1000000000 MiB"):
         admit("big", [seen(100, 1e9)], 100, OrderedDict(), lambda: 0.0)
-    task = Task(
+    big = Task(
         job_id="j",
         pipeline="scripted",
         table=PipelineTable(factory="job_pipelines:create", options={"log": str(tmp_path / "log")}),
@@ -59,9 +63,32 @@ def test_a_job_that_the_machine_cannot_hold_is_refused_before_it_runs(tmp_path: 
         seen=(seen(1024, 1e9),),
         folder=tmp_path / "out",
     )
-    reply = execute(task, OrderedDict(), "cpu", Prefetcher())
+    reply = execute(big, OrderedDict(), "cpu", Prefetcher())
     assert reply.error == AdmissionError.code
     assert "available" in reply.reason
     assert not (tmp_path / "log").exists()
-    elsewhere = replace(task, seen=(replace(task.seen[0], device="cuda:0"),))
+    elsewhere = replace(big, seen=(replace(big.seen[0], device="cuda:0"),))
     assert not execute(elsewhere, OrderedDict(), "cpu", Prefetcher()).error, "what another device took does not count"
+
+
+@pytest.mark.parametrize("does", ["raise", "findings"])
+def test_a_model_that_holds_itself_is_freed_when_it_is_unloaded(
+    does: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.CRITICAL, "node.inference.child")  # what pytest keeps of an exception holds the model
+    made: list[weakref.ref[Any]] = []
+
+    def holding_itself(**arguments: Any) -> Any:
+        model = create(**arguments)
+        model.itself = model
+        made.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr("job_pipelines.create", holding_itself)
+    models: OrderedDict[str, Any] = OrderedDict()
+    execute(task(tmp_path, does=does), models, "cpu", Prefetcher())
+    if does == "findings":  # another one needs its room
+        models["this"] = None
+        admit("this", [seen(100, 1, 500)], 100, models, lambda: 600 - 100 * len(models))
+    gc.collect()
+    assert [model() for model in made] == [None]
