@@ -25,6 +25,7 @@ from node.actor import surviving
 from node.jobs import delays, queues
 from node.jobs.execution import SHADOW, AttemptExecution
 from node.jobs.ledger_writes import LedgerWrites
+from node.jobs.local_queue import LocalQueue, end_delays_by_ledger, pause_all
 from node.jobs.pace import Pace
 from node.jobs.stage import Stage
 from node.jobs.stage_turns import StageTurns
@@ -143,7 +144,7 @@ class Jobs:
         self._membership = membership
         for stage in stages:
             stage.begin()
-        queues.end_delays_by_ledger()
+        end_delays_by_ledger()
         DBOS(
             config={
                 "name": _APPLICATION,
@@ -156,7 +157,7 @@ class Jobs:
         )
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_DEATHS)(self._execution.workflow())
         DBOS.listen_queues([])  # to none of those that are rows of the database
-        queues.LocalQueue(queues.DBOS_QUEUE, self._pace.old_poll_seconds, _UNLIMITED)  # DBOS itself asks every second
+        LocalQueue(queues.DBOS_QUEUE, self._pace.old_poll_seconds, _UNLIMITED)  # DBOS itself asks every second
         shared = [self._listen(stage, membership) for stage in stages]
         DBOS.launch()
         self._begin("jobs-watch", lambda: self._watch_over(shared, membership))
@@ -229,10 +230,10 @@ class Jobs:
             self._client.enqueue_in_transaction(connection, options, *arguments)
             queues.date_by_ledger(connection, f"{a.key}/{a.number}", a.delay_seconds)
 
-    def _listen(self, stage: Stage, membership: Membership) -> queues.LocalQueue:
+    def _listen(self, stage: Stage, membership: Membership) -> LocalQueue:
         """Take attempts of a stage from their queues, as many as its slots allow; return that of the whole stage."""
         poll_seconds = self._pace.poll_seconds
-        shared = queues.LocalQueue(queues.stage_queue(stage.name), self._pace.old_poll_seconds, stage.slots)
+        shared = LocalQueue(queues.stage_queue(stage.name), self._pace.old_poll_seconds, stage.slots)
         shared.pause(paused=membership.is_drained)
         turns = StageTurns(self._engine, stage, membership, poll_seconds, self._stopping)
         self._execution.turns[stage.name] = turns
@@ -244,14 +245,14 @@ class Jobs:
         self._threads.append(threading.Thread(target=function, name=name, daemon=True))
         self._threads[-1].start()
 
-    def _watch_over(self, shared: Sequence[queues.LocalQueue], membership: Membership) -> None:
+    def _watch_over(self, shared: Sequence[LocalQueue], membership: Membership) -> None:
         reconciled = time.monotonic()
         # Only who serves a stage knows how often it is tried; the end of a delivery anybody can record.
         stages = self._execution.stages.keys()
         of_stages, of_all = (Leadership(self._engine, work) for work in (f"jobs {sorted(stages)}", "jobs"))
         while not self._stopping.wait(self._pace.look_seconds):
             try:
-                queues.pause_all(shared, paused=membership.is_drained)
+                pause_all(shared, paused=membership.is_drained)
                 if membership.is_drained:
                     self._withdraw_shadow()
                 take_over_dead(self._client, membership)

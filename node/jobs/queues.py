@@ -1,8 +1,7 @@
 """Queues of attempts: one for each pipeline in the stages infer and encode, one for each destination in deliver.
 
-The rows of DBOS's own queues hold for every process that shares the database, so the last one to start would decide how
-much all others do at once. These queues are objects of this process, with limits of its own; the database holds only
-the attempts that are enqueued under their names.
+Reads what is enqueued under their names in DBOS's table of workflows, without DBOS: verbs ask for it, too, and it takes
+a quarter of a second to import. ``node.jobs.local_queue`` takes attempts from them.
 """
 
 from __future__ import annotations
@@ -14,12 +13,9 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from dbos._dbos import _get_or_create_dbos_registry
-from dbos._sys_db import SystemDatabase
 
 from node.ledger import JobStage
 from node.ledger.clock import ahead_of_machine, ledger_clock
-from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Attempt
 from node.ledger.operator_switches import stopped_pipelines
 from node.ledger.pipeline_failures import failed_pipelines
@@ -33,34 +29,6 @@ _TABLE = "workflow_status"
 _COLUMNS = (
     "workflow_uuid", "queue_name", "status", "priority", "executor_id", "created_at", "delay_until_epoch_ms",
 )  # fmt: skip
-
-
-class LocalQueue:
-    """A queue from which this process takes attempts, by priority, then in the order in which they were enqueued."""
-
-    def __init__(self, name: str, poll_seconds: float, limit: int) -> None:
-        """``limit``: attempts of this queue that this process executes at the same time."""
-        self._limit = limit
-        registry = _get_or_create_dbos_registry()
-        self._queue = registry._register_internal_queue(  # noqa: SLF001 - contract-tested, version pinned
-            name, worker_concurrency=limit, polling_interval_sec=poll_seconds
-        )
-
-    def allow(self, limit: int) -> None:
-        """Change the limit; attempts that are being executed count, and continue."""
-        self._limit = limit
-        self.pause(paused=False)
-
-    def pause(self, *, paused: bool) -> None:
-        """Take no attempt, or again as many as the limit allows."""
-        # Read at each poll; contract-tested, version pinned.
-        self._queue._worker_concurrency = 0 if paused else self._limit  # noqa: SLF001
-
-
-def pause_all(queues: Sequence[LocalQueue], *, paused: bool) -> None:
-    """Take no attempt from any of the queues, or again as many as their limits allow."""
-    for queue in queues:
-        queue.pause(paused=paused)
 
 
 def queue_of(attempt: Attempt) -> str:
@@ -113,7 +81,7 @@ def attempts_in_turn(
 
 def queued_keys(connection: sa.Connection) -> sa.Select[tuple[str]]:
     """Select the key of every attempt that is queued, waits for its time or runs, with a slash at its end."""
-    workflow = _workflows(connection)
+    workflow = workflows(connection)
     key = sa.func.rtrim(workflow.c.workflow_uuid, "0123456789")  # without the number of the attempt
     # Each by itself and as a constant: DBOS has partial indexes of these states, and most rows have ended.
     open_states: Iterator[sa.ColumnElement[str]] = (
@@ -126,32 +94,15 @@ def date_by_ledger(connection: sa.Connection, workflow_id: str, delay_seconds: f
     """Replace the times of a workflow that was just enqueued, which are by this machine's clock, by the ledger's."""
     if ahead_of_machine(connection) == 0.0:
         return
-    workflow, at = _workflows(connection), int(ledger_clock(connection) * 1000)
+    workflow, at = workflows(connection), int(ledger_clock(connection) * 1000)
     until = at + int(delay_seconds * 1000) if delay_seconds else None
     this = sa.update(workflow).where(workflow.c.workflow_uuid == workflow_id)
     connection.execute(this.values(created_at=at, delay_until_epoch_ms=until))
 
 
-def end_delays_by_ledger() -> None:
-    """Have DBOS, which compares with the clock of this machine, end the delays of attempts by that of the ledger.
-
-    Raises ``AttributeError`` when DBOS has no such method any more: it would use its own clock in silence.
-    """
-    _ = SystemDatabase.transition_delayed_workflows
-    SystemDatabase.transition_delayed_workflows = _end_delays
-
-
-def _end_delays(database: SystemDatabase) -> None:
-    with begin_immediate(database.engine) as connection:
-        workflow, at = _workflows(connection), int(ledger_clock(connection) * 1000)
-        # The state as a constant: DBOS has a partial index of it.
-        ended = workflow.c.status == sa.literal_column("'DELAYED'"), workflow.c.delay_until_epoch_ms <= at
-        connection.execute(sa.update(workflow).where(*ended).values(status="ENQUEUED"))
-
-
 def change_priority(connection: sa.Connection, jobs: Sequence[str], priority: str) -> None:
     """Change the priority (``PRIORITIES``) of the attempts of some jobs that wait for a turn, or for their time."""
-    workflow = _workflows(connection)
+    workflow = workflows(connection)
     # As constants: DBOS has partial indexes of these states. The id of an attempt begins with that of its job.
     waiting = sa.or_(*(workflow.c.status == sa.literal_column(f"'{state}'") for state in ("ENQUEUED", "DELAYED")))
     of_jobs = sa.or_(*(workflow.c.workflow_uuid.startswith(f"{one}/", autoescape=True) for one in jobs))
@@ -162,7 +113,7 @@ def running_attempts(connection: sa.Connection) -> dict[str, int]:
     """Count the attempts that each executor has taken and not ended, by its id as a member."""
     if not sa.inspect(connection).has_table(_TABLE, schema=_schema(connection)):  # nothing was ever enqueued
         return {}
-    workflow = _workflows(connection)
+    workflow = workflows(connection)
     query = sa.select(workflow.c.executor_id, sa.func.count()).where(workflow.c.status == "PENDING")
     return dict(connection.execute(query.group_by(workflow.c.executor_id)).all())
 
@@ -183,7 +134,7 @@ def _waiting_in(schema: str | None, prefix: str) -> sa.Select[Any]:
     )
 
 
-def _workflows(connection: sa.Connection) -> sa.TableClause:
+def workflows(connection: sa.Connection) -> sa.TableClause:
     """DBOS's table of workflows."""
     return _workflows_in(_schema(connection))
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, Engine
 
 from node.jobs import queues
+from node.jobs.local_queue import LocalQueue
 from node.jobs.stage import Stage
 from node.jobs.turns import Turns
 from node.ledger.jobs import Attempt
@@ -58,9 +59,9 @@ class StageTurns:
                     return queues.Waiting(attempts={})
                 return self._waiting(connection, in_shadow=in_shadow)
 
-        def queue_of(owner: str) -> queues.LocalQueue:
+        def queue_of(owner: str) -> LocalQueue:
             # It gives its attempt shortly after the turn, and asks the database only then.
-            return queues.LocalQueue(queues.owner_queue(name, owner, in_shadow=in_shadow), self._poll_seconds / 2, 0)
+            return LocalQueue(queues.owner_queue(name, owner, in_shadow=in_shadow), self._poll_seconds / 2, 0)
 
         # Queues of candidates are opened with their first attempt: most pipelines are never tried.
         return Turns(queue_of, () if in_shadow else owners, slots, waiting, stopping)

@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from node.jobs.ledger_writes import AttemptAbandoned
-from node.jobs.queues import LocalQueue, Waiting
+from node.jobs.local_queue import LocalQueue
+from node.jobs.queues import Waiting
 
 logger = logging.getLogger(__name__)
 
