@@ -113,7 +113,7 @@ def confined_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 def models_that_stay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandingModels]:
     """Processes of models for the nodes of ``standing_models``."""
     with ExitStack() as ends:
-        yield StandingModels(tmp_path_factory.mktemp("sandboxes"), ends)
+        yield StandingModels(tmp_path_factory.getbasetemp(), ends)
 
 
 @pytest.fixture

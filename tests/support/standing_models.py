@@ -15,19 +15,25 @@ from typing import Any
 import pytest
 import standing_processes
 
+from node.errors import ConfigError, PipelineError
 from node.inference import model_processes, pipeline_process
 from node.inference.model_process import ModelProcess, TaskAborted
 from node.inference.task import Reply, Task
+from node.isolation import READ
 
 Idle = list[ModelProcess]
 ENCODER = "encoder"
 
 
 class StandingModels:
-    """Processes that no node uses now, by all that they were started with."""
+    """Processes that no node uses now, by all that they were started with.
 
-    def __init__(self, sandboxes: Path, ends: ExitStack) -> None:
-        self._sandboxes = sandboxes
+    They read models below ``readable``, as those of one trust group read each other's.
+    """
+
+    def __init__(self, readable: Path, ends: ExitStack) -> None:
+        self._readable = readable
+        self._sandboxes = readable / "sandboxes"
         self._ends = ends
         self._idle: dict[str, Idle] = defaultdict(list)
 
@@ -35,6 +41,8 @@ class StandingModels:
         """A process for one node; one in shadow, or that calls outside, is the node's own."""
         if options.get("when_idle") is not None or options["exchange"]:
             return ModelProcess(device, threads, seconds, _sandboxes, **options)
+        elsewhere = (rule for rule in options.get("rules", ()) if not rule[0].is_relative_to(self._readable))
+        options["rules"] = (*elsewhere, (self._readable, READ))
         idle = self._idle[repr((device, threads, seconds, options))]
         if not idle:
             idle.append(ModelProcess(device, threads, seconds, self._sandboxes, **options))
@@ -66,7 +74,11 @@ class LentModel:
             if self._closed:
                 raise TaskAborted("the service stops")
             self._computes = True
-        reply = self._process.run(task, wanted)  # after an error the process is not lent again
+        try:
+            reply = self._process.run(task, wanted)  # after any other error the process is not lent again
+        except (ConfigError, PipelineError):  # of a model: one that ended the process gives the next task another
+            self._computes = False
+            raise
         self._computes = False
         return reply
 

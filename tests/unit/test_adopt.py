@@ -26,7 +26,7 @@ from node.operate.rules_file import RulesFile
 from node.service import open_storage
 from node.studies.source import SourceSeries
 
-pytestmark = pytest.mark.thorough
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("standing_models")]
 
 HAS_NNUNET = importlib.util.find_spec("nnunetv2") is not None
 CONFIG = """\
