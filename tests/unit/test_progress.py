@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from ledgers import open_copy
 
 from node.config import FORWARD
 from node.ledger import tables
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job
 from node.ledger.progress import (
     OPEN,
@@ -181,7 +182,7 @@ SERIES = {"study_instance_uid": "1", "series_instance_uid": "1.1"}
 
 def ledger_with(*jobs: dict[str, Any], generation: int = 1, outcome: str = "routed") -> sa.Engine:
     """One series with its decisions; each job with its deliveries, by destination: state."""
-    engine = open_ledger("sqlite://")
+    engine = open_copy("sqlite://")
     with begin_immediate(engine) as connection:
         times = {"first_at": 1.0, "last_at": 2.0}
         row = {**SERIES, **times, "modality": "CT", "instances": 1, "state": "COMPLETE", "generation": generation}
