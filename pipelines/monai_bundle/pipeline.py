@@ -13,7 +13,6 @@ from monai.data import MetaTensor, decollate_batch
 from monai.transforms import MapTransform, reset_ops_id
 from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
-from pydantic import Field
 
 from node.errors import WeightsError
 from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Pipeline, Segment, Series, Volume, codes, sentence
@@ -21,7 +20,8 @@ from node.pipeline.label_map import label_array, values_of
 from pipelines.channels import channels, check_inputs
 from pipelines.device import Portions
 from pipelines.monai_bundle.bundle import Bundle
-from pipelines.options import ModelOptions, library, parameters_of, read_options
+from pipelines.monai_bundle.options import Options
+from pipelines.options import library, parameters_of, read_options
 from pipelines.result_masks import with_crop
 from pipelines.structures import check_looked_for, findings_of, label_of, segment_of, structure
 
@@ -34,16 +34,6 @@ _REVERSED = [2, 1, 0, 3]
 _LABEL_LENGTH = 64
 _MODALITIES = {"CT": "CT", "MRI": "MR", "MR": "MR", "PET": "PT", "PT": "PT", "SPECT": "NM", "NM": "NM", "US": "US"}
 """What metadata say -> Modality (0008,0060)."""
-
-
-class Options(ModelOptions):
-    """Checked options; see the package's text for what they mean."""
-
-    config: str = "inference"
-    overrides: dict[str, Any] = Field(default_factory=dict)
-    classes: list[str] = Field(default_factory=list)
-    min_score: float = Field(default=0.5, ge=0, le=1)
-    modality: str = ""
 
 
 def _modality(stated: object) -> str:

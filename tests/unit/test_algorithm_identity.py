@@ -24,7 +24,7 @@ import pipelines.denoise
 import pipelines.denoise.pipeline
 import pipelines.model_file
 import pipelines.monai_bundle
-import pipelines.monai_bundle.pipeline
+import pipelines.monai_bundle.options
 import pipelines.nnunet.pipeline
 import pipelines.nodule
 import pipelines.nodule.options
@@ -123,7 +123,7 @@ SUBJECTS = {
     ),
     "bundle": Subject(
         identity=of_bundle,
-        names=tuple(pipelines.monai_bundle.pipeline.Options.model_fields),
+        names=tuple(pipelines.monai_bundle.options.Options.model_fields),
         others={
             "config": "other", "overrides": {"preprocessing#transforms#4#a_max": 201}, "min_score": 0.6,
             "inputs": ["t1", "this"], "structures": {"spleen": ["1", "99TEST", "My spleen"]}, "unpickle": True,

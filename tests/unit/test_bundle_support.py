@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 from bundles import rewritten, write_bundle
-from monai.transforms import KeepLargestConnectedComponentd
-from monai.utils import optional_import
 from volume_series import VolumeSeries
 
 from node.errors import PlatformError, WeightsError
@@ -227,6 +225,8 @@ def test_a_package_that_is_not_installed_is_named_with_what_installs_it(tmp_path
     (path / "scripts" / "network.py").write_text("import package_of_nobody.layers")
     with pytest.raises(PlatformError, match=r"needs the package package_of_nobody, .* pip install package_of_nobody"):
         load(path)
+    from monai.utils import optional_import  # not for every worker that collects
+
     lazy, _ = optional_import("package_of_nobody.layers", name="Rearrange")
     with pytest.raises(PlatformError, match="pip install package_of_nobody"), explained("b", "network", ""):
         lazy()
@@ -239,6 +239,8 @@ def test_a_package_that_is_not_installed_is_named_with_what_installs_it(tmp_path
 
 
 def test_a_package_that_only_a_run_would_miss_is_named_at_loading(monkeypatch):
+    from monai.transforms import KeepLargestConnectedComponentd  # not for every worker that collects
+
     steps = [KeepLargestConnectedComponentd(keys="pred"), torch.nn.Identity()]
     monkeypatch.setattr("pipelines.monai_bundle.bundle_errors.find_spec", lambda _: None)
     with pytest.raises(PlatformError, match="pip install scikit-image"):

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 from bundles import rewritten, write_bundle
-from monai.bundle import ConfigParser
-from monai.data import decollate_batch
 from scipy.spatial.transform import Rotation
 from volume_series import VolumeSeries
 
@@ -76,6 +74,9 @@ def test_the_masks_equal_those_of_the_bundles_own_chain_of_files(bundle, tmp_pat
     (own / "scripts").rename(own / "scripts_of_test")  # this test imports it under a name of its own
     text = (own / "configs" / "inference.json").read_text().replace("scripts.", "scripts_of_test.")
     (own / "configs" / "inference.json").write_text(text)
+
+    from monai.bundle import ConfigParser  # not for every worker that collects
+    from monai.data import decollate_batch
 
     parser = ConfigParser()
     parser.read_config(str(own / "configs" / "inference.json"))

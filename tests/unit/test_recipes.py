@@ -12,7 +12,7 @@ from node.config import Config, ContainerImage, outside_factory, parse
 from node.inference.run_pipeline import licensed, licensed_algorithm
 from node.pipeline import Algorithm, Findings
 from pipelines.container.options import ContainerOptions
-from pipelines.monai_bundle.pipeline import Options as BundleOptions
+from pipelines.monai_bundle.options import Options as BundleOptions
 from pipelines.options import read_options
 from pipelines.structures import PRIVATE_SCHEME, structure
 

@@ -16,7 +16,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from monai.losses import DiceLoss
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
@@ -61,6 +60,8 @@ class Progressed:
 
 def loss_of(outputs: tuple[Tensor, ...], mask: Tensor) -> Tensor:
     """Dice of the whole batch plus binary cross-entropy, for the full map and the two coarse ones."""
+    from monai.losses import DiceLoss  # MONAI takes seconds to import, and only a training run needs it
+
     overlap = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
     total = torch.zeros(())
     for weight, logits in zip((1.0, *ASIDE), outputs, strict=True):
