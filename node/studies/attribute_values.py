@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from datetime import date
+from typing import TypeVar
 
 from pydicom import Dataset
-from pydicom.tag import BaseTag
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag, Tag
 
 from node.config.rule_condition import parse_condition
 from node.studies.pydicom_errors import UNREADABLE
+
+T = TypeVar("T")
+_CHARACTER_SET = Tag("SpecificCharacterSet")
 
 
 def values_of(header: Dataset, path: str) -> list[str]:
@@ -36,6 +41,40 @@ def _texts(item: Dataset, tag: BaseTag) -> list[str]:
         value = value.decode("latin-1").rstrip("\0 ").split("\\")
     values = value if isinstance(value, MutableSequence) else [value]
     return ["" if one is None or isinstance(one, Dataset) else str(one).strip() for one in values]
+
+
+def of_each(headers: Sequence[Dataset], keywords: Sequence[str], function: Callable[[Dataset], T]) -> list[T]:
+    """Return ``function`` of each header, which looks at these top-level attributes and at nothing else.
+
+    Of headers that state the same bytes in all of them, as most images of a series do, it is called with the first.
+    """
+    tags = [Tag(keyword) for keyword in keywords]
+    known: dict[object, T] = {}
+    values = []
+    for header in headers:
+        stated = _undecoded(header, tags)
+        if stated is None:
+            values.append(function(header))
+            continue
+        if stated not in known:
+            known[stated] = function(header)
+        values.append(known[stated])
+    return values
+
+
+def _undecoded(header: Dataset, tags: Sequence[BaseTag]) -> tuple[object, ...] | None:
+    """Attributes as they were received; ``None`` when one of them has been decoded, which may have changed it."""
+    character_set = header.get_item(_CHARACTER_SET)  # pydicom decodes it with the file
+    stated: list[object] = [None if character_set is None else str(character_set.value)]
+    for tag in tags:
+        element = header.get_item(tag, keep_deferred=True)
+        if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
+            stated.append((element.VR, element.value, element.is_implicit_VR, element.is_little_endian))
+        elif element is None:
+            stated.append(None)
+        else:
+            return None
+    return tuple(stated)
 
 
 def day(value: object) -> date | None:

@@ -12,6 +12,7 @@ from pydicom.tag import BaseTag
 from node.errors import InputError
 from node.studies.bounded_file import BoundedFile
 from node.studies.pydicom_errors import NOT_DICOM, UNREADABLE
+from node.studies.stored_pixel_data import note_pixel_data
 
 
 def read_header(path: Path) -> Dataset:
@@ -24,6 +25,7 @@ def read_header(path: Path) -> Dataset:
     try:
         with BoundedFile(path) as file:
             header = dcmread(file, stop_before_pixels=True)
+            note_pixel_data(header, file)
     except NOT_DICOM as error:
         raise InputError(f"{path.name}: cannot be read as DICOM ({error}); ask the sender for it again") from error
     if (tag := _misplaced_sequence(header)) is not None:

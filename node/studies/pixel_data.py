@@ -17,6 +17,7 @@ from node.pipeline import Unsuitable
 from node.studies.bounded_file import BoundedFile
 from node.studies.pixel_size import check_pixel_size
 from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE
+from node.studies.stored_pixel_data import behind_header
 from node.translation import sentence
 
 Array = NDArray[Any]
@@ -37,7 +38,9 @@ def read_pixels(
     uid: object = path.name
     try:
         with BoundedFile(path) as file:
-            dataset = dcmread(file)
+            dataset = behind_header(file, headers[0])
+            if dataset is None:
+                dataset = dcmread(file)
         uid = dataset.get("SOPInstanceUID", "")
         if int(dataset.get("SamplesPerPixel") or 1) != 1 and not colour:
             raise Unsuitable(sentence("the images are in colour; grey-scale images are needed"))

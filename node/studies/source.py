@@ -31,7 +31,7 @@ from node.studies.pixel_data import in_colour, read_pixels, sampled
 from node.studies.pydicom_errors import UNREADABLE
 from node.studies.source_image import ImageName, SourceImage
 from node.studies.stored_image import Decoder, StoredImage, decode_here
-from node.studies.suitability import count_reasons, slice_fault
+from node.studies.suitability import count_reasons, slice_faults
 from node.studies.volumes import described, volumes_of
 from node.translation import joined, sentence
 
@@ -102,7 +102,7 @@ class SourceSeries:
             )
         images = [(path, header) for path, header in headers if "Rows" in header]  # raw data may stand among them
         frames = [(path, frame) for path, header in images or headers for frame in split_frames(header)]
-        reasons = [slice_fault(frame) for _, frame in frames]
+        reasons = slice_faults([frame for _, frame in frames])
         slices = [one for one, reason in zip(frames, reasons, strict=True) if not reason]
         left_out = count_reasons(reason for reason in reasons if reason)
         if len(slices) > LEAST_PART * len(frames):

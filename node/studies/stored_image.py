@@ -37,16 +37,17 @@ class StoredImage:
 
     @classmethod
     def of(cls, path: Path, header: Dataset, slice_: int, corner: tuple[int, int]) -> StoredImage:
-        """Return it with no more of ``header`` than is needed: it goes to another process."""
+        """Return it; of a compressed image with no more of ``header`` than is needed: it goes to another process."""
+        syntax = getattr(header, "file_meta", {}).get("TransferSyntaxUID")
+        if syntax is not None and not syntax.is_compressed:
+            return cls(path=path, header=header, slice=slice_, corner=corner, is_compressed=False)
         used = Dataset()
         for keyword in _USED:
             if keyword in header:
                 used[keyword] = header[keyword]
         if hasattr(header, "file_meta") and "ModalityLUTSequence" in used:  # how its table is encoded
             used.file_meta = header.file_meta
-        syntax = getattr(header, "file_meta", {}).get("TransferSyntaxUID")
-        compressed = syntax is None or syntax.is_compressed
-        return cls(path=path, header=used, slice=slice_, corner=corner, is_compressed=compressed)
+        return cls(path=path, header=used, slice=slice_, corner=corner)
 
 
 class Decoder(Protocol):

@@ -27,6 +27,7 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
 )
 
+from node.studies.attribute_values import of_each
 from node.studies.grid import numbers
 from node.studies.left_out import left_out_text
 from node.studies.pydicom_errors import UNREADABLE
@@ -58,6 +59,13 @@ _PICTURES = (
 """In Image Type (0008,0008) or Volume Based Calculation Technique (0008,9207): computed views and screenshots."""
 _HOUNSFIELD = ("", "HU", "US")
 """Rescale Type of CT values (PS3.3 C.11.1.1.2); US: unspecified, which some scanners write for HU."""
+_EXAMINED = (
+    "Modality", "SOPClassUID", "ImageType", "VolumeBasedCalculationTechnique", "Manufacturer", "SoftwareVersions",
+    "ContributingEquipmentSequence", "PhotometricInterpretation", "SamplesPerPixel", "Rows", "Columns", "BitsAllocated",
+    "BitsStored", "PixelRepresentation", "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept",
+    "RescaleType", "PixelSpacing",
+)  # fmt: skip
+"""All that ``slice_fault`` looks at."""
 _AIR, _BONE = -900.0, 900.0
 """HU that the stored values of a CT must be able to reach."""
 _SLOPES = {"CT": (1e-3, 100.0)}
@@ -66,6 +74,11 @@ _INTERCEPTS = {"CT": 32768.0}
 _ANY_INTERCEPT = 1e9
 _PIXEL_SPACING_MM = (0.01, 20.0)
 """Values beyond are mistakes, or attacks: no scanner has them."""
+
+
+def slice_faults(headers: Sequence[Dataset]) -> list[str]:
+    """Return ``slice_fault`` of each image or frame of a series, most of which state the same."""
+    return of_each(headers, _EXAMINED, slice_fault)
 
 
 def slice_fault(header: Dataset) -> str:

@@ -64,9 +64,10 @@ def _instance_faults(keyword: str, item: Dataset, targets: Mapping[str, Dataset]
 def _place_faults(keyword: str, item: Dataset, targets: Mapping[str, Dataset]) -> Iterator[str]:
     """``item`` may be a series that lists its instances, or a study that lists its series."""
     for place, below in (("SeriesInstanceUID", [item]), ("StudyInstanceUID", item.get("ReferencedSeriesSequence"))):
-        stated = item.get(place)
+        if not (stated := item.get(place)):
+            continue
         listed = [one for part in below or [] for name in _INSTANCES for one in part.get(name) or []]
-        for uid in {str(one.get("ReferencedSOPInstanceUID", "")) for one in listed} if stated else ():
+        for uid in {str(one.get("ReferencedSOPInstanceUID", "")) for one in listed}:
             if uid in targets and targets[uid].get(place) != stated:
                 yield f"{keyword} gives {uid} another {place}"
 

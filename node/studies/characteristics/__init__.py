@@ -12,7 +12,7 @@ from pydicom import Dataset
 from node.studies.characteristics.characteristic import Certainty, Characteristic, Evidence, unknown
 from node.studies.characteristics.contrast import contrast_agent_of, contrast_phase_of
 from node.studies.characteristics.geometry import geometry_of
-from node.studies.characteristics.image_kind import image_kind_of, is_slice
+from node.studies.characteristics.image_kind import image_kind_of, slices_among
 from node.studies.characteristics.kernel import kernel_of
 from node.studies.characteristics.sequence_type import b_values_of, sequence_type_of
 from node.studies.frames import split_frames
@@ -37,7 +37,7 @@ def characteristics_of(headers: Sequence[Dataset]) -> Characteristics:
 
 def _characteristics(headers: Sequence[Dataset]) -> Characteristics:
     images = [frame for header in headers if "Rows" in header for frame in split_frames(header)]
-    evidence = Evidence([image for image in images if is_slice(image)] or images)
+    evidence = Evidence(slices_among(images) or images)
     if not evidence.images:
         return {}
     found = {**geometry_of(evidence), "image_kind": image_kind_of(evidence)}

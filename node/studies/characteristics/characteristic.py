@@ -11,7 +11,7 @@ from math import isfinite
 from pydicom import Dataset
 
 from node.config.characteristics import UNKNOWN
-from node.studies.attribute_values import values_of
+from node.studies.attribute_values import of_each, values_of
 from node.wording import written
 
 _LONGEST = 64
@@ -57,7 +57,8 @@ class Evidence:
     def texts(self, path: str) -> tuple[str, ...]:
         """Return the values of an attribute in all images, each once, upper case; empty when it is absent."""
         if path not in self._texts:
-            values = (value.upper() for image in self.images for value in values_of(image, path))
+            of_images = of_each(self.images, [path.partition(".")[0]], lambda image: values_of(image, path))
+            values = (value.upper() for of_image in of_images for value in of_image)
             self._texts[path] = tuple(dict.fromkeys(filter(None, values)))
         return self._texts[path]
 

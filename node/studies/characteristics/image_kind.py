@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydicom import Dataset
 
-from node.studies.attribute_values import values_of
+from node.studies.attribute_values import of_each, values_of
 from node.studies.characteristics.characteristic import Characteristic, Evidence, certain, likely, unknown
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -31,9 +31,12 @@ _REFORMATTED = ("MPR", "CURVED_MPR", "CSA_MPR", "REFORMATTED")
 """Only of derived images: one scanner writes MPR in originals for the sequence MPRAGE."""
 
 
+_NO_SLICES = ("localizer", "MIP", "MinIP", "rendering", "capture")
+
+
 def image_kind_of(evidence: Evidence) -> Characteristic:
     """Return the kind of most of the images."""
-    counted = Counter(kind_of(image) for image in evidence.images)
+    counted = Counter(kinds_of(evidence.images))
     kind, count = counted.most_common(1)[0]
     basis = evidence.basis(*evidence.present("SOPClassUID") if kind in ("capture", "map") else (), _TYPE)
     basis += evidence.basis(*evidence.present(_TECHNIQUE, _COMPONENT))
@@ -45,7 +48,17 @@ def image_kind_of(evidence: Evidence) -> Characteristic:
 
 def is_slice(image: Dataset) -> bool:
     """Return whether an image is no localizer, projection or screenshot, which may stand among the slices."""
-    return kind_of(image) not in ("localizer", "MIP", "MinIP", "rendering", "capture")
+    return kind_of(image) not in _NO_SLICES
+
+
+def slices_among(images: Sequence[Dataset]) -> list[Dataset]:
+    """Return those of the images that ``is_slice``."""
+    return [image for image, kind in zip(images, kinds_of(images), strict=True) if kind not in _NO_SLICES]
+
+
+def kinds_of(images: Sequence[Dataset]) -> list[str]:
+    """Return ``kind_of`` of each image."""
+    return of_each(images, ("SOPClassUID", _TYPE, _TECHNIQUE, _COMPONENT), kind_of)
 
 
 def words_of(image: Dataset) -> frozenset[str]:
