@@ -32,7 +32,7 @@ _SHARE_OF_MEMORY = 0.5
 """Of the machine, for the process, which is also the first to go when memory runs out."""
 _MOST_AHEAD = 2000
 """Images of a series that is read ahead; headers of so many take 0.1 to 0.3 GB."""
-_CALLS = 100
+_TASKS = 100
 """After this many the process is replaced: whatever a file did to it ends."""
 
 Row = dict[str, object]
@@ -62,7 +62,7 @@ class EncodeProcess:
         self._turn = threading.Lock()
         self._sandbox: SandboxFolder | None = None
         self._process: ConfinedProcess | None = None
-        self._calls = 0
+        self._tasks = 0
 
     def analysis(self, task: EncodeTask) -> tuple[Encoding, list[Row]]:
         """Encode an analysis and store its objects.
@@ -154,8 +154,12 @@ class EncodeProcess:
     @contextmanager
     def _task(self, job_id: str) -> Iterator[tuple[ConfinedProcess, _Folders]]:
         """The process and empty folders for a task; after an error the process is replaced."""
-        with self._turn, self._using(job_id) as using:
-            yield using
+        with self._turn:
+            self._tasks += 1  # reading ahead is part of one
+            if self._tasks > _TASKS:
+                self._end()
+            with self._using(job_id) as using:
+                yield using
 
     @contextmanager
     def _using(self, job_id: str) -> Iterator[tuple[ConfinedProcess, _Folders]]:
@@ -173,9 +177,6 @@ class EncodeProcess:
                 remove_tree(folder)
 
     def _ready(self) -> tuple[ConfinedProcess, SandboxFolder]:
-        self._calls += 1
-        if self._calls > _CALLS:
-            self._end()
         if self._process is None or self._sandbox is None:
             self._sandbox = SandboxFolder(self._spool.sandbox_folders)
             self._process = ConfinedProcess(
@@ -190,7 +191,7 @@ class EncodeProcess:
     def _end(self) -> None:
         process, self._process = self._process, None
         sandbox, self._sandbox = self._sandbox, None
-        self._calls = 0
+        self._tasks = 0
         if process is not None:
             process.close()
         if sandbox is not None:

@@ -116,3 +116,15 @@ def test_a_series_of_very_many_images_is_not_read_ahead(
     prepare(encoder, images)
     images[-1].write_bytes(b"damaged")
     assert uid_of[images[-1]] not in encoded(encoder, spool, images, uid_of)
+
+
+def test_reading_ahead_is_part_of_the_task_that_it_is_for(
+    encoder: EncodeProcess, spool: Spool, images: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode_process, "_TASKS", 1)
+    uid_of = {path: str(dcmread(path).SOPInstanceUID) for path in images}
+    prepare(encoder, images)
+    images[-1].write_bytes(b"damaged")
+    assert uid_of[images[-1]] in encoded(encoder, spool, images, uid_of)
+    prepare(encoder, images)
+    assert uid_of[images[-1]] not in encoded(encoder, spool, images, uid_of)
