@@ -1,9 +1,9 @@
 """Fetches the studies of lists (``ainode fetch --queue``) one after another, as ``[fetch]`` allows.
 
 An item is ended only when its images have rows here, or the archive has said that it lacks them; a process that is
-killed in between looks at the same item again, and what came before is not fetched twice. An archive that does not
-answer is asked again for as long as the list waits; images that do not come although it answers are given up after
-``ATTEMPTS``.
+killed in between looks at the same item again, and what came before is not fetched twice. An archive that cannot be
+reached is asked again for as long as the list waits; what it refuses, and images that do not come, are given up after
+``ATTEMPTS``. One that refuses everything is asked more and more rarely: it is hardly the fault of the items.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from node.actor import look_every, surviving
 from node.config import Config, is_in_hours
 from node.deliver.fetch import KEYS, Archive, OpenArchive, wanted_series
 from node.deliver.reconcile import ArchivedSeries
-from node.errors import DeliveryError, NotFoundError
+from node.errors import DeliveryError, NotFoundError, UnreachableError
 from node.ledger.engine import begin_immediate
 from node.ledger.fetch_lists import (
     FetchItem,
@@ -33,6 +33,7 @@ from node.ledger.fetch_lists import (
     put_off_destination,
     record_failure,
     split_item,
+    undo_attempt,
 )
 from node.ledger.leadership import Leadership
 from node.ledger.states import FetchState
@@ -45,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 """At a study whose images do not come although the archive answers."""
+_REFUSALS = 3
+"""In a row, after which an archive is left alone for a while."""
 _LOOK_SECONDS = 2.0
 _FIRST_SECONDS, _MAX_SECONDS = 10.0, 600.0
 """Between two attempts at one study, or at an archive that does not answer."""
@@ -84,7 +87,7 @@ class FetchLists:
         self._now = now
         self._leadership = Leadership(engine, "fetch lists")
         self._outages: Counter[str] = Counter()
-        """Attempts in a row that a destination did not answer."""
+        """Attempts in a row that a destination did not answer, or answered with an error."""
 
     def run(self, stop: threading.Event) -> None:
         """Fetch until ``stop`` is set."""
@@ -105,7 +108,7 @@ class FetchLists:
             except NotFoundError as error:  # the destination is not configured any more
                 self._end(item, FetchState.FAILED, error=str(error))
             except DeliveryError as error:
-                self._put_off(item, error)
+                self._undo(item, error)
 
     def _fetch_all(self, archive: Archive, first: FetchItem, stop: threading.Event) -> None:
         """Fetch what is due of one destination, for as long as it answers."""
@@ -130,8 +133,15 @@ class FetchLists:
             self._fetch(archive, item)
         except NotFoundError as error:
             self._end(item, FetchState.NOT_FOUND, error=str(error))
+        except UnreachableError as error:
+            self._undo(item, error)
+            return False
         except DeliveryError as error:
-            self._put_off(item, error)
+            self._fail(item, str(error))
+            if self._outages[item.destination] + 1 >= _REFUSALS:
+                self._put_off(item.destination)
+            else:
+                self._outages[item.destination] += 1
             return False
         self._outages.pop(item.destination, None)
         return True
@@ -167,9 +177,7 @@ class FetchLists:
     def _conclude(self, item: FetchItem, series: Sequence[ArchivedSeries], fault: str) -> None:
         here, there = sum(one.here for one in series), sum(one.there for one in series)
         if fault:
-            logger.warning("list %d: %s", item.list_id, fault)
-            with begin_immediate(self._engine) as connection:
-                record_failure(connection, item, here=here, there=there, error=fault)
+            self._fail(item, fault, here=here, there=there)
         else:
             self._end(item, FetchState.FETCHED, here=here, there=there)
 
@@ -177,13 +185,24 @@ class FetchLists:
         with begin_immediate(self._engine) as connection:
             end_item(connection, item, state, here=here, there=there, error=error)
 
-    def _put_off(self, item: FetchItem, error: DeliveryError) -> None:
-        """Ask a destination that does not answer again later."""
-        self._outages[item.destination] += 1
-        seconds = retry_delay(self._outages[item.destination], _FIRST_SECONDS, _MAX_SECONDS)
-        logger.warning("list %d: %s; asking again in %.0f s", item.list_id, error, seconds)
+    def _fail(self, item: FetchItem, fault: str, *, here: int = 0, there: int = 0) -> None:
+        logger.warning("list %d: %s", item.list_id, fault)
         with begin_immediate(self._engine) as connection:
-            put_off_destination(connection, item, seconds, str(error))
+            record_failure(connection, item, here=here, there=there, error=fault)
+
+    def _undo(self, item: FetchItem, error: DeliveryError) -> None:
+        """Record that a destination is away, which is no failure of the item."""
+        logger.warning("list %d: %s", item.list_id, error)
+        with begin_immediate(self._engine) as connection:
+            undo_attempt(connection, item, str(error))
+        self._put_off(item.destination)
+
+    def _put_off(self, destination: str) -> None:
+        """Ask a destination again later."""
+        self._outages[destination] += 1
+        seconds = retry_delay(self._outages[destination], _FIRST_SECONDS, _MAX_SECONDS)
+        with begin_immediate(self._engine) as connection:
+            put_off_destination(connection, destination, seconds)
 
     def _next(self, destination: str | None = None) -> FetchItem | None:
         """Return what to fetch next, of a destination or of any; ``None``: nothing is due, or not now."""

@@ -33,6 +33,8 @@ def query(association: Association, peer: object, level: str, **keys: str) -> It
     """
     wanted = Dataset()
     wanted.QueryRetrieveLevel = level
+    if not all(value.isascii() for value in keys.values()):
+        wanted.SpecificCharacterSet = "ISO_IR 192"  # without it pydicom writes ?, which matches any character
     for keyword, value in keys.items():
         setattr(wanted, keyword, value)
     try:

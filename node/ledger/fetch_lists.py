@@ -142,20 +142,18 @@ def record_failure(connection: sa.Connection, of: FetchItem, *, here: int, there
     _change(connection, of, here=here, there=there, error=error)
 
 
-def put_off_destination(connection: sa.Connection, of: FetchItem, seconds: float, error: str) -> None:
-    """Make the next attempt at each item of a destination due later, because it does not answer.
+def undo_attempt(connection: sa.Connection, of: FetchItem, error: str) -> None:
+    """Record that an attempt was none, because the archive was away; ``of``: the item before it."""
+    _change(connection, of, failures=of.failures, error=error)
 
-    ``of``: the item that was tried, to which this was no attempt.
-    """
+
+def put_off_destination(connection: sa.Connection, destination: str, seconds: float) -> None:
+    """Make the next attempt at each item of a destination due later."""
     due_at = ledger_clock(connection) + seconds
-    lists = sa.select(fetch_list.c.id).where(fetch_list.c.destination == of.destination)
-    sooner = (
-        fetch_item.c.list_id.in_(lists),
-        fetch_item.c.state == _literal(FetchState.WAITING),
-        fetch_item.c.due_at < due_at,
-    )
-    connection.execute(sa.update(fetch_item).where(*sooner).values(due_at=due_at))
-    _change(connection, of, failures=of.failures, due_at=due_at, error=error)
+    lists = sa.select(fetch_list.c.id).where(fetch_list.c.destination == destination)
+    waiting = fetch_item.c.list_id.in_(lists), fetch_item.c.state == _literal(FetchState.WAITING)
+    sooner = sa.update(fetch_item).where(*waiting, fetch_item.c.due_at < due_at)
+    connection.execute(sooner.values(due_at=due_at))
 
 
 def cancel_fetch_list(connection: sa.Connection, number: int) -> int:

@@ -16,6 +16,11 @@ from click.testing import CliRunner
 from dicom_files import ct_series, mr_series, write
 from lines import Line
 from pydicom import FileDataset
+from pynetdicom import AE, build_context, evt
+from pynetdicom.sop_class import (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+)
 from receivers import Node, receiving
 
 import node.deliver.fetch_lists as module
@@ -214,6 +219,62 @@ def test_an_archive_that_is_away_is_asked_again_for_as_long_as_it_takes(tmp_path
         back.step()
         assert back.here() == {study}
         assert back.states(number) == {FetchState.FETCHED: 1, FetchState.NOT_FOUND: 1}
+
+
+def test_a_number_in_other_letters_finds_its_study_and_no_other(tmp_path: Path) -> None:
+    """Written in ASCII it would be ``?1``, which matches A1 as well."""
+    with scene(tmp_path) as of:
+        images = ct_series(n=1)
+        for image in images:
+            image.SpecificCharacterSet = "ISO_IR 192"
+        of.archived(ct_series(n=1), "A1")
+        study = of.archived(images, "Ш1")
+        number = of.queue("--accession", "Ш1", "--accession", "小1")
+        of.step()
+        assert of.here() == {study}
+        assert of.states(number) == {FetchState.FETCHED: 1, FetchState.NOT_FOUND: 1}
+
+
+@contextmanager
+def refusing(accession: str) -> Iterator[int]:
+    """The port of an archive that holds nothing, and answers queries for one number, ``""`` for any, with an error."""
+
+    def find(event: evt.Event) -> Iterator[tuple[int, None]]:
+        if accession in ("", event.identifier.AccessionNumber):
+            yield 0xC001, None
+
+    entity, port = AE("ORTHANC"), real_peers.free_port()
+    entity.supported_contexts = [
+        build_context(StudyRootQueryRetrieveInformationModelFind),
+        build_context(StudyRootQueryRetrieveInformationModelGet),
+    ]
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_FIND, find)])
+    try:
+        yield port
+    finally:
+        server.shutdown()
+
+
+def test_a_query_that_an_archive_refuses_holds_up_no_other_and_fails_at_last(tmp_path: Path) -> None:
+    with scene(tmp_path) as of, refusing("BAD") as port:
+        other = Scene(tmp_path, of.node, of.archive, port=port)
+        number = other.queue("--accession", "BAD", "--accession", "A1")
+        other.step()
+        assert other.states(number) == {FetchState.NOT_FOUND: 1, FetchState.WAITING: 1}
+        for _ in range(module.ATTEMPTS):
+            other.make_due()
+            other.step()
+        assert other.states(number) == {FetchState.NOT_FOUND: 1, FetchState.FAILED: 1}
+        assert "status 0xC001" in {one.value: one.error for one in other.missing(number)}["BAD"]
+
+
+def test_an_archive_that_refuses_everything_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    with scene(tmp_path) as of, refusing("") as port:
+        other = Scene(tmp_path, of.node, of.archive, port=port)
+        number = other.queue(*(word for one in range(9) for word in ("--accession", f"A{one}")))
+        other.step()
+        assert other.states(number) == {FetchState.WAITING: 9}
+        assert [one.failures for one in other.missing(number)] == [1, 1, 1]
 
 
 def test_images_that_never_come_fail_after_some_attempts_and_can_be_tried_again(tmp_path: Path) -> None:
