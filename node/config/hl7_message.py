@@ -21,8 +21,8 @@ CHARACTER_SETS: Mapping[str, str] = MappingProxyType(
 """Values of MSH-18 (table 0211), and how Python calls them."""
 SEGMENTS = ("MSH", "PID", "PD1", "PV1", "PV2", "ORC", "OBR", "TQ1", "OBX")
 """Segments in the order of ORU^R01; those of a site (Z...) come last."""
-PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9]{2}-[1-9][0-9]?)\}")
-"""A field of the message as it is by default."""
+PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9]{2}-[1-9][0-9]?)(?:\.([1-9]))?\}")
+"""A field of the message as it is by default, or a component of it."""
 _FIELD = re.compile(r"([A-Z][A-Z0-9]{2})-([1-9][0-9]?)")
 _MADE_BY_NODE = ("MSH-1", "MSH-2", "MSH-9", "MSH-10", "MSH-12", "MSH-18", *(f"OBX-{n}" for n in (1, 2, 3, 4, 5, 6, 11)))
 """They make the message, or say the result."""
@@ -39,7 +39,8 @@ class Hl7Message(Table):
     )
     """Character set of the message (MSH-18)."""
     fields: dict[str, str] = Field(default_factory=dict)
-    """Content of fields by their name, such as ``OBR-24 = "CT"``; ``{OBR-3}`` is a field as it is by default. A segment
+    """Content of fields by their name, such as ``OBR-24 = "CT"``; ``{OBR-3}`` is a field as it is by default,
+    ``{PID-3.1}`` a component of it. A segment
     that a message does not have is added."""
     codes: dict[Annotated[str, Field(pattern=_CODE)], Annotated[str, Field(pattern=_LOCAL)]] = Field(
         default_factory=dict
@@ -59,7 +60,8 @@ class Hl7Message(Table):
                 )
             if name in _MADE_BY_NODE:
                 raise ValueError(f"{name} is made by the node; remove it (charset sets MSH-18, codes those of OBX)")
-            if name in _SAY_WHOSE and f"{{{name}}}" not in value:
+            kept = [f"{{{name}}}", *([] if name == "PID-5" else [f"{{{name}.1}}"])]
+            if name in _SAY_WHOSE and not any(one in value for one in kept):
                 raise ValueError(
                     f"{name} = {value!r}: it says whose result this is, so its content must remain: {{{name}}}"
                 )

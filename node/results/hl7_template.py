@@ -71,15 +71,18 @@ def _insert(made: _Segments, before: _Segments, name: str) -> None:
 
 def _filled(content: str, own: Sequence[str], segments: _Segments) -> str:
     """Replace the placeholders of a content by what they name."""
-    return PLACEHOLDER.sub(lambda found: _default(found[1], own, segments), content)
+    return PLACEHOLDER.sub(lambda found: _default(found[1], found[2], own, segments), content)
 
 
-def _default(name: str, own: Sequence[str], segments: _Segments) -> str:
-    """A field of the message as it is by default: of the same segment, else of the first of its name."""
+def _default(name: str, component: str | None, own: Sequence[str], segments: _Segments) -> str:
+    """A field of the message as it is by default, or a component: of this segment, else of the first of its name."""
     of, _, number = name.partition("-")
     index = int(number) - (of == "MSH")
     segment = own if own[0] == of else next((one for one in segments if one[0] == of), [])
-    return segment[index] if index < len(segment) else ""
+    field = segment[index] if index < len(segment) else ""
+    if component is None:
+        return field
+    return [*field.partition("~")[0].split("^"), *[""] * 9][int(component) - 1]
 
 
 def _fit(segment: list[str], codec: str, charset: str) -> None:

@@ -21,13 +21,13 @@ SITE = {
     "charset": "8859/1",
     "fields": {
         "MSH-11": "T",
-        "PID-3": "{PID-3}^^^HOSP^MR",
+        "PID-3": "{PID-3.1}^^^HOSP^MR",
         "PV1-2": "O",
         "ORC-1": "RE",
         "ORC-3": "{OBR-3}",
         "OBR-24": "CT",
         "OBX-15": "AINODE",
-        "ZAI-1": "{OBR-18}-{NTE-3}",
+        "ZAI-1": "{OBR-18}-{NTE-3}-{PID-3.9}",
     },
     "codes": {"113014^DCM": "STUDY^Study^SITE"},
 }
@@ -37,7 +37,7 @@ SITE = {
 def report(tmp_path_factory: pytest.TempPathFactory) -> FileDataset:
     source = source_of(tmp_path_factory.mktemp("images"), ct_series(8, 48))
     made = one(encode(analysis(two_lesions(source)), source, ["sr alone"]), "sr alone")
-    made.PatientID, made.AccessionNumber = "P1", "A1"
+    made.PatientID, made.IssuerOfPatientID, made.AccessionNumber = "P1", "OTHER", "A1"
     return made
 
 
@@ -49,7 +49,7 @@ def message(report: FileDataset, **site: object) -> list[list[str]]:
 def test_a_site_gets_its_fields_segments_and_codes_and_the_same_results(report: FileDataset) -> None:
     usual, made = message(report), message(report, **SITE)
     assert [segment[0] for segment in made][:5] == ["MSH", "PID", "PV1", "ORC", "OBR"]
-    assert made[-1] == ["ZAI", "A1-"]
+    assert made[-1] == ["ZAI", "A1--"]
     of = {segment[0]: segment for segment in made}
     assert (of["MSH"][10], of["MSH"][17]) == ("T", "8859/1")
     assert of["PID"][3] == "P1^^^HOSP^MR"
@@ -123,6 +123,7 @@ def test_the_receiver_reads_the_character_set_and_a_refusal_says_why(tmp_path: P
         ('fields.MSH-10 = "1"', "is made by the node"),
         ('fields.OBX-5 = "none"', "is made by the node"),
         ('fields.PID-3 = "P1"', "its content must remain"),
+        ('fields.PID-5 = "{PID-5.1}"', "its content must remain"),
         ('fields.OBR-25 = "F"', "its content must remain"),
         ('fields.OBR-24 = "CT|F"', "give one field"),
         ('fields.OBR-24 = "CT\\r"', "give one field"),
