@@ -204,7 +204,7 @@ def execute(
         )
     if not at_fault:
         return failed
-    loaded.pop(_key(task), None)
+    loaded.pop(task.pipeline_key, None)
     gc.unfreeze()  # it may hold itself
     return replace(failed, ends_process=not (loaded and works(device)))
 
@@ -286,7 +286,7 @@ class _Clock:
 def _pipeline(task: Task, loaded: OrderedDict[str, Pipeline], device: str, outside: OutsideCalls | None) -> Pipeline:
     from node.inference.plugins import load_pipeline
 
-    key = _key(task)
+    key = task.pipeline_key
     if key not in loaded:
         importlib.invalidate_caches()  # a package may have been installed since
         gc.disable()  # what it imports and loads stays: looking for garbage in it takes a fifth of the time
@@ -297,8 +297,3 @@ def _pipeline(task: Task, loaded: OrderedDict[str, Pipeline], device: str, outsi
             gc.enable()
     loaded.move_to_end(key)
     return loaded[key]
-
-
-def _key(task: Task) -> str:
-    """Of a pipeline with its table among those that are loaded."""
-    return f"{task.pipeline} {task.table!r}"

@@ -32,12 +32,13 @@ from node.ledger.embeddings import LesionEmbedding, NewSpace, delete_embeddings,
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_event
 from node.ledger.holdings import purge_holdings
-from node.ledger.jobs import Job, PreviousResult, get_job, previous_results, source_images
+from node.ledger.job_outcome import escalate, record_outcome, record_results, schedule_results
+from node.ledger.jobs import Job, get_job, source_images
 from node.ledger.missing_copies import record_results_held
+from node.ledger.previous_results import PreviousResult, previous_results
 from node.ledger.replaced_results import to_withdraw
 from node.ledger.shadow import stays_in_shadow
 from node.ledger.states import ShadowCause
-from node.ledger.transitions import escalate, record_outcome, record_results, schedule_results
 from node.outcome import ANALYSED, Outcome
 from node.process.idle_time import IdleTime
 from node.reasons import Reason, ReasonCode, reason, reason_text

@@ -33,12 +33,12 @@ from node.ledger import JobStage
 from node.ledger.analysis_statistics import latest_statistics, record_statistics
 from node.ledger.events import EventKind, record_event
 from node.ledger.holdings import record_handover
+from node.ledger.job_outcome import record_outcome
 from node.ledger.jobs import Job, get_job, is_active, source_paths
 from node.ledger.prerequisite_results import prerequisite_results
 from node.ledger.promotions import active_promotions
 from node.ledger.shadow import allow_sending
 from node.ledger.states import ShadowCause
-from node.ledger.transitions import record_outcome
 from node.outcome import Outcome
 from node.process.idle_time import IdleTime
 from node.reasons import Reason, ReasonCode, reason, reason_text

@@ -109,6 +109,11 @@ class Task:
     prefetch: bool = False
     """Only read and decode the series while another task runs; the same task without this comes next. No reply."""
 
+    @property
+    def pipeline_key(self) -> str:
+        """Of the pipeline with its table among those that are loaded."""
+        return f"{self.pipeline} {self.table!r}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:

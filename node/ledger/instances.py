@@ -140,9 +140,8 @@ def hold_receipts(connection: sa.Connection) -> None:
     On SQLite every write transaction does that. On PostgreSQL a receipt begins with ``instance`` or, when it is nothing
     but conflicts, writes ``conflict`` only; locked in this order nobody waits for another in a circle.
     """
-    if connection.dialect.name == "postgresql":
-        for table in (instance, conflict):
-            connection.execute(sa.DDL(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
+    for table in (instance, conflict) if connection.dialect.name == "postgresql" else ():
+        connection.execute(sa.DDL(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def try_row(engine: sa.Engine) -> None:

@@ -9,10 +9,10 @@ from node.ledger.clock import ledger_clock
 from node.ledger.engine import insert_new
 from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import incomplete_of, outcome_of_incomplete
+from node.ledger.job_outcome import schedule_results
 from node.ledger.jobs import Attempt, NewJob, due_of, get_job
 from node.ledger.states import LEAST_URGENT, JobStage, JobState, WithoutAnalysis
 from node.ledger.tables import instance, job, original, series
-from node.ledger.transitions import schedule_results
 
 
 def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt] | None:

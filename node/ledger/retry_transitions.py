@@ -16,6 +16,7 @@ from node.ledger.deliveries import delete_deliveries, reopen_delivery, schedule_
 from node.ledger.dependents import completed_dependents
 from node.ledger.events import EventKind, record_event
 from node.ledger.held_series import refuse_held
+from node.ledger.job_outcome import schedule_results
 from node.ledger.jobs import Attempt, Job, due_of, get_job, retracted_jobs, update_job
 from node.ledger.missing_copies import record_results_held
 from node.ledger.pending_deliveries import HELD, kinds_of
@@ -24,7 +25,6 @@ from node.ledger.replaced_results import remember_delivered
 from node.ledger.retention import refuse_purged
 from node.ledger.states import ACTIVE, JobStage, JobState, ShadowCause
 from node.ledger.tables import delivery, delivery_instance, result
-from node.ledger.transitions import schedule_results
 
 
 def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) -> list[Attempt]:

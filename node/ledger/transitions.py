@@ -10,7 +10,7 @@ no longer the one due - a worker that was presumed dead and came back, a cancell
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -18,17 +18,17 @@ import sqlalchemy as sa
 from node.config import FORWARD
 from node.errors import NodeError, UnreachableError, error_code
 from node.ledger.clock import ledger_clock
-from node.ledger.deliveries import cancel_deliveries, release_delivery, schedule_delivery
+from node.ledger.deliveries import cancel_deliveries, release_delivery
 from node.ledger.dependents import release_dependents
 from node.ledger.destination_circuits import open_circuit
 from node.ledger.events import EventKind, record_event
-from node.ledger.incomplete import outcome_of_incomplete
+from node.ledger.job_outcome import record_outcome
 from node.ledger.jobs import Attempt, Job, Retries, due_of, get_job, update_job
 from node.ledger.operator_switches import is_stopped
 from node.ledger.pending_attempts import is_delivered
 from node.ledger.pipeline_failures import begin_probe, record_failure, reset_failures
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, WithoutAnalysis
-from node.ledger.tables import delivery, event, job, result
+from node.ledger.tables import delivery, event, job
 from node.outcome import Outcome
 from node.reasons import Reason, ReasonCode, failed, reason
 
@@ -188,36 +188,6 @@ def complete_delivered(connection: sa.Connection, job_id: str) -> None:
         return
     update_job(connection, job_id, state=JobState.COMPLETED, next_at=None, error=None)
     record_event(connection, job_id, EventKind.JOB_COMPLETED)
-
-
-def record_outcome(connection: sa.Connection, job_id: str, outcome: str, why: Reason | None) -> None:
-    """Keep what the analysis came to, with the reason where there is one: not more than its images allow."""
-    outcome, why = outcome_of_incomplete(outcome, why, get_job(connection, job_id).incomplete)
-    update_job(connection, job_id, outcome=outcome, reason=why)
-    record_event(connection, job_id, EventKind.OUTCOME, outcome=outcome, reason=why)
-
-
-def escalate(connection: sa.Connection, job_id: str, why: Reason | None) -> None:
-    """Mark the result of a job as urgent: its deliveries go before others. ``None``: the result is not, or not now."""
-    update_job(connection, job_id, urgent=why)
-    if why is not None:
-        update_job(connection, job_id, priority=1)
-        record_event(connection, job_id, EventKind.ESCALATED, reason=why)
-
-
-def record_results(connection: sa.Connection, job_id: str, rows: Sequence[dict[str, object]]) -> None:
-    """Replace the job's ``result`` rows: a repeated encoding makes the same instances again."""
-    connection.execute(sa.delete(result).where(result.c.job_id == job_id))
-    if rows:
-        connection.execute(sa.insert(result), [{**row, "created_at": ledger_clock(connection)} for row in rows])
-
-
-def schedule_results(
-    connection: sa.Connection, job_id: str, destinations: Mapping[str, Collection[str] | None]
-) -> None:
-    """Owe each of ``destinations`` the job's results of its kinds; without any they are kept here only."""
-    for destination, kinds in destinations.items():
-        schedule_delivery(connection, job_id, destination, kinds)
 
 
 def _give_up(

@@ -20,10 +20,10 @@ from node.jobs.engine import Jobs
 from node.jobs.stage import Done, Stage
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate
+from node.ledger.job_outcome import record_outcome, record_results, schedule_results
 from node.ledger.jobs import Job, NewJob, get_job
 from node.ledger.operator_switches import stop_pipeline
 from node.ledger.tables import job, result
-from node.ledger.transitions import record_outcome, record_results, schedule_results
 from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.operate.alerts import current_alerts

@@ -28,11 +28,11 @@ from node.jobs.engine import Jobs
 from node.jobs.stage import Done, Stage
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.job_outcome import record_outcome, schedule_results
 from node.ledger.jobs import Job, get_job
 from node.ledger.members import Member, beats, renew_beat
 from node.ledger.states import ShadowCause
 from node.ledger.tables import job
-from node.ledger.transitions import record_outcome, schedule_results
 from node.membership import Membership, new_member
 from node.operate.fleet import drain, end_drain, fleet
 from node.reasons import reason_text

@@ -28,10 +28,10 @@ from node.jobs.turns import Shares
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
+from node.ledger.job_outcome import schedule_results
 from node.ledger.jobs import get_job
 from node.ledger.pipeline_failures import failing_pipelines
 from node.ledger.tables import job as table
-from node.ledger.transitions import schedule_results
 
 WORKER = Path(__file__).parents[1] / "support" / "slot_worker.py"
 STAT, ROUTINE = 1, 2

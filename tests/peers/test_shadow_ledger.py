@@ -11,12 +11,12 @@ from node.config import parse
 from node.feedback.stop_watch import StopWatch
 from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
+from node.ledger.job_outcome import record_outcome
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.promotions import active_promotions, answered_before, promote, promotions, roll_back
 from node.ledger.shadow import pipelines_in_shadow, resume_sending
 from node.ledger.states import ShadowCause
 from node.ledger.tables import job, job_fact, notice, verdict
-from node.ledger.transitions import record_outcome
 from node.ledger.trials import Untried, added_lesions, segmentation_path, trial_pairs, untried
 from node.ledger.verdict_counts import verdict_totals
 

@@ -20,9 +20,9 @@ from node.ledger import JobStage
 from node.ledger.audit_events import give_notice
 from node.ledger.destination_circuits import record_failure
 from node.ledger.engine import begin_immediate, now, open_ledger
+from node.ledger.job_outcome import record_results
 from node.ledger.jobs import Retries
 from node.ledger.states import NoticeKind
-from node.ledger.transitions import record_results
 from node.operate.audit.auditor import Auditor, trail_path
 from node.operate.notify import Notifier
 from node.spool import Spool

@@ -15,19 +15,12 @@ from node.ledger.delivery_proof import record_commitment, record_request
 from node.ledger.engine import begin_immediate
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.job_creation import create_job
+from node.ledger.job_outcome import record_outcome, record_results, schedule_results
 from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_of, get_job, list_jobs
 from node.ledger.pending_deliveries import instances_to_confirm, instances_to_store
 from node.ledger.retry_transitions import retry_job
 from node.ledger.tables import decision, series
-from node.ledger.transitions import (
-    begin_attempt,
-    cancel_job,
-    fail_attempt,
-    finish_attempt,
-    record_outcome,
-    record_results,
-    schedule_results,
-)
+from node.ledger.transitions import begin_attempt, cancel_job, fail_attempt, finish_attempt
 from node.reasons import ReasonCode, reason
 from node.routing.rules import Origin, SeriesHeader, decide
 

@@ -16,6 +16,7 @@ from node.ledger.copying import infer_again
 from node.ledger.deliveries import begin_delivery
 from node.ledger.destination_circuits import FAILURES, close, record_failure
 from node.ledger.job_creation import create_job
+from node.ledger.job_outcome import record_outcome, record_results, schedule_results
 from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_of, get_job, list_jobs, source_paths
 from node.ledger.pending_attempts import due_attempts
 from node.ledger.pending_deliveries import DeliveryStatus, deliveries_of
@@ -28,10 +29,7 @@ from node.ledger.transitions import (
     complete_delivered,
     fail_attempt,
     finish_attempt,
-    record_outcome,
-    record_results,
     renew_attempts,
-    schedule_results,
 )
 from node.reasons import ReasonCode, reason, reason_text
 

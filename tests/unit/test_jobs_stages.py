@@ -19,8 +19,8 @@ from node.inference import encode_and_check
 from node.inference.encode_stage import Encode
 from node.inference.infer_stage import Infer
 from node.jobs.stage import Stage
+from node.ledger.job_outcome import record_outcome
 from node.ledger.tables import instance
-from node.ledger.transitions import record_outcome
 from node.reasons import reason_text
 from node.results import encode as encoding
 

@@ -36,11 +36,11 @@ from node.ledger.association_endings import Ending
 from node.ledger.associations import OpenAssociation, close_associations
 from node.ledger.engine import begin_immediate
 from node.ledger.instances import Receipt, record_instances
+from node.ledger.job_outcome import record_outcome
 from node.ledger.jobs import Job, get_job, source_paths
 from node.ledger.procedure_steps import NewStep, create_step, update_step
 from node.ledger.refusals import Refused, record_refusals
 from node.ledger.tables import job
-from node.ledger.transitions import record_outcome
 from node.pipeline import Unsuitable
 from node.reasons import ReasonCode, reason, reason_text
 from node.routing.router import Router

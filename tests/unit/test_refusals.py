@@ -19,10 +19,11 @@ from stored_reasons import codes_of
 from node.config import parse
 from node.jobs.engine import Jobs
 from node.ledger.engine import begin_immediate, now
+from node.ledger.job_outcome import record_outcome
 from node.ledger.jobs import Job, list_jobs
 from node.ledger.refusals import record_rejection
 from node.ledger.tables import association, refusal, rejection, series
-from node.ledger.transitions import cancel_job, record_outcome
+from node.ledger.transitions import cancel_job
 from node.operate.account import description, report
 from node.operate.account.rows import read
 from node.operate.explain import explain

@@ -15,12 +15,13 @@ from node.feedback.stop_rule import stop_reason
 from node.feedback.stop_watch import StopWatch
 from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
+from node.ledger.job_outcome import schedule_results
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.pending_deliveries import deliveries_of
 from node.ledger.retry_transitions import retry_job
 from node.ledger.shadow import pipelines_in_shadow, resume_sending, stays_in_shadow, stop_sending
 from node.ledger.tables import job_fact, notice, result, series, verdict
-from node.ledger.transitions import begin_attempt, finish_attempt, schedule_results
+from node.ledger.transitions import begin_attempt, finish_attempt
 from node.ledger.verdict_counts import JudgedAnalysis, judged_analyses, verdict_totals
 from node.operate.account.report import account
 from node.operate.account.rows import read

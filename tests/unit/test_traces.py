@@ -19,9 +19,10 @@ from node.ledger import JobStage
 from node.ledger.deliveries import begin_delivery
 from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
+from node.ledger.job_outcome import record_outcome, schedule_results
 from node.ledger.jobs import Attempt, NewJob, Retries
 from node.ledger.tables import series
-from node.ledger.transitions import begin_attempt, fail_attempt, finish_attempt, record_outcome, schedule_results
+from node.ledger.transitions import begin_attempt, fail_attempt, finish_attempt
 from node.operate.traces import Tracer
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"

@@ -21,11 +21,11 @@ from node.feedback.trial_reading import read_trial
 from node.ledger.analysis_statistics import record_statistics
 from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
+from node.ledger.job_outcome import record_outcome
 from node.ledger.jobs import NewJob
 from node.ledger.retention import purge_images
 from node.ledger.states import ShadowCause
 from node.ledger.tables import job, result
-from node.ledger.transitions import record_outcome
 
 SCANNER = "Maker One"
 FACT = {
