@@ -134,7 +134,7 @@ install: $(INSTALLED)
 # All but PyTorch is checked against requirements.lock. Builds of PyTorch for CPU and CUDA have one version and other
 # hashes, by index: it comes from TORCH_INDEX, or from the index that is configured, of the version in constraints.txt.
 $(INSTALLED): pyproject.toml constraints.txt requirements.lock
-	sh .ci/packages storescu=dcmtk Orthanc=orthanc chromium=chromium haproxy=haproxy
+	sh .ci/packages storescu=dcmtk Orthanc=orthanc chromium=chromium haproxy=haproxy pgbouncer=pgbouncer
 	python3 -m venv .venv
 	$(PIP_INSTALL) --require-hashes --no-deps --requirement requirements.lock
 	$(if $(TORCH_INDEX),$(PIP_INSTALL) --retries 1 --no-deps --index-url $(TORCH_INDEX) "$$(grep ^torch== constraints.txt)" \

@@ -17,6 +17,7 @@ from node.check.result import Check, guarded
 from node.config import Config
 from node.config.secret_files import secret_files
 from node.deidentify.text_recognition import missing_package
+from node.ledger.server_sessions import splits_sessions
 from node.operate.notification_channels import check_files
 from node.pytorch_build import build_advice, has_nvidia_gpu
 from node.service import open_storage
@@ -111,7 +112,13 @@ def ledger(config: Config) -> Check:
     """Check that the ledger can be opened."""
     engine, _ = open_storage(config)
     found = engine.url.render_as_string(hide_password=True)
-    engine.dispose()
+    try:
+        if splits_sessions(engine):
+            remedy = gettext("set pool_mode = session in the pooler, or connect to PostgreSQL itself")
+            split = gettext("{url}: a pooler gives each transaction to another session", url=found)
+            return Check(name="ledger", good=False, found=split, remedy=remedy)
+    finally:
+        engine.dispose()
     return Check(name="ledger", good=True, found=found)
 
 

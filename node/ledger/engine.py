@@ -48,6 +48,8 @@ _READ_ONLY = "25006"
 """SQLSTATE of a write to a server that has become a replica, or was made read-only."""
 
 
+KEPT_CONNECTIONS, MORE_CONNECTIONS = 5, 10
+"""To PostgreSQL, of one process: those that stay open, and those that come and go."""
 CLOCK = "ledger_clock"
 """The execution option of an engine that holds its ``ServerClock``."""
 _ASKED_SECONDS = 5.0
@@ -95,7 +97,8 @@ def open_ledger(url: str) -> sa.Engine:
         sa.event.listen(engine, "connect", _sqlite_pragmas)
     else:
         options["execution_options"] = {CLOCK: ServerClock()}
-        engine = sa.create_engine(_bounded(url), **options, pool_pre_ping=True)
+        options |= {"pool_size": KEPT_CONNECTIONS, "max_overflow": MORE_CONNECTIONS, "pool_pre_ping": True}
+        engine = sa.create_engine(_bounded(url), **options)
         sa.event.listen(engine, "connect", _session_limits)
         sa.event.listen(engine, "handle_error", _leave_replica)
     try:
