@@ -252,10 +252,10 @@ def test_every_page_is_walked_through_with_the_keyboard_alone(page: Page):
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     names = []
-    for _ in range(9):
+    for _ in range(10):
         page.keyboard.press("Tab")
         names.append(page.evaluate("document.activeElement.textContent").strip())
-    pages = ["Studies", "Destinations", "Pipelines", "Quality", "Rules", "Storage", "Upload", "Account"]
+    pages = ["Studies", "Destinations", "Pipelines", "Quality", "Rules", "Storage", "Upload", "Fetch", "Account"]
     assert names == ["AINODE", *pages]
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Account")).to_be_visible()
