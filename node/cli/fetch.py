@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, local_user, print_json
 from node.errors import ConfigError, DeliveryError, NotFoundError
 from node.translation import gettext, ngettext
 
@@ -131,7 +130,7 @@ def _queue(
 
     configured_destination(config, destination)
     keys = [item for one in wanted for item in one.items()]
-    new = NewFetchList(destination=destination, modalities=modalities, requester=getpass.getuser(), keys=keys)
+    new = NewFetchList(destination=destination, modalities=modalities, requester=local_user(), keys=keys)
     engine, _ = open_storage(config)
     with begin_immediate(engine) as connection:
         number = add_fetch_list(connection, new)

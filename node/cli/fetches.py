@@ -37,10 +37,11 @@ def fetches(*, config_path: Path, as_json: bool, missing: int | None, again: int
         raise click.UsageError("give one of --missing, --again and --cancel")
     config = load(config_path)
     engine, spool = open_storage(config)
-    if again is not None or cancel is not None:
-        with begin_immediate(engine) as connection:
-            _change(connection, again, cancel, as_json=as_json)
-        return
+    for number, is_again in ((again, True), (cancel, False)):
+        if number is not None:
+            with begin_immediate(engine) as connection:
+                _change(connection, number, is_again=is_again, as_json=as_json)
+            return
     with snapshot(engine) as connection:
         if missing is not None:
             _show_missing(missing_items(connection, missing), as_json=as_json)
@@ -57,18 +58,18 @@ def fetches(*, config_path: Path, as_json: bool, missing: int | None, again: int
         echo(gettext("nothing is fetched now: {reason}", reason=gettext(waits)))
 
 
-def _change(connection: Connection, again: int | None, cancel: int | None, *, as_json: bool) -> None:
+def _change(connection: Connection, number: int, *, is_again: bool, as_json: bool) -> None:
     from node.ledger.fetch_lists import cancel_fetch_list, fetch_again
 
-    if again is not None:
-        number = fetch_again(connection, again)
-        said = ngettext("{number} item waits again", "{number} items wait again", number)
+    if is_again:
+        items = fetch_again(connection, number)
+        said = ngettext("{number} item waits again", "{number} items wait again", items)
     else:
-        number = cancel_fetch_list(connection, cancel or 0)
-        said = ngettext("{number} item is not fetched", "{number} items are not fetched", number)
+        items = cancel_fetch_list(connection, number)
+        said = ngettext("{number} item is not fetched", "{number} items are not fetched", items)
     echo(said, err=as_json)
     if as_json:
-        print_json({"items": number})
+        print_json({"items": items})
 
 
 def _show_missing(items: list[FetchItem], *, as_json: bool) -> None:

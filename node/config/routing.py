@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from node.config.characteristics import BODY_REGION, CHARACTERISTICS
 from node.config.escalation import parse_limit
-from node.config.rule_condition import Option, parse_condition, parse_hours
+from node.config.rule_condition import Hours, Option, parse_condition
 from node.config.table import AeTitle, KeepDays, Name, Table, suggest
 
 FORWARD = "(originals)"
@@ -93,7 +93,7 @@ class Rule(Selection):
     """Name in traces and reports."""
     senders: tuple[str, ...] = ()
     """AE titles (with wildcards), addresses or networks of the sender; empty: any."""
-    hours: str = ""
+    hours: Hours = ""
     """Local time at which the first image was received, such as ``22:00-06:00``; empty: any."""
     companions: dict[Name, Companion] = Field(default_factory=dict)
     """Other series of the study to wait for."""
@@ -152,10 +152,3 @@ class Rule(Selection):
             elif not 0 < len(sender.strip()) <= 16:
                 raise ValueError(f"{sender!r}: give an AE title (1 to 16 characters), an address or a network")
         return senders
-
-    @field_validator("hours")
-    @classmethod
-    def _hours(cls, hours: str) -> str:
-        if hours:
-            parse_hours(hours)
-        return hours

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from datetime import time
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from typing import Annotated
 from unicodedata import normalize
 
 import re2
+from pydantic import AfterValidator
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
 from pydicom.tag import BaseTag, Tag
 
@@ -89,6 +91,16 @@ def parse_condition(path: str, wanted: Option | tuple[Option, ...]) -> Condition
     tags = _tags(path)
     vr = "" if tags[-1].is_private else dictionary_VR(tags[-1])
     return Condition(path=path, wanted=options, tags=tags, tests=tuple(_test(path, o, vr) for o in options))
+
+
+def _checked_hours(text: str) -> str:
+    if text:
+        parse_hours(text)
+    return text
+
+
+Hours = Annotated[str, AfterValidator(_checked_hours)]
+"""A span of the day such as ``"22:00-06:00"``; empty: any time."""
 
 
 def is_in_hours(text: str, at: time) -> bool:

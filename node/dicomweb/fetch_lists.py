@@ -21,7 +21,14 @@ from node.errors import ConfigError
 from node.ledger import NoticeKind
 from node.ledger.audit_events import give_notice
 from node.ledger.engine import begin_immediate, snapshot
-from node.ledger.fetch_lists import NewFetchList, add_fetch_list, cancel_fetch_list, fetch_progress, missing_items
+from node.ledger.fetch_lists import (
+    FetchProgress,
+    NewFetchList,
+    add_fetch_list,
+    cancel_fetch_list,
+    fetch_progress,
+    missing_items,
+)
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -91,14 +98,13 @@ class FetchListService:
         return JSONResponse({"list": number}, 201, headers={"location": address})
 
     def _progress(self, request: Request, client: Client) -> Response:
-        number = self._number(request, client)
         with snapshot(self._engine) as connection:
-            of = next(one for one in fetch_progress(connection) if one.id == number)
-            missing = missing_items(connection, number)
+            of = _own_list(connection, request, client)
+            missing = missing_items(connection, of.id)
             waits = why_waiting(self._config, connection, self._spool, local_now())
         return JSONResponse(
             {
-                "list": number,
+                "list": of.id,
                 "items": of.items,
                 "images": of.images,
                 "error": of.error,
@@ -111,25 +117,25 @@ class FetchListService:
         )
 
     def _cancel(self, request: Request, client: Client) -> Response:
-        number = self._number(request, client)
         with begin_immediate(self._engine) as connection:
+            number = _own_list(connection, request, client).id
             items = cancel_fetch_list(connection, number)
         self._note(request, client, f"cancelled list {number} of studies to fetch")
         return JSONResponse({"items": items})
-
-    def _number(self, request: Request, client: Client) -> int:
-        """The number of a list of this client; those of others are none of its business."""
-        text = request.path_params["number"]
-        with snapshot(self._engine) as connection:
-            own = {str(one.id) for one in fetch_progress(connection) if one.requester == _requester(client)}
-        if text not in own:
-            raise HTTPException(404, f"There is no list {text[:16]} of this client.")
-        return int(text)
 
     def _note(self, request: Request, client: Client, what: str) -> None:
         address = request.client.host if request.client else ""
         give_notice(self._engine, NoticeKind.ACT, who=client.name, address=address, detail=what)
         logger.info("DICOMweb: %s %s", client.name, what)
+
+
+def _own_list(connection: sa.Connection, request: Request, client: Client) -> FetchProgress:
+    """The list of this client that the address names; those of others are none of its business."""
+    text = request.path_params["number"]
+    for one in fetch_progress(connection):
+        if str(one.id) == text and one.requester == _requester(client):
+            return one
+    raise HTTPException(404, f"There is no list {text[:16]} of this client.")
 
 
 def _requester(client: Client) -> str:

@@ -14,6 +14,7 @@ import pytest
 import real_peers
 from click.testing import CliRunner
 from dicom_files import ct_series, mr_series, write
+from fetching import Fetching
 from lines import Line
 from pydicom import FileDataset
 from pynetdicom import AE, build_context, evt
@@ -48,28 +49,8 @@ class Scene:
     def __init__(self, folder: Path, node: Node, archive: real_peers.Orthanc, *, port: int, fetch: str = "") -> None:
         self.node = node
         self._folder, self.archive = folder, archive
-        self.file = folder / "config.toml"
-        self.file.write_text(f"""
-[ae]
-address = "127.0.0.1"
-port = {node.port}
-[storage]
-folder = "{node.config.storage.folder}"
-min_free_gib = 0.0
-ledger_url = "{node.config.storage.ledger_url}"
-[fetch]
-{fetch}
-[pipelines.bright]
-[destinations.archive]
-title = "{archive.aet}"
-host = "127.0.0.1"
-port = {port}
-retrieve = "get"
-[[rules]]
-name = "ct"
-pipelines = ["bright"]
-match = {{ Modality = "CT" }}
-""")
+        more = f'ledger_url = "{node.config.storage.ledger_url}"\n[fetch]\n{fetch}'
+        self.file = Fetching(folder, node, archive.aet, port, more).config
         self.now = datetime(2026, 11, 27, 12, 0).astimezone()
 
     @property
