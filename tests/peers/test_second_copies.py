@@ -33,8 +33,10 @@ from node.operate.purge import Retention
 from node.operate.verify_copies import verify_copies
 from node.spool import StoredFile
 from node.spool.tiers import Content
+from node.web.probes import faults_of
 
 CT = [(CTImageStorage, ExplicitVRLittleEndian)]
+WITHOUT_COPIES = "no other machine takes second copies; images are refused"
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,11 @@ def send(machine: FleetMachine, images: list, calling: str = "CT") -> list[tuple
     return [(answer.Status, str(answer.ErrorComment or "")) for answer in answers]
 
 
+def not_ready(machine: FleetMachine) -> list[str]:
+    """Why its ``/readyz`` answers 503."""
+    return faults_of(machine.config, machine.engine, machine.spool)
+
+
 def take(machine: FleetMachine, images: int) -> None:
     """Have a machine acknowledge so many images and record them."""
     with machine.receiving():
@@ -93,6 +100,7 @@ def test_an_acknowledged_image_is_on_both_machines_with_the_same_bytes(machines:
         paths = a.spool.files("incoming")
         assert len(paths) == 6
         assert b.spool.files("incoming") == paths
+        assert WITHOUT_COPIES not in not_ready(a)
         for path in paths:
             assert a.spool.absolute(path).read_bytes() == b.spool.absolute(path).read_bytes()
         until(lambda: len(rows(a, instance)) == 6)
@@ -108,6 +116,7 @@ def test_an_image_without_a_second_copy_is_refused_with_the_reason(machines: lis
     with a.receiving():
         [(status, comment)] = send(a, ct_series(1))
         assert (status, comment) == (0xA700, "no second copy: no other machine takes it")
+        assert WITHOUT_COPIES in not_ready(a)
     assert a.spool.files("incoming") == rows(a, instance) == []
 
 
@@ -131,6 +140,7 @@ def test_an_image_with_one_copy_is_accepted_where_that_is_configured_and_recorde
     with a.receiving():
         assert send(a, ct_series(2)) == [(0x0000, "")] * 2
         until(lambda: missing(a) == 2)
+        assert WITHOUT_COPIES not in not_ready(a)
     never = threading.Event()
     a.serve()
     assert CopyRepair(a.engine, a.spool).look(never) == 0, "there is nobody to copy to"
