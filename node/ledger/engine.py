@@ -149,12 +149,13 @@ def _session_limits(connection: Any, _record: Any) -> None:
     stated = connection.info.get_parameters().get("options", "")
     limits = [(name, value) for name, value in _SESSION.items() if name not in stated]
     # In one round trip, and only what this version of the server knows.
-    known = "SELECT set_config(name, %s, false) FROM pg_settings WHERE name = %s"
+    known = (
+        "SELECT set_config(name, value, false) FROM pg_settings "
+        "JOIN unnest(%s::text[], %s::text[]) AS wanted (name, value) USING (name)"
+    )
     autocommit, connection.autocommit = connection.autocommit, True
     try:
-        connection.execute(
-            " UNION ALL ".join([known] * len(limits)), [text for pair in limits for text in reversed(pair)]
-        )
+        connection.execute(known, [[name for name, _ in limits], [value for _, value in limits]])
         connection.autocommit = autocommit
     except BaseException:
         connection.close()  # the pool has it only after this
