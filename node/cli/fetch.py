@@ -123,12 +123,12 @@ def _fetch_now(
 def _queue(
     config: Config, destination: str, modalities: tuple[str, ...], wanted: list[dict[str, str]], *, as_json: bool
 ) -> None:
-    from node.deliver.reconcile import configured_destination
+    from node.deliver.fetch import archive_destination
     from node.ledger.engine import begin_immediate
     from node.ledger.fetch_lists import NewFetchList, add_fetch_list
     from node.service import open_storage
 
-    configured_destination(config, destination)
+    archive_destination(config, destination)
     keys = [item for one in wanted for item in one.items()]
     new = NewFetchList(destination=destination, modalities=modalities, requester=local_user(), keys=keys)
     engine, _ = open_storage(config)

@@ -23,7 +23,7 @@ from pynetdicom.sop_class import (
 )
 from sqlalchemy import Engine
 
-from node.config import Config, Rule
+from node.config import Config, Destination, Rule
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.find import query
 from node.deliver.query_audit import query_recorder
@@ -96,6 +96,19 @@ def incomplete_series(archive: Archive, study: str, series_uid: str = "") -> lis
 
 OpenArchive = Callable[[str], AbstractContextManager[Archive]]
 """Opens a connection to the destination of a name. Raises ``NotFoundError``, ``DeliveryError``."""
+
+
+def archive_destination(config: Config, name: str) -> Destination:
+    """Return ``[destinations.name]``, from which studies can be fetched.
+
+    Raises ``NotFoundError`` when it is not configured, ``DeliveryError`` when it has no ``host`` or ``url``.
+    """
+    destination = configured_destination(config, name)
+    if not destination.host and not destination.url:
+        raise DeliveryError(
+            f"{name} has neither host nor url; fetching needs C-FIND and C-MOVE, or QIDO-RS and WADO-RS"
+        )
+    return destination
 
 
 class ReceivedSeries:
@@ -196,13 +209,9 @@ class Fetcher:
 def fetcher(config: Config, engine: Engine, name: str, timeouts: Timeouts | None = None) -> Iterator[Fetcher]:
     """Open an association to ``[destinations.name]`` for C-FIND and C-MOVE.
 
-    Raises ``NotFoundError`` when it is not configured, ``DeliveryError`` when it is no Storage SCP or refuses.
+    Raises ``NotFoundError`` when it is not configured, ``DeliveryError`` when it is no archive or refuses.
     """
-    destination = configured_destination(config, name)
-    if not destination.host:
-        raise DeliveryError(
-            f"{name} has neither host nor url; fetching needs C-FIND and C-MOVE, or QIDO-RS and WADO-RS"
-        )
+    destination = archive_destination(config, name)
     peer, on_query = Peer.of(name, destination), query_recorder(engine, destination)
     models = (StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove)
     contexts = [build_context(model) for model in models]

@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from node.config import Config
+from node.deliver.fetch import archive_destination
 from node.deliver.fetch_lists import local_now, why_waiting
 from node.deliver.study_list import key_of
 from node.dicomweb.addresses import Addresses
 from node.dicomweb.authorization import Client
-from node.errors import ConfigError
+from node.errors import ConfigError, DeliveryError, NotFoundError
 from node.ledger import NoticeKind
 from node.ledger.audit_events import give_notice
 from node.ledger.engine import begin_immediate, snapshot
@@ -79,8 +80,10 @@ class FetchListService:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "the body"
             raise HTTPException(400, f"{where}: {first['msg']}.") from error
-        if wanted.destination not in self._config.destinations:
-            raise HTTPException(400, f"destination: [destinations.{wanted.destination}] is not configured.")
+        try:
+            archive_destination(self._config, wanted.destination)
+        except (DeliveryError, NotFoundError) as error:
+            raise HTTPException(400, f"destination: {error}.") from error
         try:
             keys = [key_of(text) for text in wanted.studies]
         except ConfigError as error:

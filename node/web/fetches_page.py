@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from node.deliver.fetch import archive_destination
 from node.deliver.fetch_lists import local_now, why_waiting
 from node.deliver.study_list import listed_studies
 from node.ledger.engine import begin_immediate, snapshot
@@ -44,8 +45,7 @@ def queue(context: AppContext, user_request: UserRequest) -> Response:
     form = user_request.form
     destination, modalities = form.get("destination", ""), form.get("modalities", "").replace(",", " ").upper().split()
     keys = listed_studies(form.get("studies", ""))
-    if destination not in context.config.destinations:
-        raise HTTPException(400, gettext("There is no destination {destination!r}.", destination=destination))
+    archive_destination(context.config, destination)
     if not keys:
         raise HTTPException(400, gettext("Give an accession number or Study Instance UID on each line."))
     new = NewFetchList(

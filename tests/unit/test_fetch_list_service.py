@@ -36,10 +36,10 @@ class Scene:
             f'[dicomweb.clients.{name}]\ntoken_file = "{folder / name}"\nservices = ["{service}"]\n'
             for name, service in (("study", "fetch"), ("trial", "fetch"), ("viewer", "retrieve"))
         )
-        pacs = '[destinations.pacs]\ntitle = "PACS"\nhost = "127.0.0.1"\nport = 104\n'
-        text = f"[dicomweb]\nenabled = true\nport = {self.port}\n{clients}{pacs}"
+        text = f"[dicomweb]\nenabled = true\nport = {self.port}\n{clients}"
         storage = {"folder": folder / "node", "min_free_gib": 0.0}
-        self.config = Config.model_validate({**parse(text).model_dump(), "storage": storage})
+        places = {"pacs": {"title": "PACS", "host": "127.0.0.1", "port": 104}, "disk": {"folder": str(folder)}}
+        self.config = Config.model_validate({**parse(text).model_dump(), "storage": storage, "destinations": places})
         self.spool = Spool(folder / "node")
         self.engine = open_copy(f"sqlite:///{folder / 'node' / 'ledger.sqlite'}")
 
@@ -95,7 +95,8 @@ def test_a_program_queues_a_list_follows_it_and_cancels_it(tmp_path: Path):
     ("body", "why"),
     [
         ({}, "destination: Field required"),
-        (WANTED | {"destination": "x"}, "[destinations.x] is not configured"),
+        (WANTED | {"destination": "x"}, "destination: destination 'x' is not configured"),
+        (WANTED | {"destination": "disk"}, "destination: disk has neither host nor url"),
         (WANTED | {"studies": []}, "studies: "),
         (WANTED | {"studies": ["A1", "*"]}, "studies: '*' names more than one study"),
         (WANTED | {"studies": [1]}, "studies.0: "),
