@@ -2,7 +2,8 @@
 
 ``python tests/support/many_studies.py --studies 10000 [--postgresql]`` fills a new ledger with synthetic studies of two
 series each, and one that was analysed, serves the dashboard on it and prints the seconds of each page. ``--findings
-1000000 --only quality`` adds analyses of a year with verdicts of readers, and measures that page.
+1000000 --only quality`` adds analyses of a year with verdicts of readers, and measures that page. ``--postgresql
+--more-images 230`` makes the series that much larger.
 """
 
 from __future__ import annotations
@@ -36,6 +37,13 @@ from node.web.server import serving
 IMAGES = 20
 """In each series, unless another number is said."""
 ROOT = "1.2.826.0.1.3680043.8.498."
+_MORE_IMAGES = """
+INSERT INTO instance (sop_instance_uid, sop_class_uid, transfer_syntax_uid, study_instance_uid, series_instance_uid,
+    modality, path, digest, size, received_at)
+SELECT series_instance_uid || '.' || 10000 + n, sop_class_uid, transfer_syntax_uid, study_instance_uid, series_instance_uid,
+    modality, replace(path, '.0.dcm', '.' || 10000 + n || '.dcm'), digest, size, received_at
+FROM instance, generate_series(1, :images) AS n WHERE sop_instance_uid LIKE '%.0'
+"""
 _AT_ONCE = 250
 """Studies in one transaction."""
 _WITH_FILES = 500
@@ -67,6 +75,14 @@ def fill(engine: sa.Engine, spool: Spool, studies: int, *, known: int = 0, image
                 path = spool.absolute(str(row["path"]))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 example.save_as(path)
+
+
+def add_images(engine: sa.Engine, images: int) -> None:
+    """Add rows of so many more images to each series, for PostgreSQL: it makes millions in minutes."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        connection.execute(sa.text(_MORE_IMAGES), {"images": images})
+        connection.execute(sa.update(series).values(instances=series.c.instances + images))
 
 
 def _rows(number: int, at: float, images: int) -> Iterator[tuple[sa.Table, dict[str, object]]]:
@@ -122,6 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=10_000)
     parser.add_argument("--postgresql", action="store_true")
+    parser.add_argument("--more-images", type=int, default=0, help="in each series")
     parser.add_argument("--findings", type=int, default=0, help="of analyses of a year, for the page of quality")
     parser.add_argument("--verdicts", type=int, default=10_000, help="of readers, with --findings")
     parser.add_argument("--only", default="", help="measure this page alone")
@@ -141,6 +158,10 @@ def main() -> None:
         uid, job_id = analysed(folder, url)
         spool, engine = Spool(folder), open_ledger(url)
         fill(engine, spool, chosen.studies)
+        if chosen.more_images:
+            add_images(engine, chosen.more_images)
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(sa.text("VACUUM ANALYZE"))
         if chosen.findings:
             print(f"{fill_verdicts(engine, chosen.findings, chosen.verdicts)} analyses", flush=True)  # noqa: T201
         rules_file = RulesFile(path=folder / "config.toml", folder=folder / FOLDER, reload=lambda: None)
