@@ -11,21 +11,22 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from hashlib import blake2b
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from node import __version__
 from node.actor import look_every
-from node.ledger.clock import ledger_clock
+from node.ledger.clock import ClockOffset, clock_offset, ledger_clock
 from node.ledger.drained_machines import drained_machines
 from node.ledger.engine import begin_immediate
-from node.ledger.members import Beat, Member, beats, remove_dead, remove_members, renew_beat
+from node.ledger.members import Beat, MachineFigures, Member, beats, remove_dead, remove_members, renew_beat
 from node.ledger.migrations import revisions
 from node.ledger.states import MemberState
 from node.process.presence import process_exists, process_space
+from node.spool.free_space import Space
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +63,19 @@ class Membership:
     """The heartbeat of one member, and who else is alive. For any thread."""
 
     def __init__(
-        self, engine: Engine, member: Member, beat_seconds: float = BEAT_SECONDS, dead_seconds: float = DEAD_SECONDS
+        self,
+        engine: Engine,
+        member: Member,
+        beat_seconds: float = BEAT_SECONDS,
+        dead_seconds: float = DEAD_SECONDS,
+        space: Callable[[], Space | None] = lambda: None,
     ) -> None:
+        """``space``: of the storage folder, asked at each beat; it must answer in little time."""
         self._engine = engine
         self._member = member
         self._beat_seconds = beat_seconds
         self._dead_seconds = dead_seconds
+        self._space = space
         self._lock = threading.Lock()
         self._state = MemberState.ACTIVE
         self._drained = False
@@ -103,19 +111,10 @@ class Membership:
 
     def beat(self) -> frozenset[str]:
         """Renew the own row, remove the rows of the dead, and return the ids of those alive."""
-        with self._lock, begin_immediate(self._engine) as connection:
-            at = ledger_clock(connection)
-            self._drained = (self._member.machine, self._member.host_name) in drained_machines(connection)
-            renew_beat(connection, self._member, at, MemberState.DRAINING if self._drained else self._state)
-            if not self._is_steady(at):
-                self._steady_since = at
-            self._last_beat = at
-            members = beats(connection)
-            alive, dead = self._judged(members, at)
-            remove_dead(connection, dead, RECEIVER)
-            of_role = (of for of in members if of.member.role == self._member.role and of.state == MemberState.ACTIVE)
-            self._colleagues = frozenset(of.member.id for of in of_role if of.member.id in alive)
-        return alive
+        with self._lock:
+            space = self._space()  # before the transaction, for which others wait
+            with begin_immediate(self._engine) as connection:
+                return self._renewed(connection, space)
 
     def offer(self, pipelines: tuple[str, ...], devices: tuple[str, ...]) -> None:
         """Show what this member, a worker, can run, and on what."""
@@ -153,6 +152,22 @@ class Membership:
         with begin_immediate(self._engine) as connection:
             remove_members(connection, [self.id])
 
+    def _renewed(self, connection: Connection, space: Space | None) -> frozenset[str]:
+        """Do what ``beat`` says."""
+        at = ledger_clock(connection)
+        self._drained = (self._member.machine, self._member.host_name) in drained_machines(connection)
+        state = MemberState.DRAINING if self._drained else self._state
+        renew_beat(connection, self._member, at, state, _figures(space, clock_offset(connection)))
+        if not self._is_steady(at):
+            self._steady_since = at
+        self._last_beat = at
+        members = beats(connection)
+        alive, dead = self._judged(members, at)
+        remove_dead(connection, dead, RECEIVER)
+        of_role = (of for of in members if of.member.role == self._member.role and of.state == MemberState.ACTIVE)
+        self._colleagues = frozenset(of.member.id for of in of_role if of.member.id in alive)
+        return alive
+
     def _judged(self, members: list[Beat], at: float) -> tuple[frozenset[str], frozenset[str]]:
         """Who is alive, this member always, and who has died and is not known as lost."""
         others = [of for of in members if of.member.id != self.id and of.state != MemberState.LOST]
@@ -170,3 +185,12 @@ class Membership:
     def _is_steady(self, at: float) -> bool:
         """Whether this member has beaten in time, by which it knows that the others could."""
         return self._steady_since is not None and 0 <= at - self._last_beat <= self._dead_seconds / 2
+
+
+def _figures(space: Space | None, clock: ClockOffset | None) -> MachineFigures:
+    return MachineFigures(
+        clock_offset_seconds=clock.seconds if clock else None,
+        clock_error_seconds=clock.error if clock else None,
+        free_bytes=space.free if space else None,
+        total_bytes=space.total if space else None,
+    )

@@ -129,7 +129,8 @@ def _run_role(new: NewProcess) -> None:
     role, config = new.role, new.config
     shutdown = ShutdownSignals()
     shutdown.install()
-    member = replace(new_member(role), configuration=shared_digests(config))
+    least = config.storage.min_free_gib
+    member = replace(new_member(role), configuration=shared_digests(config), min_free_gib=least)
     engine, spool = open_storage(config, member.id, role)
     for handler in (StudyLog(spool.logs, spool.holds_study), WarningLog(spool.logs)):
         logging.getLogger().addHandler(handler)
@@ -188,9 +189,11 @@ def _fleet_rules(config: Config, engine: Engine) -> Iterator[None]:
 def _joined(engine: Engine, spool: Spool, member: Member) -> Iterator[Membership]:
     """Make this process a member of the fleet until the role has ended."""
     from node.membership import Membership
+    from node.spool.free_space import SpaceReader
     from node.spool.machine import machine_id
 
-    membership = Membership(engine, replace(member, machine=machine_id(spool.folder)))
+    member = replace(member, machine=machine_id(spool.folder))
+    membership = Membership(engine, member, space=SpaceReader(spool.folder).read)
     membership.begin()
     yield membership
     with surviving("membership"):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
-from node.translation import gettext, marked, ngettext
+from node.translation import decimal, gettext, marked, ngettext
 from node.translation.cells import padded
 
 _MACHINE = 8
@@ -19,11 +19,6 @@ _REMEDY = {
     "results": marked("they are made again unless they were delivered"),
 }
 _REMADE = marked("it is made again")
-_BUSY = {
-    "receiver": marked("{number} open associations"),
-    "worker": marked("{number} running attempts"),
-    "sender": marked("{number} running attempts"),
-}
 
 
 @click.command()
@@ -34,12 +29,14 @@ _BUSY = {
 def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
     """List the processes of all machines that share this ledger.
 
-    Shows for each its machine, version, pipelines and devices, whether it drains, and how long ago it last beat. A
-    receiver that died is *lost* until a receiver of its machine has recorded the images that it left.
+    Shows for each its machine, version, pipelines and devices, whether it drains, and how long ago it last beat; then
+    for each machine its free space and the offset of its clock from the ledger's. A receiver that died is *lost* until
+    a receiver of its machine has recorded the images that it left.
     """
     from node.ledger.published_rules import file_states
-    from node.operate.fleet import abandon_machine, differing_tables, missing_copies
+    from node.operate.fleet import abandon_machine
     from node.operate.fleet import fleet as read
+    from node.operate.fleet_machines import fleet_notices
     from node.operate.published_text import state_lines
     from node.service import open_storage
 
@@ -60,35 +57,27 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
             remedy = gettext(_REMEDY.get(folder.partition("/")[0], _REMADE))
             echo(gettext("no other machine has {folder}; {remedy}", folder=folder, remedy=remedy))
         return
-    members, missing = read(engine), missing_copies(engine)
+    members = read(engine)
     with engine.connect() as connection:
-        tables, states = differing_tables(connection), file_states(connection)
+        notices, states = fleet_notices(connection, members), file_states(connection)
     if as_json:
         print_json(members)
         return
     _print_members(members)
-    for name, hosts in tables.items():
-        named = " / ".join(", ".join(alike) for alike in hosts)
-        echo(gettext("[{table}] of config.toml is not the same on {hosts}", table=name, hosts=named))
-    for line in [line for state in states if not state.is_as_published for line in state_lines(state)]:
+    _print_machines(members)
+    for line in [*notices, *(line for one in states if not one.is_as_published for line in state_lines(one))]:
         echo(line)
-    if missing.files:
-        echo(
-            ngettext(
-                "{number} file has one copy only; the second one is being made, or waits for another machine",
-                "{number} files have one copy only; the second one is being made, or waits for another machine",
-                missing.files,
-            )
-        )
 
 
 def _print_members(members: list[dict[str, Any]]) -> None:
+    from node.operate.fleet_machines import load_text
+
     for member in members:
         role, state = member["role"], member["state"]
         of = member | {
             "role": padded(gettext(role), 9),
             "machine": member["machine"][:_MACHINE],
-            "state": gettext(state) + _busy(member),
+            "state": ", ".join(filter(None, (gettext(state), load_text(member)))),
             "seconds": f"{member['beat_age_seconds']:.0f}",
         }
         parts = (
@@ -107,9 +96,19 @@ def _print_members(members: list[dict[str, Any]]) -> None:
         echo(gettext("no process is running"))
 
 
-def _busy(member: dict[str, Any]) -> str:
-    text = _BUSY.get(member["role"], "")
-    return ", " + gettext(text, number=member["busy"]) if text else ""
+def _print_machines(members: list[dict[str, Any]]) -> None:
+    from node.operate.fleet_machines import fleet_machines, offset_text
+
+    for one in fleet_machines(members):
+        parts = [gettext("machine {host} ({machine})", host=one.host, machine=one.machine[:_MACHINE])]
+        if one.space is not None:
+            free, total = (decimal(f"{size / 2**30:.1f}") for size in (one.space.free, one.space.total))
+            parts.append(gettext("{free} of {total} GiB free", free=free, total=total))
+        if one.clock is not None:
+            parts.append(gettext("clock {offset} from the ledger's", offset=offset_text(*one.clock)))
+        echo("; ".join(parts))
+        for notice in one.notices():
+            echo(f"{'':9} {notice}")
 
 
 @click.command()

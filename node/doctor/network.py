@@ -28,11 +28,11 @@ from node.deliver.transcode import UNCOMPRESSED
 from node.errors import DeliveryError, NodeError
 from node.ledger.association_endings import always_breaking_off
 from node.ledger.associations import last_calls
+from node.ledger.clock import FAR_SECONDS
 from node.results.gate.check import SOP_CLASSES
 from node.service import open_storage
 from node.translation import gettext, marked
 
-_CLOCK_SECONDS = 5.0
 _HABIT, _HABIT_SHARE = 5, 0.9
 """Number and share of associations without a release from which this is a caller's habit."""
 _REFUSED = {
@@ -208,7 +208,7 @@ def their_clock(config: Config, name: str) -> Check:
         return Check(name=line, good=True, found=gettext("not known: the service does not answer"))
     except ValueError:
         return Check(name=line, good=True, found=gettext("not known: its responses have no Date header"))
-    far = abs(offset) > _CLOCK_SECONDS
+    far = abs(offset) > FAR_SECONDS
     remedy = gettext("synchronise both clocks with NTP; times in results and audit trail disagree") if far else ""
     found = gettext("{seconds} s from this machine", seconds=f"{offset:+.0f}")
     return Check(name=line, good=not far, found=found, remedy=remedy)

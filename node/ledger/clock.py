@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
 from node.ledger.engine import CLOCK, ServerClock, now
+
+FAR_SECONDS = 5.0
+"""A clock that is off by more is reported: times in logs, results and the audit trail disagree."""
+
+
+class ClockOffset(NamedTuple):
+    """By how many seconds the clock of this machine is ahead of the ledger's; it may be ``error`` more or less."""
+
+    seconds: float
+    error: float
+    """Half of the time in which the server answered."""
 
 
 def ledger_clock(connection: sa.Connection) -> float:
@@ -17,8 +28,20 @@ def ledger_clock(connection: sa.Connection) -> float:
     """
     if connection.dialect.name != "postgresql":
         return now()
+    return _server_clock(connection).read(connection)
+
+
+def clock_offset(connection: sa.Connection) -> ClockOffset | None:
+    """Measure the offset of this machine's clock; ``None`` with SQLite, where it is the ledger's clock."""
+    if connection.dialect.name != "postgresql":
+        return None
+    least, trip = _server_clock(connection).read_within(connection)
+    return ClockOffset(now() - least - trip / 2, trip / 2)
+
+
+def _server_clock(connection: sa.Connection) -> ServerClock:
     clock: ServerClock = connection.get_execution_options().get(CLOCK) or ServerClock()
-    return clock.read(connection)
+    return clock
 
 
 def clock_of(engine: sa.Engine) -> float:

@@ -62,17 +62,21 @@ class ServerClock:
     """
 
     def __init__(self) -> None:
-        self._asked: tuple[float, float] | None = None
-        """What the server said, and when."""
+        self._asked: tuple[float, float, float] | None = None
+        """What the server said, when, and how long it took."""
 
     def read(self, connection: sa.Connection) -> float:
         """Return now, in seconds since 1970 UTC."""
+        return self.read_within(connection)[0]
+
+    def read_within(self, connection: sa.Connection) -> tuple[float, float]:
+        """Return now, and by how many seconds the server may be ahead of that: what it took to answer."""
         asked, since_start = self._asked, time.clock_gettime(time.CLOCK_BOOTTIME)
         if asked is None or since_start - asked[1] > _ASKED_SECONDS:
-            at = connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())"))
+            began, at = since_start, connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())"))
             since_start = time.clock_gettime(time.CLOCK_BOOTTIME)
-            self._asked = asked = (float(at or 0.0), since_start)
-        return asked[0] + since_start - asked[1]
+            self._asked = asked = (float(at or 0.0), since_start, since_start - began)
+        return asked[0] + since_start - asked[1], asked[2]
 
 
 def ledger_url(url: str, folder: Path) -> str:

@@ -38,11 +38,26 @@ class Member:
     """Host and port to which receivers of other machines send second copies; of file services only."""
     configuration: Mapping[str, str] = field(default_factory=dict)
     """Digest of each table of ``config.toml`` that a fleet shares, as this process has read it; empty: it read none."""
+    min_free_gib: float | None = None
+    """``[storage] min_free_gib`` as this process has read it; ``None``: it read none, or is of an older version."""
 
     @property
     def host_name(self) -> str:
         """Name of its machine."""
         return self.host.partition("/")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineFigures:
+    """What a process knew of its machine at a heartbeat; ``None``: it did not know, or is of an older version."""
+
+    clock_offset_seconds: float | None = None
+    """By how much the clock of the machine is ahead of the ledger's; unknown with SQLite, where both are one."""
+    clock_error_seconds: float | None = None
+    """The offset may be this much more or less."""
+    free_bytes: int | None = None
+    """Of the file system of the storage folder; unknown while that does not answer."""
+    total_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +69,16 @@ class Beat:
     state: MemberState = MemberState.ACTIVE
     began_at: float | None = None
     """When it became a member; ``None``: it is of an older version."""
+    figures: MachineFigures = MachineFigures()
 
 
-def renew_beat(connection: sa.Connection, of: Member, at: float, state: MemberState = MemberState.ACTIVE) -> None:
+def renew_beat(
+    connection: sa.Connection,
+    of: Member,
+    at: float,
+    state: MemberState = MemberState.ACTIVE,
+    figures: MachineFigures = MachineFigures(),
+) -> None:
     """Record that a member is alive at ``at``."""
     beat = {
         "beat_at": at,
@@ -65,6 +87,7 @@ def renew_beat(connection: sa.Connection, of: Member, at: float, state: MemberSt
         "devices": of.devices,
         "files_url": of.files_url,
         "copies_address": of.copies_address,
+        **asdict(figures),
     }
     if not connection.execute(sa.update(member).where(member.c.id == of.id).values(**beat)).rowcount:
         insert_new(connection, member, [{**asdict(of), **beat, "began_at": at}])
@@ -87,10 +110,17 @@ def beats(connection: sa.Connection) -> list[Beat]:
                 files_url=row.files_url,
                 copies_address=row.copies_address,
                 configuration=row.configuration or {},
+                min_free_gib=row.min_free_gib,
             ),
             at=row.beat_at,
             state=MemberState(row.state),
             began_at=row.began_at,
+            figures=MachineFigures(
+                clock_offset_seconds=row.clock_offset_seconds,
+                clock_error_seconds=row.clock_error_seconds,
+                free_bytes=row.free_bytes,
+                total_bytes=row.total_bytes,
+            ),
         )
         for row in connection.execute(sa.select(member).order_by(member.c.role, member.c.id))
     ]

@@ -19,8 +19,6 @@ from node.ledger.engine import begin_immediate
 from node.ledger.jobs import get_job, update_job
 from node.ledger.members import Beat, Member, beats, lost_members, remove_lost
 from node.ledger.missing_copies import (
-    MissingCopies,
-    count_missing_copies,
     is_machine_alive,
     lose_machine,
     machines_with_files,
@@ -154,6 +152,7 @@ def _named(machines: Iterable[MachineKey], name: str) -> set[MachineKey]:
 def fleet(engine: sa.Engine) -> list[dict[str, Any]]:
     """Every member that has not left: its description, state and the age of its last beat in seconds.
 
+    With the figures of its machine at that beat: offset of the clock, free and total bytes of the storage folder.
     ``busy``: its open associations that have brought images, or the attempts that it executes.
     """
     with engine.connect() as connection:
@@ -162,6 +161,7 @@ def fleet(engine: sa.Engine) -> list[dict[str, Any]]:
     return [
         {
             **asdict(beat.member),
+            **asdict(beat.figures),
             "host": beat.member.host_name,
             "state": beat.state,
             "busy": busy.get(beat.member.id, 0),
@@ -188,12 +188,6 @@ def differing_tables(connection: sa.Connection) -> dict[str, list[list[str]]]:
         for table, digest in beat.member.configuration.items() if (beat.began_at or 0.0) <= settled else ():
             read.setdefault(table, {}).setdefault(digest, set()).add(beat.member.host_name)
     return {table: sorted(map(sorted, hosts.values())) for table, hosts in read.items() if len(hosts) > 1}
-
-
-def missing_copies(engine: sa.Engine) -> MissingCopies:
-    """Return how many files have fewer copies than they should."""
-    with engine.connect() as connection:
-        return count_missing_copies(connection)
 
 
 def live_members(connection: sa.Connection) -> list[Member]:

@@ -102,6 +102,11 @@ member = sa.Table(  # heartbeat of every process of every machine
     sa.Column("copies_address", EscapedText, nullable=False, server_default=sa.text("''")),  # host:port; "": none
     time("began_at", null=True),
     json("configuration", null=True),  # digest of each shared table; null: of an older version
+    sa.Column("min_free_gib", sa.Double),  # [storage] min_free_gib; null: of an older version
+    sa.Column("clock_offset_seconds", sa.Double),  # its clock is ahead of the ledger's; null, also below: not known
+    sa.Column("clock_error_seconds", sa.Double),  # the offset may be this much more or less
+    sa.Column("free_bytes", sa.BigInteger),  # of the file system of the storage folder
+    sa.Column("total_bytes", sa.BigInteger),
 )
 
 published_rules = sa.Table(  # the configuration that all machines of this ledger share; each row is a version
