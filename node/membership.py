@@ -11,7 +11,8 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -84,6 +85,8 @@ class Membership:
         self._last_beat = 0.0
         self._colleagues: frozenset[str] = frozenset()
         """Active members with this role at the last beat, this one among them unless it drains."""
+        self._held: Callable[[], Mapping[str, int]] = dict
+        self._held_elsewhere: Mapping[str, int] = {}
         self._left = threading.Event()
         self._beating: threading.Thread | None = None
 
@@ -101,6 +104,11 @@ class Membership:
     def is_drained(self) -> bool:
         """Whether an operator drains this machine, as of the last beat."""
         return self._drained
+
+    @property
+    def held_elsewhere(self) -> Mapping[str, int]:
+        """What members of other machines held at their last beats, added up."""
+        return self._held_elsewhere
 
     def begin(self) -> None:
         """Become a member and beat until ``leave``."""
@@ -125,6 +133,10 @@ class Membership:
         """Show where other machines fetch the files of this one, and where they send second copies to."""
         self._member = replace(self._member, files_url=url, copies_address=copies_address)
         self.beat()
+
+    def show_held(self, held: Callable[[], Mapping[str, int]]) -> None:
+        """Show at each beat what this member, a receiver, holds of the limits that count in the fleet."""
+        self._held = held
 
     def is_responsible(self, key: str) -> bool:
         """Whether the work on ``key`` falls to this one of all active members with its role.
@@ -155,6 +167,7 @@ class Membership:
     def _renewed(self, connection: Connection, space: Space | None) -> frozenset[str]:
         """Do what ``beat`` says."""
         at = ledger_clock(connection)
+        self._member = replace(self._member, held=self._held())
         self._drained = (self._member.machine, self._member.host_name) in drained_machines(connection)
         state = MemberState.DRAINING if self._drained else self._state
         renew_beat(connection, self._member, at, state, _figures(space, clock_offset(connection)))
@@ -166,6 +179,11 @@ class Membership:
         remove_dead(connection, dead, RECEIVER)
         of_role = (of for of in members if of.member.role == self._member.role and of.state == MemberState.ACTIVE)
         self._colleagues = frozenset(of.member.id for of in of_role if of.member.id in alive)
+        held = Counter[str]()
+        for of in members:
+            if of.member.id in alive and of.member.host != self._member.host:
+                held.update(of.member.held)
+        self._held_elsewhere = held
         return alive
 
     def _judged(self, members: list[Beat], at: float) -> tuple[frozenset[str], frozenset[str]]:

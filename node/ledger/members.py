@@ -38,6 +38,8 @@ class Member:
     """Host and port to which receivers of other machines send second copies; of file services only."""
     configuration: Mapping[str, str] = field(default_factory=dict)
     """Digest of each table of ``config.toml`` that a fleet shares, as this process has read it; empty: it read none."""
+    held: Mapping[str, int] = field(default_factory=dict)
+    """Of a receiver: associations and requests of a minute, by limit that counts in the fleet."""
     min_free_gib: float | None = None
     """``[storage] min_free_gib`` as this process has read it; ``None``: it read none, or is of an older version."""
 
@@ -87,6 +89,7 @@ def renew_beat(
         "devices": of.devices,
         "files_url": of.files_url,
         "copies_address": of.copies_address,
+        "held": of.held,
         **asdict(figures),
     }
     if not connection.execute(sa.update(member).where(member.c.id == of.id).values(**beat)).rowcount:
@@ -110,6 +113,7 @@ def beats(connection: sa.Connection) -> list[Beat]:
                 files_url=row.files_url,
                 copies_address=row.copies_address,
                 configuration=row.configuration or {},
+                held=row.held or {},
                 min_free_gib=row.min_free_gib,
             ),
             at=row.beat_at,

@@ -154,15 +154,15 @@ class Policy:
     def limits(self, calling: str, address: str, certificate: PeerCertificate | None = None) -> list[list[Limit]]:
         """Return the limits on open associations of a caller: alternatives, the first of which has room counts.
 
-        No title may hold every association, unless its ``max_associations`` says so.
+        No title may hold every association, unless its ``max_associations`` says so, which counts in the whole fleet.
         """
         caller = self.caller(calling, address, certificate)
         title = calling.strip()
         common = self.max_associations - sum(entry.reserved_associations for entry in self.callers)
         share = max(common - common // 4, 1)
         reserved = 0 if caller is None else caller.reserved_associations
-        most = (0 if caller is None else caller.max_associations) or share + reserved
-        own = Limit(Kind.OF_TITLE, title, most)
+        stated = 0 if caller is None else caller.max_associations
+        own = Limit(Kind.OF_TITLE, title, stated or share + reserved, in_fleet=bool(stated))
         shared = [own, Limit(Kind.ASSOCIATIONS, "", common)]
         return [[own, Limit(Kind.RESERVED, title, reserved)], shared] if reserved else [shared]
 

@@ -1,4 +1,4 @@
-"""Limit on association requests per minute and address, over all receiver processes of a node."""
+"""Limit on association requests per minute and address, over all receiver processes of a fleet."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RateLimit:
         with self._lock:
             while self._taken and at - self._taken[0][0] > SECONDS:
                 self._slots.give_back(self._taken.popleft()[1])
-            slots = self._slots.take([Limit(Kind.RATE, address, self._most)])
+            slots = self._slots.take([Limit(Kind.RATE, address, self._most, in_fleet=True)])
             if isinstance(slots, Limit):
                 return False
             self._taken.append((at, slots))

@@ -134,7 +134,9 @@ class Receiver:
             ),
             tls=self._tls,
             is_drained=lambda: self._membership.is_drained,
+            elsewhere=lambda: self._membership.held_elsewhere,
         )
+        self._membership.show_held(self._server.held_in_fleet)
         if self._storage.copies is not None:
             self._storage.copies.start()
         self._row_writer.start()

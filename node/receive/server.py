@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from node.addresses import network_of
@@ -17,7 +17,7 @@ from node.ledger.association_endings import Ending
 from node.listening import Listening
 from node.process.memory import return_freed_memory
 from node.receive.association import Association, Handlers
-from node.receive.association_slots import AssociationSlots, Kind, Limit
+from node.receive.association_slots import AssociationSlots, Kind, Limit, nothing_elsewhere
 from node.receive.closed_connections import ClosedConnections
 from node.receive.negotiation import prepare
 from node.receive.policy import Policy, Rejection
@@ -51,8 +51,12 @@ class Server:
         handlers: Handlers,
         tls: ServerTls | None = None,
         is_drained: Callable[[], bool] = lambda: False,
+        elsewhere: Callable[[], Mapping[str, int]] = nothing_elsewhere,
     ) -> None:
-        """Connections are accepted after ``start``. ``is_drained``: whether associations are rejected for now."""
+        """Connections are accepted after ``start``. ``is_drained``: whether associations are rejected for now.
+
+        ``elsewhere``: what callers have open at other machines, by the key of the limit.
+        """
         self.tls = tls
         self.acse_timeout = acse_timeout
         """ARTIM timer (PS3.8 9.1.4), seconds."""
@@ -67,7 +71,8 @@ class Server:
         self._closed = ClosedConnections()
         self._admitted: dict[str, tuple[int, ...]] = {}
         self._listening = listening
-        self._slots = AssociationSlots(listening.slots)
+        self._slots = AssociationSlots(listening.slots, elsewhere)
+        self.held_in_fleet = self._slots.held_in_fleet
         self._rate = RateLimit(self._slots, policy.associations_per_minute)
         self._is_drained = is_drained
         self._accepting = True

@@ -21,7 +21,7 @@ from node.fleet.second_copy import SentCopies
 from node.ledger.associations import OpenAssociation
 from node.ledger.engine import begin_immediate, now
 from node.ledger.instances import Receipt
-from node.membership import Membership, new_member
+from node.membership import BEAT_SECONDS, Membership, new_member
 from node.receive import Receiver
 from node.receive.part10 import file_header
 from node.receive.receipt_recording import record_receipts
@@ -77,14 +77,16 @@ class FleetMachine:
         self._membership.serve_files(url or own, self._open.enter_context(self.copies.serving()))
 
     @contextmanager
-    def receiving(self) -> Iterator[FleetMachine]:
-        """A receiver, in this process; ``associate`` calls it by ``port``."""
-        membership = Membership(self.engine, replace(new_member("receiver"), machine=self.spool.machine))
+    def receiving(self, host: str = "", beat_seconds: float = BEAT_SECONDS) -> Iterator[FleetMachine]:
+        """A receiver, in this process; ``associate`` calls it by ``port``. ``host``: that it says it runs on."""
+        member = replace(new_member("receiver"), machine=self.spool.machine)
+        membership = Membership(self.engine, replace(member, host=host or member.host), beat_seconds)
         membership.begin()
         engine, spool = open_storage(self.config, membership.id)
         copies = SentCopies(self.fleet, engine, spool)
         receiver = Receiver(self.config, engine, spool, membership, copies=copies)
         receiver.start()
+        self.held_elsewhere = lambda: membership.held_elsewhere
         try:
             yield self
         finally:

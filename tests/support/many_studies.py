@@ -40,8 +40,8 @@ ROOT = "1.2.826.0.1.3680043.8.498."
 _MORE_IMAGES = """
 INSERT INTO instance (sop_instance_uid, sop_class_uid, transfer_syntax_uid, study_instance_uid, series_instance_uid,
     modality, path, digest, size, received_at)
-SELECT series_instance_uid || '.' || 10000 + n, sop_class_uid, transfer_syntax_uid, study_instance_uid, series_instance_uid,
-    modality, replace(path, '.0.dcm', '.' || 10000 + n || '.dcm'), digest, size, received_at
+SELECT series_instance_uid || '.' || 10000 + n, sop_class_uid, transfer_syntax_uid, study_instance_uid,
+    series_instance_uid, modality, replace(path, '.0.dcm', '.' || 10000 + n || '.dcm'), digest, size, received_at
 FROM instance, generate_series(1, :images) AS n WHERE sop_instance_uid LIKE '%.0'
 """
 _AT_ONCE = 250

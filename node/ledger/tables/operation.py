@@ -107,6 +107,7 @@ member = sa.Table(  # heartbeat of every process of every machine
     sa.Column("clock_error_seconds", sa.Double),  # the offset may be this much more or less
     sa.Column("free_bytes", sa.BigInteger),  # of the file system of the storage folder
     sa.Column("total_bytes", sa.BigInteger),
+    json("held", null=True),  # of a receiver: associations and requests by limit that counts in the fleet
 )
 
 published_rules = sa.Table(  # the configuration that all machines of this ledger share; each row is a version
