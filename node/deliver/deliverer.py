@@ -1,7 +1,7 @@
 """The deliver stage: sends a job's objects to one destination and waits for proof.
 
 Guarantee: an instance that the ledger records as stored is never sent again. A sender that is killed between the
-peer's answer and its row sends that instance again; its UID is derived, so the peer still holds it once.
+peer's answers and their rows sends those instances again; their UIDs are derived, so the peer still holds each once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 
 from node.config import Config, Destination
 from node.deidentify.source_images import source_images
+from node.deliver.answer_record import AnswerRecord
 from node.deliver.association import Peer, Timeouts
 from node.deliver.deidentified import deidentified_store, needs_series, profile_of, reopened
 from node.deliver.fhir import fhir_store
@@ -177,18 +178,19 @@ class Deliverer:
         stored = 0
         series = source_images(self._spool.all_readable(images))
         open_store = partial(self._open, claim.destination, destination, pending, urgent=job.urgent is not None)
-        with open_store() if profile is None else reopened(open_store) as opened:
+        record = AnswerRecord(self._engine, claim, one_by_one=destination.takes_reports_only)
+        with open_store() if profile is None else reopened(open_store) as opened, record:
             store = opened if profile is None else deidentified_store(opened, self._spool, profile, series)
             for instance in pending:
                 answer = store(instance)
-                wanted = self._record(claim, instance, answer)
+                record.add(instance, answer)
                 stored += is_stored(answer.status)
                 if not is_stored(answer.status):
                     refused.append(answer)
-                if not wanted:
-                    return
-                if answer.lost or time.monotonic() > deadline:
+                if not record.is_wanted or answer.lost or time.monotonic() > deadline:
                     break
+        if not record.is_wanted:
+            return
         where = f"{claim.destination} ({destination.place})"
         if refused:
             raise _RefusedObjectsError(
@@ -225,19 +227,6 @@ class Deliverer:
     def _is_held(self, destination: str, sop_instance_uid: str) -> bool:
         with self._engine.connect() as connection:
             return is_held(connection, destination, sop_instance_uid)
-
-    def _record(self, claim: Claim, instance: PendingObject, answer: Answer) -> bool:
-        with begin_immediate(self._engine) as connection:
-            if not answer.lost:
-                destination_circuits.reset_failures(connection, claim.destination)
-            return deliveries.record_status(
-                connection,
-                claim,
-                instance.sop_instance_uid,
-                status=answer.status,
-                comment=answer.comment,
-                sent=answer.sent,
-            )
 
 
 def _first_refusal(refused: list[Answer]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -40,6 +41,16 @@ class Sent:
     transfer_syntax_uid: str
     digest: str
     """Of the whole Part 10 file."""
+
+
+class ObjectStatus(NamedTuple):
+    """The answer of a destination to one object."""
+
+    sop_instance_uid: str
+    status: int | None
+    """Of the C-STORE response; ``None``: there was none, the comment says why."""
+    comment: str = ""
+    sent: Sent | None = None
 
 
 def schedule_delivery(
@@ -111,16 +122,8 @@ def begin_delivery(connection: sa.Connection, job_id: str, destination: str) -> 
     return Claim(job_id=job_id, destination=destination, attempt=row.attempt + 1, since=row.created_at)
 
 
-def record_status(
-    connection: sa.Connection,
-    claim: Claim,
-    sop_instance_uid: str,
-    *,
-    status: int | None,
-    comment: str,
-    sent: Sent | None = None,
-) -> bool:
-    """Keep the C-STORE status of one instance; ``None`` when there was no answer, the comment then says why.
+def record_statuses(connection: sa.Connection, claim: Claim, statuses: Sequence[ObjectStatus]) -> bool:
+    """Keep what the destination answered to some objects.
 
     Returns whether the delivery is still wanted: ``False`` after a cancellation, and after a retry, which has made
     another delivery of it: then nothing is kept.
@@ -128,17 +131,24 @@ def record_status(
     row = locked_delivery(connection, claim.job_id, claim.destination)
     if row is None or row.created_at != claim.since:
         return False
-    key = {"job_id": claim.job_id, "destination": claim.destination, "sop_instance_uid": sop_instance_uid}
-    values = {
-        "status": status,
-        "comment": comment,
-        "sent_at": ledger_clock(connection),
-        "sent_syntax_uid": sent and sent.transfer_syntax_uid,
-        "sent_digest": sent and sent.digest,
-    }
-    if not insert_new(connection, delivery_instance, [{**key, **values}]):
-        which = sa.and_(*(delivery_instance.c[name] == value for name, value in key.items()))
-        connection.execute(sa.update(delivery_instance).where(which).values(**values))
+    at = ledger_clock(connection)
+    rows = [
+        {
+            "job_id": claim.job_id,
+            "destination": claim.destination,
+            "sop_instance_uid": one.sop_instance_uid,
+            "status": one.status,
+            "comment": one.comment,
+            "sent_at": at,
+            "sent_syntax_uid": one.sent and one.sent.transfer_syntax_uid,
+            "sent_digest": one.sent and one.sent.digest,
+        }
+        for one in statuses
+    ]
+    if insert_new(connection, delivery_instance, rows) < len(rows):
+        for values in rows:
+            key = (delivery_instance.c[name] == values[name] for name in ("job_id", "destination", "sop_instance_uid"))
+            connection.execute(sa.update(delivery_instance).where(*key).values(**values))
     return bool(row.state != DeliveryState.CANCELED)
 
 

@@ -91,7 +91,7 @@ def test_only_results_of_the_kinds_a_destination_wants_are_owed_also_after_a_ret
 
 
 def answer(connection: sa.Connection, uid: str, status: int | None) -> None:
-    assert d.record_status(connection, claim(connection), uid, status=status, comment="")
+    assert d.record_statuses(connection, claim(connection), [d.ObjectStatus(uid, status)])
 
 
 def claim(connection: sa.Connection) -> d.Claim:
@@ -151,7 +151,7 @@ def test_a_cancelled_delivery_is_not_begun_and_a_running_one_learns_of_it(connec
     begun = d.begin_delivery(connection, JOB, PACS)
     assert begun is not None
     d.cancel_deliveries(connection, JOB)
-    assert not d.record_status(connection, begun, "1.2.3.1", status=0, comment="")
+    assert not d.record_statuses(connection, begun, [d.ObjectStatus("1.2.3.1", 0)])
     assert d.begin_delivery(connection, JOB, PACS) is None
     d.release_delivery(connection, JOB, PACS)
     assert (status(connection).state, status(connection).error) == ("CANCELED", None)
@@ -241,7 +241,7 @@ def test_a_sender_that_a_retry_overtook_may_say_nothing(connection: sa.Connectio
     for stage, rows in (("deliver", 2), ("infer", 0)):
         cancel_job(connection, JOB, reason(ReasonCode.CANCELLED, operator=""))
         retry_job(connection, JOB, stage)
-        assert not d.record_status(connection, overtaken, "1.2.3.1", status=0, comment="")
+        assert not d.record_statuses(connection, overtaken, [d.ObjectStatus("1.2.3.1", 0)])
         record_query_result(connection, overtaken, ["1.2.3.1"], ["1.2.3.2"], 1e12)
         assert connection.scalar(sa.select(sa.func.count()).select_from(delivery_instance)) == 0
         assert len(owed(connection)) == rows

@@ -26,7 +26,7 @@ from node.jobs.engine import Jobs
 from node.jobs.pace import Pace
 from node.jobs.stage import Stage
 from node.ledger import JobStage
-from node.ledger.deliveries import begin_delivery, record_status, settle_delivery
+from node.ledger.deliveries import ObjectStatus, begin_delivery, record_statuses, settle_delivery
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job, NewJob, Retries, get_job
 from node.ledger.pending_deliveries import instances_to_store
@@ -176,7 +176,7 @@ class JobNode:
             with (self.folder / "delivered.txt").open("a") as file:
                 file.write(f"{destination} {one.sop_instance_uid}\n")
             with begin_immediate(self.engine) as connection:
-                record_status(connection, claim, one.sop_instance_uid, status=0x0000, comment="")
+                record_statuses(connection, claim, [ObjectStatus(one.sop_instance_uid, 0x0000)])
         with begin_immediate(self.engine) as connection:
             settle_delivery(connection, job_id, destination)
 

@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from node.config import Config
 from node.ledger import ACTIVE, JobStage
-from node.ledger.deliveries import begin_delivery, record_status, settle_delivery
+from node.ledger.deliveries import ObjectStatus, begin_delivery, record_statuses, settle_delivery
 from node.ledger.delivery_proof import record_commitment, record_request
 from node.ledger.engine import begin_immediate
 from node.ledger.instances import Receipt, record_instances
@@ -163,7 +163,7 @@ def _deliver(connection: sa.Connection, attempt: Attempt, *, refused: bool) -> b
     owed = instances_to_store(connection, job_id, destination)
     for one in owed:
         status = 0xA700 if refused and one is owed[-1] else 0x0000
-        record_status(connection, claim, one.sop_instance_uid, status=status, comment="")
+        record_statuses(connection, claim, [ObjectStatus(one.sop_instance_uid, status)])
     state = settle_delivery(connection, job_id, destination)
     if state == "STORED" and CONFIG.destinations[destination].commitment:
         uids = [one.sop_instance_uid for one in instances_to_confirm(connection, job_id, destination)]

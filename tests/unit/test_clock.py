@@ -99,7 +99,7 @@ def test_proof_that_was_asked_for_tomorrow_is_asked_for_again(tmp_path: Path) ->
         assert claim is not None
         uids = [one.sop_instance_uid for one in owed.instances_to_store(connection, job.id, "pacs")]
         for uid in uids:
-            deliveries.record_status(connection, claim, uid, status=0x0000, comment="")
+            deliveries.record_statuses(connection, claim, [deliveries.ObjectStatus(uid, 0x0000)])
         record_request(connection, job.id, "pacs", uids, "1.2")
     asked_before = now() - 600.0
     for late in (False, True):

@@ -10,7 +10,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from ledger_walk import CONFIG, Walk
 
 from node.ledger import ACTIVE
-from node.ledger.deliveries import Claim, begin_delivery, record_status, release_delivery
+from node.ledger.deliveries import Claim, ObjectStatus, begin_delivery, record_statuses, release_delivery
 from node.ledger.delivery_proof import record_query_result
 from node.ledger.destination_circuits import close, open_circuit, record_failure
 from node.ledger.engine import begin_immediate
@@ -67,7 +67,7 @@ class Deliveries(RuleBasedStateMachine):
             uid = owed[choice % len(owed)].sop_instance_uid
             rows = connection.scalar(sa.select(sa.func.count()).select_from(delivery_instance))
             since = connection.scalar(self.created(claim))
-            wanted = record_status(connection, claim, uid, status=status, comment="")
+            wanted = record_statuses(connection, claim, [ObjectStatus(uid, status)])
             assert wanted <= (since == claim.since)
             again = [one.sop_instance_uid for one in instances_to_store(connection, claim.job_id, claim.destination)]
             if since == claim.since:
