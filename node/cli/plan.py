@@ -94,6 +94,7 @@ def plan(
     from node.config import Retention, SeriesTable
     from node.operate.capacity.requirements import Site, as_text, plan
     from node.operate.capacity.workload import Workload, planned_analyses
+    from node.roles import ROLES
     from node.roles.sender import DELIVERIES_AT_ONCE
 
     config = load(config_path) if config_path.exists() else None
@@ -114,6 +115,7 @@ def plan(
         within_seconds=within,
         quiet_seconds=(config.series if config else SeriesTable()).quiet_seconds,
         senders=DELIVERIES_AT_ONCE,
+        other_roles=len(ROLES) - 1,
         devices=devices,
     )
     try:

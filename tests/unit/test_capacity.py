@@ -22,7 +22,7 @@ from node.operate.capacity.requirements import Site, plan
 from node.operate.capacity.simulation import Servers, served, simulate
 from node.operate.capacity.workload import PlannedAnalysis, Workload
 
-SITE = Site(retention_days=14, within_seconds=600, quiet_seconds=30, senders=8)
+SITE = Site(retention_days=14, within_seconds=600, quiet_seconds=30, senders=8, other_roles=7)
 
 
 def workload(studies: float = 2740, seconds: tuple[float, ...] = (15.0,), share: float = 1.0) -> Workload:
@@ -90,6 +90,14 @@ def test_amounts_of_a_year_of_a_million_studies():
     assert amounts["network in"] == pytest.approx(342.5 * 250 * 2**20 * 8 / 3600 / 1e6)
     assert amounts["disk"] == pytest.approx(15 * 2740 * (250 + 0.3) / 1024 / 0.8)
     assert amounts["ledger"] == pytest.approx(15 * 2740 * (500 * 750 + 0.3 * 10_000) / 2**30)
+    assert (amounts["receivers"], amounts["connections"]) == (1, 8 * 15)
+
+
+def test_receivers_and_their_connections_follow_the_images():
+    """By hand: 100,000 studies a day are 1,736 images/s, and a receiver takes 1.3 ms of a core for each."""
+    found = plan(workload(studies=100_000, share=0.0), SITE)
+    amounts = {one.what: one.amount for one in found.requirements}
+    assert (amounts["receivers"], amounts["connections"]) == (4, 11 * 15)
 
 
 def run(*arguments: str, folder: Path) -> tuple[int, str]:

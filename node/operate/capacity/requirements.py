@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from node.ledger.engine import KEPT_CONNECTIONS, MORE_CONNECTIONS
 from node.operate.capacity.simulation import MOST_DEVICES, QUANTILES, Servers, Simulation, simulate
 from node.operate.capacity.workload import Workload
 
@@ -46,6 +47,8 @@ class Site:
     quiet_seconds: float
     senders: int
     """Deliveries at once."""
+    other_roles: int
+    """Processes of one machine besides receivers."""
     devices: int | None = None
     """None: the fewest that suffice."""
 
@@ -133,6 +136,8 @@ def requirements(work: Workload, site: Site, devices: int) -> tuple[Requirement,
     cores = (a_second * per_image + an_hour / 3600 * analyses * ENCODE_CPU_SECONDS) / BUSY_CORES
     incoming = a_second * work.image_mib * 8 * 2**20 / 1e6
     outgoing = an_hour / 3600 * analyses * RESULT_MIB * 8 * 2**20 / 1e6
+    receivers = max(1, math.ceil(a_second * RECEIVE_CPU_SECONDS / 1000 / BUSY_CORES))
+    processes, of_each = receivers + site.other_roles, KEPT_CONNECTIONS + MORE_CONNECTIONS
     return tuple(
         Requirement(what=what, amount=amount, unit=unit, because=because)
         for what, amount, unit, because in (
@@ -149,6 +154,12 @@ def requirements(work: Workload, site: Site, devices: int) -> tuple[Requirement,
                 f"{work.devices_busy:.2f} would be busy all the time",
             ),
             (
+                "receivers",
+                float(receivers),
+                "receiver processes",
+                f"each takes {1000 * BUSY_CORES / RECEIVE_CPU_SECONDS:.0f} images/s; {BUSY_CORES:.0%} busy",
+            ),
+            (
                 "processor cores",
                 math.ceil(cores),
                 "besides those on which pipelines compute",
@@ -161,6 +172,12 @@ def requirements(work: Workload, site: Site, devices: int) -> tuple[Requirement,
                 f"{days:g} days of {study_mib:.0f} MiB a study and results; {FREE_DISK:.0%} stays free",
             ),
             ("ledger", ledger_gib, "GiB", f"{days * work.studies * work.images / 1e6:.1f} million images"),
+            (
+                "connections",
+                float(of_each * processes),
+                "at most, to a PostgreSQL",
+                f"{of_each} of each process of a machine with all roles, and as many for a further machine",
+            ),
             ("network in", incoming, "Mbit/s", "in the busiest hour"),
             ("network out", outgoing, "Mbit/s", f"{RESULT_MIB:g} MiB of results an analysis; forwarded images besides"),
         )
