@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from node.errors import LedgerError
-from node.ledger.migrations import is_current, upgrade
+from node.ledger.migrations import is_usable, upgrade
 
 _UPGRADE_LOCK = 0x41494E44
 """Key of the PostgreSQL advisory lock under which tables are created and changed."""
@@ -107,8 +107,8 @@ def open_ledger(url: str) -> sa.Engine:
         sa.event.listen(engine, "handle_error", _leave_replica)
     try:
         with engine.connect() as connection:
-            current = is_current(connection)
-        if not current:
+            usable = is_usable(connection)
+        if not usable:
             _upgrade(engine)
     except LedgerError:
         engine.dispose()

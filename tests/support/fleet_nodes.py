@@ -27,6 +27,8 @@ class FleetNode:
         self.folder = folder / name
         self.port = free_port()
         self.config = folder / f"{name}.toml"
+        self.program = Path(__file__).parents[2]
+        """Where Python finds the version of the node that it runs."""
         self._folder = folder
         self._name = name
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -49,13 +51,15 @@ class FleetNode:
         """Start some roles and wait until they are ready."""
         space = ["unshare", *(["-Ur"] if os.geteuid() else []), "--pid", "--fork", "--mount-proc", "--kill-child"]
         python = str(Path(__file__).parent)
-        environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[2]}:{python}", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONPATH": f"{self.program}:{python}", "OMP_NUM_THREADS": "1"}
+        before = {role: self._starts(role) for role in roles}
         for role in roles:
             command = [*space, sys.executable, "-m", "node", "run", "--only", role, "--config", str(self.config)]
             with self._log(role).open("ab") as log:
-                self._processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
-        for role in roles:
-            until(lambda role=role: "node ready" in self._log(role).read_text(), 150.0)
+                begun = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self.program)
+                self._processes.append(begun)
+        for role, starts in before.items():
+            until(lambda role=role, starts=starts: self._starts(role) > starts, 150.0)
 
     def power_off(self) -> None:
         """End all processes at once."""
@@ -83,3 +87,6 @@ class FleetNode:
 
     def _log(self, role: str) -> Path:
         return self._folder / f"{self._name}-{role}.log"
+
+    def _starts(self, role: str) -> int:
+        return self._log(role).read_text().count("node ready") if self._log(role).exists() else 0

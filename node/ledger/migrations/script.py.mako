@@ -7,6 +7,7 @@ from alembic import op
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
+OLDEST = ${repr(up_revision)}  # of the revision before, if processes of that version may go on: docs/development/migrations.md
 
 
 def upgrade() -> None:
