@@ -10,7 +10,7 @@ from sqlalchemy.ext.compiler import compiles
 from node.ledger.engine import CLOCK, ServerClock, now
 
 FAR_SECONDS = 5.0
-"""A clock that is off by more is reported: times in logs, results and the audit trail disagree."""
+"""Clocks that differ by more are reported."""
 
 
 class ClockOffset(NamedTuple):

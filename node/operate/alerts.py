@@ -28,6 +28,7 @@ from node.operate.account.rows import COPY_SECONDS, ROWLESS_SECONDS
 from node.operate.drift import BEFORE, drift
 from node.operate.explain import clock
 from node.operate.fleet import differing_tables
+from node.operate.fleet_machines import clock_alerts
 from node.operate.object_store_alerts import object_store_alerts
 from node.operate.pipeline_obstacles import offered_pipelines, without_worker
 from node.operate.returned_alerts import returned_alerts
@@ -104,6 +105,7 @@ def ledger_alerts(config: Config, connection: sa.Connection, at: float) -> dict[
     }
     alerts |= object_store_alerts(config, connection, at)
     alerts |= _lost(connection) | _copies(connection, at) | _orders(connection, at) | _configuration(connection)
+    alerts |= clock_alerts(connection)
     _, last = first_and_last_image(connection)
     if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
         alerts["silence"] = gettext("no image came since {time}", time=clock(last))

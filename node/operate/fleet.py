@@ -179,7 +179,7 @@ def differing_tables(connection: sa.Connection) -> dict[str, list[list[str]]]:
     machines reload one by one, and old processes stay until new ones have loaded their models.
     """
     newest: dict[tuple[str, str], Beat] = {}
-    for beat in sorted(_live(connection), key=lambda one: one.began_at or 0.0):
+    for beat in sorted(live_beats(connection), key=lambda one: one.began_at or 0.0):
         if beat.state == MemberState.ACTIVE:
             newest[beat.member.host, beat.member.role] = beat
     read: dict[str, dict[str, set[str]]] = {}
@@ -192,10 +192,11 @@ def differing_tables(connection: sa.Connection) -> dict[str, list[list[str]]]:
 
 def live_members(connection: sa.Connection) -> list[Member]:
     """Return the processes with a recent heartbeat, without those of this machine that died."""
-    return [beat.member for beat in _live(connection)]
+    return [beat.member for beat in live_beats(connection)]
 
 
-def _live(connection: sa.Connection) -> list[Beat]:
+def live_beats(connection: sa.Connection) -> list[Beat]:
+    """Return the last heartbeats of these."""
     here, since = process_space(), ledger_clock(connection) - ALIVE_SECONDS
     return [
         beat

@@ -13,7 +13,7 @@ from node.ledger.clock import FAR_SECONDS
 from node.ledger.drained_machines import MachineKey
 from node.ledger.missing_copies import count_missing_copies
 from node.ledger.states import MemberState
-from node.operate.fleet import ALIVE_SECONDS, differing_tables
+from node.operate.fleet import ALIVE_SECONDS, differing_tables, live_beats
 from node.spool.free_space import Space
 from node.translation import decimal, gettext, marked, ngettext
 
@@ -79,14 +79,8 @@ class FleetMachine:
                     seconds=f"{ALIVE_SECONDS:.0f}",
                 )
             )
-        if self.clock and abs(self.clock[0]) - self.clock[1] > FAR_SECONDS:
-            notices.append(
-                gettext(
-                    "its clock is {offset} from the ledger's. Synchronise it with NTP: times in logs, results and "
-                    "audit trail disagree",
-                    offset=offset_text(*self.clock),
-                )
-            )
+        if self.clock is not None:
+            notices += _clock_notice(self.host, *self.clock)
         if space is not None and least is not None and space.is_below(least):
             notices.append(
                 gettext(
@@ -120,6 +114,29 @@ def fleet_machines(
     ]
 
 
+def clock_alerts(connection: sa.Connection) -> dict[str, str]:
+    """Return an alert for each host whose clock certainly differs from the ledger's."""
+    alerts: dict[str, str] = {}
+    for beat in live_beats(connection):
+        offset, error, host = beat.figures.clock_offset_seconds, beat.figures.clock_error_seconds, beat.member.host_name
+        if offset is not None and error is not None:
+            alerts |= {f"clock {host}": sentence for sentence in _clock_notice(host, offset, error)}
+    return alerts
+
+
+def _clock_notice(host: str, offset: float, error: float) -> list[str]:
+    if abs(offset) - error <= FAR_SECONDS:
+        return []
+    return [
+        gettext(
+            "the clock of {host} is {offset} from the ledger's; synchronise both with NTP: times in logs disagree, and "
+            "valid certificates may be refused",
+            host=host,
+            offset=offset_text(offset, error),
+        )
+    ]
+
+
 def shown_state(member: Mapping[str, Any]) -> str:
     """Return the state of a process, or that it is silent."""
     is_silent = member["state"] != MemberState.LOST and member["beat_age_seconds"] >= ALIVE_SECONDS
@@ -133,8 +150,13 @@ def load_text(member: Mapping[str, Any]) -> str:
 
 
 def offset_text(seconds: float, error: float) -> str:
-    """Return an offset in tenths of a second, with its error: that of the measurement and of the rounding."""
-    return decimal(f"{round(seconds, 1) + 0.0:+.1f} s ± {ceil(error * 10 + 0.5) / 10:.1f} s")
+    """Return ``offset_texts`` in one."""
+    return " ± ".join(offset_texts(seconds, error))
+
+
+def offset_texts(seconds: float, error: float) -> tuple[str, str]:
+    """Return an offset in tenths of a second, and its error: that of the measurement and of the rounding."""
+    return decimal(f"{round(seconds, 1) + 0.0:+.1f} s"), decimal(f"{ceil(error * 10 + 0.5) / 10:.1f} s")
 
 
 def fleet_notices(connection: sa.Connection, members: Iterable[Mapping[str, Any]]) -> list[str]:

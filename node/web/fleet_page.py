@@ -11,7 +11,7 @@ from node.ledger.members import beats
 from node.ledger.missing_copies import count_missing_copies
 from node.ledger.published_rules import file_states
 from node.operate.fleet import fleet
-from node.operate.fleet_machines import fleet_machines, fleet_notices, load_text, offset_text, shown_state
+from node.operate.fleet_machines import fleet_machines, fleet_notices, load_text, offset_texts, shown_state
 from node.operate.published_text import state_lines
 from node.translation import gettext
 from node.web.actions import note
@@ -37,7 +37,7 @@ def machines(context: AppContext, user_request: UserRequest) -> Response:
         shared_clock=context.engine.dialect.name == "sqlite",
         state_of=shown_state,
         load_of=load_text,
-        offset=offset_text,
+        offset_of=offset_texts,
     )
 
 

@@ -51,7 +51,7 @@ def test_the_page_shows_a_wrong_clock_a_full_disk_and_a_drained_machine(machines
         assert listed[role]["clock_offset_seconds"] == pytest.approx(ahead, abs=error + 0.05)
         assert 0 < listed[role]["free_bytes"] < listed[role]["total_bytes"]
     shown = pages.ainode("fleet")
-    assert "its clock is +3600." in shown
+    assert "is +3600." in shown
     assert "GiB are free; images are refused below 1e+09 GiB" in shown
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0, trust_env=False) as browser:
         login = {"csrf": token(browser, "/login"), "name": "otto", "password": PASSWORD}
@@ -59,9 +59,9 @@ def test_the_page_shows_a_wrong_clock_a_full_disk_and_a_drained_machine(machines
         sections = re.findall(r"<section class=\"card place\".*?</section>", browser.get("/fleet").text, re.DOTALL)
         [of_pages] = [one for one in sections if ">web<" in one]
         [of_images] = [one for one in sections if ">receiver<" in one]
-        assert "its clock is" not in of_pages
-        assert "images are refused" not in re.sub(r"<dl.*</dl>", "", of_pages, flags=re.DOTALL)
-        assert re.search(r'<p class="problem">its clock is \+3600\.\d s ± \d\.\d s from the ledger', of_images)
+        assert "the clock of" not in of_pages
+        assert "images are refused" not in of_pages
+        assert re.search(r'<p class="problem">the clock of \S+ is \+3600\.\d s ± \d\.\d s from the ledger', of_images)
         assert "images are refused below 1e+09 GiB" in of_images
         to = {"csrf": token(browser, "/fleet"), "to": "drain", "host": listed["receiver"]["host"]}
         assert browser.post("/fleet", data=to | {"machine": listed["receiver"]["machine"]}).status_code == 303

@@ -101,8 +101,8 @@ MEMBER = Member(id="m", role="receiver", machine="f00d", host="ai1/boot/1", pid=
         (replace(FIGURES, free_bytes=10 * GIB), ""),
         (replace(FIGURES, free_bytes=9 * GIB), "9.0 GiB are free; images are refused below 10 GiB"),
         (replace(FIGURES, free_bytes=None, total_bytes=None), "the file system of its storage folder does not answer"),
-        (replace(FIGURES, clock_offset_seconds=5.1), "its clock is +5.1 s ± 0.1 s from the ledger's"),
-        (replace(FIGURES, clock_offset_seconds=-3600.0), "its clock is -3600.0 s ± 0.1 s from the ledger's"),
+        (replace(FIGURES, clock_offset_seconds=5.1), "the clock of ai1 is +5.1 s ± 0.1 s from the ledger's"),
+        (replace(FIGURES, clock_offset_seconds=-3600.0), "the clock of ai1 is -3600.0 s ± 0.1 s from the ledger's"),
         (replace(FIGURES, clock_offset_seconds=5.1, clock_error_seconds=0.2), ""),  # it may be less than 5 s
     ],
 )
