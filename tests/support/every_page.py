@@ -47,6 +47,7 @@ def pages_of(dashboard: Dashboard) -> dict[str, str]:
         "rules": "/rules?since=30d",
         "rules editor": "/rules/edit",
         "storage": "/storage",
+        "fleet": "/fleet",
         "retention": "/storage/retention",
         "account": "/account",
         "log": "/log",

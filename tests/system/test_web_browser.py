@@ -237,7 +237,7 @@ def test_the_night_is_dark_and_no_page_is_wider_than_the_window(page: Page):
     colours = {}
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        for path in ("/", "/destinations", "/pipelines", "/pipelines/bright", "/storage", "/account"):
+        for path in ("/", "/destinations", "/pipelines", "/pipelines/bright", "/storage", "/fleet", "/account"):
             page.goto(path)
             assert page.evaluate("document.documentElement.scrollWidth") <= 1280, path
             colours[scheme] = page.evaluate(
@@ -252,10 +252,21 @@ def test_every_page_is_walked_through_with_the_keyboard_alone(page: Page):
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     names = []
-    for _ in range(10):
+    for _ in range(11):
         page.keyboard.press("Tab")
         names.append(page.evaluate("document.activeElement.textContent").strip())
-    pages = ["Studies", "Destinations", "Pipelines", "Quality", "Rules", "Storage", "Upload", "Fetch", "Account"]
+    pages = [
+        "Studies",
+        "Destinations",
+        "Pipelines",
+        "Quality",
+        "Rules",
+        "Storage",
+        "Fleet",
+        "Upload",
+        "Fetch",
+        "Account",
+    ]
     assert names == ["AINODE", *pages]
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Account")).to_be_visible()

@@ -38,7 +38,9 @@ from node.wording import NOTICE
 def test_every_page_shows_itself_to_a_user(standing: Dashboard):
     browsers = {"vera": standing.browser("vera"), "otto": standing.browser("otto")}
     for path in paths_of(standing, "GET"):
-        user = "otto" if path in ("/upload", "/fetches", "/log", "/audit", "/rules/edit", "/users") else "vera"
+        user = (
+            "otto" if path in ("/fleet", "/upload", "/fetches", "/log", "/audit", "/rules/edit", "/users") else "vera"
+        )
         assert browsers[user].get(path).status_code == 200, path
 
 
