@@ -68,7 +68,7 @@ def _wrong_geometry(needs: Needs, series: SourceSeries, affine: Floats) -> str:
         ),
     ):
         if limit is not None and value < limit:
-            return sentence(text, value=f"{value:.0f}", limit=written(limit))
+            return _with_left_out(series, sentence(text, value=f"{value:.0f}", limit=written(limit)))
     return ""
 
 
@@ -98,10 +98,16 @@ def _wrong_part(needs: Needs, series: SourceSeries) -> str:
         return sentence("BodyPartExamined is {stated}, needed is {wanted}", stated=body_part, wanted=wanted)
     if len(series.datasets) < needs.min_slices:
         number = len(series.datasets)
-        return sentence(
+        reason = sentence(
             "the series has {number} images, at least {least} are needed", number=number, least=needs.min_slices
         )
+        return _with_left_out(series, reason)
     return ""
+
+
+def _with_left_out(series: SourceSeries, reason: str) -> str:
+    """Say why there is less than the series has: a gap, for example."""
+    return joined(filter(None, (reason, series.left_out)), "; ")
 
 
 def _unusual(needs: Needs, series: SourceSeries) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from dicom_files import ct_series
@@ -190,6 +192,16 @@ def test_a_gap_makes_a_series_not_applicable_only_where_a_regular_grid_is_needed
     series = SourceSeries(paths=(), datasets=tuple(datasets), grid=describe(datasets))
     assert "missing" in unmet(Needs(modalities=frozenset({"CT"})), series)
     assert unmet(Needs(modalities=frozenset({"CT"}), regular_grid=False), series) == ""
+
+
+@pytest.mark.parametrize("needs", [{"min_slices": 90}, {"min_coverage_mm": 130.0}])
+def test_what_a_gap_leaves_too_little_of_is_refused_with_the_gap(needs: dict[str, Any]):
+    datasets = stack([k * 1.0 for k in range(160) if not 70 <= k < 80])
+    grid = describe(datasets)
+    series = SourceSeries(paths=(), datasets=tuple(datasets[i] for i in grid.order), grid=grid)
+    reason = unmet(Needs(modalities=frozenset({"CT"}), **needs), series)
+    assert "are needed; slices are missing: 10 at 1 place" in reason
+    assert "80 of 150 images" in reason
 
 
 def test_a_single_missing_image_of_a_long_thin_series_is_interpolated_and_named():
