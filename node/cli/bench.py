@@ -134,7 +134,7 @@ def infer(
     from node.demo.phantom import write_brain_flair, write_chest_ct
     from node.inference.devices import device_names
 
-    device = device_names(Devices(use=(device,)))[0]
+    device = device_names(Devices())[0] if device == "auto" else device
     about = machine(Path())
     with tempfile.TemporaryDirectory() as temporary:
         if folder is None:
