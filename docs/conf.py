@@ -46,6 +46,7 @@ NAVIGATION = {
             "dimse-acceptor",
             "testing",
             "benchmarks",
+            "training-data",
             "laboratory",
             "frames-of-reference",
             "sandbox",

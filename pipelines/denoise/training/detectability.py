@@ -37,6 +37,8 @@ from pipelines.denoise.training.observer import (
 from pipelines.denoise.training.peers import bm3d, gaussian_filter, non_local_means
 from pipelines.denoise.training.phantom import Denoise, NoisePower, radial_power
 from pipelines.denoise.training.scenes import CENTRE, CONDITIONS, REGION, Scene, anatomy_scenes, phantom_scenes
+from pipelines.denoise.training.sets import samples_of
+from pipelines.nnunet_data_set import DataSetError
 
 FloatArray = NDArray[np.float32]
 GAUSSIAN_PIXELS, NLM_STRENGTH, BM3D_STRENGTH = 0.7, 1.2, 2.0
@@ -215,6 +217,10 @@ def main() -> None:
     torch.set_num_threads(1)
     chains = chains_of(arguments.weights, arguments.variant, with_bm3d=arguments.bm3d)
     count = arguments.realisations
+    try:
+        samples_of(arguments.data, arguments.split)  # before minutes are spent on the phantom
+    except (DataSetError, FileNotFoundError) as error:
+        parser.error(str(error))
     phantom = look(watched(phantom_scenes(count), "phantom", total=count), chains)
     powers = power_of(phantom)
     if arguments.plots:

@@ -21,7 +21,7 @@ from rich.progress import track
 from scipy import ndimage
 
 from pipelines.denoise.pipeline import DenoisePipeline, Options
-from pipelines.denoise.training.data import STUDIES, Sample, flat_pixels, level_of, low_dose, read_study, samples
+from pipelines.denoise.training.data import STUDIES, Sample, flat_pixels, level_of, low_dose, read_study
 from pipelines.denoise.training.peers import (
     bm3d,
     body,
@@ -33,6 +33,8 @@ from pipelines.denoise.training.peers import (
     ssim,
 )
 from pipelines.denoise.training.phantom import Denoise, draw, responses
+from pipelines.denoise.training.sets import samples_of
+from pipelines.nnunet_data_set import DataSetError
 
 FloatArray = NDArray[np.float32]
 SEED = 4
@@ -72,7 +74,7 @@ def cases(data: Path, split: str, doses: tuple[float, ...], *, every: int = 1) -
     rng = np.random.default_rng(SEED)
     evaluated = []
     for sample in watched(
-        samples(data, split)[::every],
+        samples_of(data, split)[::every],
         f"simulating {split}",
     ):
         for dose, low in zip(doses, low_dose(sample, doses, rng), strict=True):
@@ -175,7 +177,7 @@ def against_bm3d(weights: Path | None, data: Path, split: str) -> dict[str, Any]
 def full_dose(pipeline: DenoisePipeline, data: Path, split: str) -> dict[str, Any]:
     """What the default does to full-dose slices: change inside the body, and shift of the mean in flat tissue."""
     rows: list[dict[str, Any]] = []
-    for sample in watched(samples(data, split), "full dose"):
+    for sample in watched(samples_of(data, split), "full dose"):
         hu = sample.slices[1]
         change = network(pipeline)(sample.slices) - hu
         flat = flat_pixels(hu)
@@ -259,14 +261,17 @@ def main() -> None:
     pipeline = DenoisePipeline(weights=arguments.weights, device="cpu", options=Options())
     full = DenoisePipeline(weights=arguments.weights, device="cpu", options=FULL)
     chains = {"default": network(pipeline), "full": network(full)}
-    report = {
-        "by dose": by_dose(pipeline, arguments.weights, arguments.data, arguments.split),
-        "full dose": full_dose(pipeline, arguments.data, arguments.split),
-        "phantom": on_phantom(chains, arguments.plots),
-        "kernels": two_kernels(chains, arguments.data),
-    }
-    if arguments.bm3d:
-        report["BM3D"] = against_bm3d(arguments.weights, arguments.data, arguments.split)
+    try:
+        report = {
+            "by dose": by_dose(pipeline, arguments.weights, arguments.data, arguments.split),
+            "full dose": full_dose(pipeline, arguments.data, arguments.split),
+            "phantom": on_phantom(chains, arguments.plots),
+            "kernels": two_kernels(chains, arguments.data),
+        }
+        if arguments.bm3d:
+            report["BM3D"] = against_bm3d(arguments.weights, arguments.data, arguments.split)
+    except (DataSetError, FileNotFoundError) as error:
+        parser.error(str(error))
     print(json.dumps(report, indent=None if arguments.json else 1))
 
 

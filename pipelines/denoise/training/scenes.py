@@ -12,9 +12,10 @@ from scipy import ndimage
 from scipy.special import ndtr
 
 from pipelines.denoise.noise import TISSUE_HU
-from pipelines.denoise.training.data import Sample, flat_pixels, level_of, low_dose, samples
+from pipelines.denoise.training.data import Sample, flat_pixels, level_of, low_dose
 from pipelines.denoise.training.lowdose import noise_fields, with_kernel
 from pipelines.denoise.training.phantom import EDGE_SIGMA, KERNEL, SIZE, SPACING_MM, WATER_RADIUS
+from pipelines.denoise.training.sets import samples_of
 
 FloatArray = NDArray[np.float32]
 
@@ -114,7 +115,7 @@ def tissue_places(full: FloatArray) -> NDArray[np.int64]:
 def anatomy_scenes(data: Path, split: str, count: int) -> Iterator[Scene]:
     """Every slice of ``split`` that has even soft tissue, at a quarter of the dose, ``count`` realisations of each."""
     rng = np.random.default_rng(SEED)
-    for group, sample in enumerate(samples(data, split)):
+    for group, sample in enumerate(samples_of(data, split)):
         places = tissue_places(sample.slices[1])
         if len(places):
             for number in range(count):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from pipelines.denoise.network import DenoiseNet
 from pipelines.denoise.noise import noise_map
 from pipelines.denoise.training.adversarial import Opponent
-from pipelines.denoise.training.data import REALISATIONS, FloatArray, Noisy, add_noise_fields, low_dose, samples
+from pipelines.denoise.training.data import REALISATIONS, FloatArray, Noisy, Sample, add_noise_fields, low_dose
 from pipelines.denoise.training.lowdose import noise_fields
 from pipelines.denoise.training.patches import Patch, make_patch
+from pipelines.denoise.training.sets import samples_of
+from pipelines.nnunet_data_set import DataSetError
 from pipelines.weights import load_weights, save_weights
 
 SEED = 20
@@ -44,14 +48,12 @@ def psnr(error: FloatArray) -> float:
     return 20 * math.log10(4095 / math.sqrt(float(np.square(error, dtype=np.float64).mean())))
 
 
-def noisy_samples(data: Path, out: Path) -> list[Noisy]:
-    """Training slices with their noise fields, simulated once and kept in ``out/noise``: minutes of work."""
-    folder = out / "noise"
-    folder.mkdir(exist_ok=True)
+def noisy_samples(learned: Sequence[Sample], folder: Path) -> list[Noisy]:
+    """Training slices with their noise fields, simulated once and kept in ``folder``: minutes of work."""
     rng = np.random.default_rng(SEED)
     bank = []
-    for number, sample in enumerate(track(samples(data, "train"), "simulating noise for training")):
-        file = folder / f"{number:03}.npz"
+    for number, sample in enumerate(track(learned, "simulating noise for training")):
+        file = folder / f"{number:03}-{_digest(sample)}.npz"
         photons = float(np.exp(rng.uniform(np.log(2e4), np.log(2e5))))
         if not file.exists():
             seeded = np.random.default_rng((SEED, number))
@@ -63,15 +65,20 @@ def noisy_samples(data: Path, out: Path) -> list[Noisy]:
     return bank
 
 
-def validation_pairs(data: Path, out: Path) -> list[tuple[FloatArray, FloatArray]]:
-    """``(full, low)`` dose, each ``[3, row, column]``, of the validation slices; kept in ``out/noise``, too."""
+def validation_pairs(held_out: Sequence[Sample], folder: Path) -> list[tuple[FloatArray, FloatArray]]:
+    """``(full, low)`` dose, each ``[3, row, column]``, of the validation slices; kept in ``folder``, too."""
     pairs = []
-    for number, sample in enumerate(track(samples(data, "val"), "simulating noise for validation")):
-        file = out / "noise" / f"val{number:03}.npy"
+    for number, sample in enumerate(track(held_out, "simulating noise for validation")):
+        file = folder / f"val{number:03}-{_digest(sample)}.npy"
         if not file.exists():
             np.save(file, low_dose(sample, (VAL_DOSE,), np.random.default_rng((SEED, number)))[0])
         pairs.append((sample.slices, np.load(file)))
     return pairs
+
+
+def _digest(sample: Sample) -> str:
+    """Of the slices: noise of other data in the same folder is another one's."""
+    return hashlib.blake2b(np.ascontiguousarray(sample.slices).tobytes(), digest_size=8).hexdigest()
 
 
 def validate(net: torch.nn.Module, pairs: list[tuple[FloatArray, FloatArray]]) -> float:
@@ -166,11 +173,16 @@ class Trainer:
 
 
 def train(data: Path, out: Path, minutes: float, *, resume: bool, start: Path | None, adversarial: bool) -> None:
-    """Train for ``minutes`` of this process; keeps ``checkpoint.pt``, ``log.csv``, ``log.png`` and the best weights."""
-    out.mkdir(parents=True, exist_ok=True)
-    bank = noisy_samples(data, out)
-    pairs = validation_pairs(data, out)
-    pools = [n for n in bank if n.sample.single], [n for n in bank if not n.sample.single]
+    """Train for ``minutes`` of this process; keeps ``checkpoint.pt``, ``log.csv``, ``log.png`` and the best weights.
+
+    Raises ``DataSetError`` or ``FileNotFoundError`` when ``data`` cannot be trained on; nothing is written then.
+    """
+    learned, held_out = samples_of(data, "train"), samples_of(data, "val")
+    noise = out / "noise"
+    noise.mkdir(parents=True, exist_ok=True)
+    bank, pairs = noisy_samples(learned, noise), validation_pairs(held_out, noise)
+    kinds = [n for n in bank if n.sample.single], [n for n in bank if not n.sample.single]
+    pools = [pool for pool in kinds if pool]
     trainer = Trainer(out, adversarial=adversarial)
     if resume:
         trainer.load()
@@ -185,7 +197,8 @@ def train(data: Path, out: Path, minutes: float, *, resume: bool, start: Path | 
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()) as progress:
         task = progress.add_task("training", total=budget)
         while trainer.seconds < budget and trainer.since_best < PATIENCE:
-            chosen = [pools[i % 2][int(rng.integers(len(pools[i % 2])))] for i in range(BATCH)]
+            drawn = [pools[i % len(pools)] for i in range(BATCH)]
+            chosen = [pool[int(rng.integers(len(pool)))] for pool in drawn]
             cosine = 0.5 * (1 + math.cos(math.pi * trainer.seconds / budget))
             warm = min(1.0, (trainer.step + 1) / WARM_UP)
             trainer.learn([make_patch(n, rng) for n in chosen], top * warm * cosine)
@@ -213,7 +226,7 @@ def loss_of(net: DenoiseNet, patches: list[Patch], opponent: Opponent | None = N
 def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description="Train the CT denoiser on one CPU thread.")
-    parser.add_argument("--data", type=Path, required=True, help="data folder with ct_slices and studies")
+    parser.add_argument("--data", type=Path, required=True, help="data set of nnU-Net v2, or folder with ct_slices/")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     parser.add_argument("--minutes", type=float, default=50.0, help="CPU minutes; the schedule follows them")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
@@ -221,14 +234,17 @@ def main() -> None:
     parser.add_argument("--adversarial", action="store_true", help="against a critic; keeps the last weights")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    train(
-        arguments.data,
-        arguments.out,
-        arguments.minutes,
-        resume=arguments.resume,
-        start=arguments.start,
-        adversarial=arguments.adversarial,
-    )
+    try:
+        train(
+            arguments.data,
+            arguments.out,
+            arguments.minutes,
+            resume=arguments.resume,
+            start=arguments.start,
+            adversarial=arguments.adversarial,
+        )
+    except (DataSetError, FileNotFoundError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -162,8 +162,11 @@ def figures(network: EmbeddingNet, gallery: Nodules, query: Nodules) -> dict[str
 def main(*, data: Path, out: Path, split: str, steps: int, head_steps: int, figures_only: bool) -> None:
     """Train, write ``embedding.safetensors`` and print the figures as JSON."""
     torch.set_num_threads(1)
+    try:
+        gallery, path = nodules(data, "train"), out / "embedding.safetensors"
+    except FileNotFoundError as error:
+        raise click.UsageError(str(error)) from error
     out.mkdir(parents=True, exist_ok=True)
-    gallery, path = nodules(data, "train"), out / "embedding.safetensors"
     if not figures_only:
         save_weights(trained(gallery, out, steps, head_steps).state_dict(), path)
     network, stored = EmbeddingNet().eval(), load_weights(path)  # as they are stored, in float16

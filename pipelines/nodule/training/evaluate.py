@@ -113,34 +113,37 @@ def main(
     options = Options() if threshold is None else Options(threshold=threshold)
     pipeline = NodulePipeline(weights=weights, device="cpu", options=options)
     result: dict[str, Any] = {"weights_sha256": pipeline.algorithm.weights_sha256, "threshold": options.threshold}
-    wanted = figures or FIGURES
-    if "real" in wanted:
-        result["real"] = [real_scan(pipeline, data, name) for name in (HELD_OUT_SCAN, *TRAINING_SCANS)]
-    if "reports" in wanted:
-        result["reports"] = false_report_figures(pipeline, data)
-    if "classifier" in wanted:
-        result["classifier"] = classifier_figures(pipeline.networks.classifier, data, split)
-    if "outlines" in wanted:
-        result["outlines"] = outline_figures(pipeline.networks.outline, data, split, gallery)
-    if "planted" in wanted:
-        # A lower threshold shows the whole curve; the shipped one is read off it.
-        everything = NodulePipeline(weights=weights, device="cpu", options=Options(threshold=0.05))
-        among = scans or (HELD_OUT_SCAN, *TRAINING_SCANS)
-        found = planted_figures(everything, data, among, repeats, split=split, dose=dose)
-        result["planted"] = {
-            scan: {name: summary(tally, options.threshold) for name, tally in doses.items()}
-            for scan, doses in found.items()
-        }
-        if curve is not None:
-            draw_froc(
-                {f"{scan}, {name}": tally for scan, doses in found.items() for name, tally in doses.items()}, curve
-            )
-    if "slices" in wanted:
-        everything = NodulePipeline(weights=weights, device="cpu", options=Options(threshold=0.05))
-        among = scans or (HELD_OUT_SCAN, *TRAINING_SCANS)
-        result["slices"] = slice_figures(everything, data, among, repeats, split=split, threshold=options.threshold)
-    if "masses" in wanted:
-        result["masses"] = mass_figures(data, scans or (HELD_OUT_SCAN, *TRAINING_SCANS), 4 * repeats)
+    try:
+        wanted = figures or FIGURES
+        if "real" in wanted:
+            result["real"] = [real_scan(pipeline, data, name) for name in (HELD_OUT_SCAN, *TRAINING_SCANS)]
+        if "reports" in wanted:
+            result["reports"] = false_report_figures(pipeline, data)
+        if "classifier" in wanted:
+            result["classifier"] = classifier_figures(pipeline.networks.classifier, data, split)
+        if "outlines" in wanted:
+            result["outlines"] = outline_figures(pipeline.networks.outline, data, split, gallery)
+        if "planted" in wanted:
+            # A lower threshold shows the whole curve; the shipped one is read off it.
+            everything = NodulePipeline(weights=weights, device="cpu", options=Options(threshold=0.05))
+            among = scans or (HELD_OUT_SCAN, *TRAINING_SCANS)
+            found = planted_figures(everything, data, among, repeats, split=split, dose=dose)
+            result["planted"] = {
+                scan: {name: summary(tally, options.threshold) for name, tally in doses.items()}
+                for scan, doses in found.items()
+            }
+            if curve is not None:
+                draw_froc(
+                    {f"{scan}, {name}": tally for scan, doses in found.items() for name, tally in doses.items()}, curve
+                )
+        if "slices" in wanted:
+            everything = NodulePipeline(weights=weights, device="cpu", options=Options(threshold=0.05))
+            among = scans or (HELD_OUT_SCAN, *TRAINING_SCANS)
+            result["slices"] = slice_figures(everything, data, among, repeats, split=split, threshold=options.threshold)
+        if "masses" in wanted:
+            result["masses"] = mass_figures(data, scans or (HELD_OUT_SCAN, *TRAINING_SCANS), 4 * repeats)
+    except FileNotFoundError as error:
+        raise click.UsageError(str(error)) from error
     result["peak_rss_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     print(json.dumps(result, indent=None if as_json else 1))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from pipelines.nnunet_data_set import DESCRIPTION, DataSetError, NnunetDataSet, read_data_set
+from pipelines.nnunet_data_set import DataSetError, NnunetDataSet, read_data_set
 from pipelines.nodule.search import Networks
 from pipelines.nodule.training.classifier_examples import Example, from_stack
 from pipelines.nodule.training.crop_networks import classifier_on, outline_on
@@ -38,18 +38,6 @@ class Crops:
         """All of it for the classifier."""
         rng = np.random.default_rng(SEED)
         return [*(one for stack in self.stacks for one in from_stack(rng, stack)), *self.mistaken]
-
-
-def is_verified_set(data: Path) -> bool:
-    """Return whether a folder is a data set of nnU-Net v2. Raises ``DataSetError`` when it is no data folder at all."""
-    if (data / DESCRIPTION).is_file():
-        return True
-    if (data / "lidc_patches" / "index.csv").is_file():
-        return False
-    raise DataSetError(
-        f"{data} holds neither {DESCRIPTION} (a data set of nnU-Net v2, as `ainode export` writes) nor "
-        "lidc_patches/index.csv; give the folder of a data set"
-    )
 
 
 def tuned_parts(data: Path, networks: Networks, part: str, device: str) -> list[Part]:

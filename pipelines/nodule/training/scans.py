@@ -31,8 +31,10 @@ unseen as lesions (the mass of 0001 is one of the real checks)."""
 
 
 def read_scan(folder: Path) -> Volume:
-    """The CT series in ``folder`` as HU, oriented HPL."""
+    """The CT series in ``folder`` as HU, oriented HPL. Raises ``FileNotFoundError`` when there is none."""
     datasets = [pydicom.dcmread(path) for path in sorted(folder.glob("*.dcm"))]
+    if not datasets:
+        raise FileNotFoundError(f"{folder} holds no *.dcm; give the folder of this project's data as --data")
     return highdicom.get_volume_from_series(datasets, dtype=np.float32).to_patient_orientation("HPL")
 
 

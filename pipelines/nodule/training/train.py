@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from pipelines.nnunet_data_set import DataSetError
+from pipelines.nnunet_data_set import DataSetError, is_data_set
 from pipelines.nodule.candidates import crop_lungs
 from pipelines.nodule.classify import classify
 from pipelines.nodule.lungs import find_lungs
@@ -30,7 +30,7 @@ from pipelines.nodule.training.classifier_examples import (
 )
 from pipelines.nodule.training.crop_networks import classifier_on, outline_on
 from pipelines.nodule.training.data import candidate_loss, cube_batches
-from pipelines.nodule.training.fine_tuning import KEPT_START, is_verified_set, tuned_parts
+from pipelines.nodule.training.fine_tuning import KEPT_START, tuned_parts
 from pipelines.nodule.training.hard_negatives import HARD_SHARES, from_candidates, from_crops
 from pipelines.nodule.training.lookalikes import from_lookalikes
 from pipelines.nodule.training.network_training import SEED, Part, draw, fit
@@ -189,45 +189,47 @@ def main(
     """Train, then write ``weights.safetensors``; parts without a checkpoint in --out come from --begin-with."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
-    out.mkdir(parents=True, exist_ok=True)
     scans = scans or TRAINING_SCANS
-    start = load_weights(begin_with).tensors if begin_with else {}
     needs_start = "{} needs the weights to start from: give --begin-with"
     if begin_with is None and (hard_negatives or keep_start):
         raise click.UsageError(needs_start.format("--hard-negatives or --keep-start"))
     try:
-        is_verified = is_verified_set(data)
+        is_verified = is_data_set(data, "lidc_patches/index.csv")
         if begin_with is None and is_verified:
             raise click.UsageError(needs_start.format("a data set of verified cases"))
         if is_verified and begin_with is not None:
             kept = KEPT_START if keep_start is None else keep_start
             fine_tune(data, out, begin_with, part, minutes=minutes, device=device, rate=rate, kept=kept, resume=resume)
             return
+        out.mkdir(parents=True, exist_ok=True)
+        start = load_weights(begin_with).tensors if begin_with else {}
+        mining = Networks.of(start, begin_with, device) if hard_negatives and begin_with else None
+        makers = {
+            "candidate": lambda: candidate_part(data, candidate_steps, device, scans),
+            "outline": lambda: outline_part(data, outline_steps, device),
+            "classifier": lambda: classifier_part(data, classifier_steps, device, scans, mining),
+        }
+        parts = []
+        for name in makers if part == "all" else [n for n in NETWORKS if n == part]:
+            parts.append(makers[name]())
+            if start:
+                parts[-1].begin_with(part_of(start, name))
+            parts[-1].rate = rate or parts[-1].rate
+            fit(parts[-1], out, minutes, resume=resume)
+        if parts:
+            draw(parts, out / f"{part}.png")
+        tensors = start | {
+            name: mean_of(start.get(name), value, keep_start or 0.0) for name, value in trained(out).items()
+        }
+        missing = [n for n in NETWORKS if not part_of(tensors, n)]
+        if missing:
+            print(f"no weights written yet: train {', '.join(missing)} too, or give --begin-with")
+            return
+        if part in ("weighing", "all") or "weighing.values" not in tensors:
+            tensors["weighing.values"] = weighing_tensor(data, tensors, out, device, scans, without=dict(without))
+        print(f"{out}: SHA-256 {save_weights(tensors, out / 'weights.safetensors')}")
     except (DataSetError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error
-    mining = Networks.of(start, begin_with, device) if hard_negatives and begin_with else None
-    makers = {
-        "candidate": lambda: candidate_part(data, candidate_steps, device, scans),
-        "outline": lambda: outline_part(data, outline_steps, device),
-        "classifier": lambda: classifier_part(data, classifier_steps, device, scans, mining),
-    }
-    parts = []
-    for name in makers if part == "all" else [n for n in NETWORKS if n == part]:
-        parts.append(makers[name]())
-        if start:
-            parts[-1].begin_with(part_of(start, name))
-        parts[-1].rate = rate or parts[-1].rate
-        fit(parts[-1], out, minutes, resume=resume)
-    if parts:
-        draw(parts, out / f"{part}.png")
-    tensors = start | {name: mean_of(start.get(name), value, keep_start or 0.0) for name, value in trained(out).items()}
-    missing = [n for n in NETWORKS if not part_of(tensors, n)]
-    if missing:
-        print(f"no weights written yet: train {', '.join(missing)} too, or give --begin-with")
-        return
-    if part in ("weighing", "all") or "weighing.values" not in tensors:
-        tensors["weighing.values"] = weighing_tensor(data, tensors, out, device, scans, without=dict(without))
-    print(f"{out}: SHA-256 {save_weights(tensors, out / 'weights.safetensors')}")
 
 
 def fine_tune(
@@ -245,6 +247,7 @@ def fine_tune(
     """Fine-tune with verified cases, then write ``weights.safetensors``; what is not tuned stays as it was."""
     start = load_weights(begin_with).tensors
     parts = tuned_parts(data, Networks.of(start, begin_with, device), part, device)
+    out.mkdir(parents=True, exist_ok=True)
     for one in parts:
         one.begin_with(part_of(start, one.name))
         one.rate = rate or one.rate

@@ -18,18 +18,21 @@ _BRAIN = 255.0 / BRIGHTEST
 
 
 def load_nnunet_patients(folder: Path, split: str) -> list[Patient]:
-    """Read the cases of ``split`` (train or val) of the channel FLAIR, or of the only one.
+    """Read the cases of ``split`` (train or val) of the channel FLAIR, or MR as `ainode export` calls it.
 
     Raises ``DataSetError`` when the set lacks something, ``FileNotFoundError`` when a file is missing.
     """
     found = read_data_set(folder)
     if split not in found.splits:
         raise DataSetError(f"{folder} has no split {split!r}; a data set of nnU-Net has train and val")
-    channel = found.channel("FLAIR")
-    return [_load(found, case, channel) for case in found.splits[split]]
+    channel = found.channel("FLAIR", "MR")
+    patients = [_load(found, case, channel) for case in found.splits[split]]
+    if not any(patient.mask.any() for patient in patients):
+        raise DataSetError(f"no case of {split} in {folder} has a lesion; add cases")
+    return patients
 
 
-def _load(found: NnunetDataSet, case: str, channel: str) -> Patient:
+def _load(found: NnunetDataSet, case: str, channel: int) -> Patient:
     image, label = found.read(case, channel)
     values, marks = axial_stack(image), axial_stack(label) > 0
     columns, rows, slices = (float(mm) for mm in image.header.get_zooms()[:3])

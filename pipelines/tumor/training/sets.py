@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.nnunet_data_set import DESCRIPTION, DataSetError
+from pipelines.nnunet_data_set import is_data_set
 from pipelines.tumor.training.data import Patient, load_patients
 from pipelines.tumor.training.nnunet_patients import load_nnunet_patients
 
@@ -14,11 +14,4 @@ def patients_of(data: Path, split: str) -> list[Patient]:
 
     Raises ``DataSetError`` when the folder holds neither, ``FileNotFoundError`` when a file of it is missing.
     """
-    if (data / DESCRIPTION).is_file():
-        return load_nnunet_patients(data, split)
-    if (data / "lgg" / "index.csv").is_file():
-        return load_patients(data, split)
-    raise DataSetError(
-        f"{data} holds neither {DESCRIPTION} (a data set of nnU-Net v2, as `ainode export` writes) nor lgg/index.csv; "
-        "give the folder of a data set"
-    )
+    return load_nnunet_patients(data, split) if is_data_set(data, "lgg/index.csv") else load_patients(data, split)
