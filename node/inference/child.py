@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,7 @@ def _receive(
                 outside.answers.put(task)
         elif task.prefetch:
             if task.paths:
-                prefetcher.begin(task.paths)
+                prefetcher.begin(task.paths, *task.companions.values(), task.prior.images)
             else:
                 prefetcher.drop()
         else:
@@ -209,7 +209,7 @@ def execute(
     return replace(failed, ends_process=not (loaded and works(device)))
 
 
-def _prior(job_id: str, files: PriorFiles, read: Callable[[Iterable[Path]], SourceSeries]) -> Prior | None:
+def _prior(job_id: str, files: PriorFiles, read: Callable[[tuple[Path, ...]], SourceSeries]) -> Prior | None:
     from node.results.prior.masks import prior_masks
     from node.results.prior.report import read_prior
     from node.studies.header import read_header
@@ -241,11 +241,12 @@ def _source(task: Task, prefetcher: Prefetcher) -> SourceSeries:
     """The series of a task with companions, prior and results."""
     from node.inference.run_pipeline import results_of
 
-    source = prefetcher.take(task.paths)
+    read = prefetcher.reader(task.paths)
+    source = read(task.paths)
     return replace(
         source,
-        companions={name: prefetcher.read(paths) for name, paths in task.companions.items()},
-        prior=_prior(task.job_id, task.prior, prefetcher.read),
+        companions={name: read(paths) for name, paths in task.companions.items()},
+        prior=_prior(task.job_id, task.prior, read),
         results=results_of(task.results, source.first_volume),
     )
 

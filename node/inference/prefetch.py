@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from node.studies.source import SourceSeries
 from node.studies.stored_image import Decoder, decode_here
 
 MOST = 2
-"""Series: of the job that is about to run, and of the one after it, which may be announced before that has begun."""
+"""Jobs: the one that is about to run, and the one after it, which may be announced before that has begun."""
 
 
 class Prefetcher:
-    """``begin`` and ``take`` may be called by different threads."""
+    """``begin`` and ``reader`` may be called by different threads."""
 
     def __init__(self, decode: Decoder = decode_here) -> None:
         """``decode``: what decodes the images of the series."""
@@ -26,9 +27,12 @@ class Prefetcher:
         self._lock = threading.Lock()
         self._begun: OrderedDict[tuple[Path, ...], _Prefetch] = OrderedDict()
 
-    def begin(self, paths: tuple[Path, ...]) -> None:
-        """Start to read and decode a series; of those that nobody takes, the oldest beyond ``MOST`` is dropped."""
-        prefetch = _Prefetch(paths, self.read)
+    def begin(self, paths: tuple[Path, ...], *others: tuple[Path, ...]) -> None:
+        """Start to read and decode the series of a job, then its companions and the images of its prior.
+
+        Of jobs that nobody takes, the oldest beyond ``MOST`` is dropped.
+        """
+        prefetch = _Prefetch((paths, *filter(None, others)), self.read)
         with self._lock:
             self._begun[paths] = prefetch
             while len(self._begun) > MOST:
@@ -40,15 +44,14 @@ class Prefetcher:
         with self._lock:
             self._begun.clear()
 
-    def take(self, paths: tuple[Path, ...]) -> SourceSeries:
-        """The series of ``paths``: made ahead, or read now. Raises as ``SourceSeries.read`` does."""
+    def reader(self, paths: tuple[Path, ...]) -> Callable[[tuple[Path, ...]], SourceSeries]:
+        """How the job of the series ``paths`` reads its series: each as it was made ahead, or now.
+
+        It raises as ``SourceSeries.read`` does. What it does not take is gone with it.
+        """
         with self._lock:
             prefetch = self._begun.pop(paths, None)
-        if prefetch is not None:
-            prefetch.join()
-            if prefetch.made is not None:
-                return prefetch.made
-        return self.read(paths)
+        return self.read if prefetch is None else prefetch.take
 
     def read(self, paths: Iterable[Path]) -> SourceSeries:
         """Read the headers of a series now. Raises as ``SourceSeries.read`` does."""
@@ -56,17 +59,31 @@ class Prefetcher:
 
 
 class _Prefetch(threading.Thread):
-    """Reads and decodes one series."""
+    """Reads and decodes the series of one job, one after another."""
 
-    def __init__(self, paths: tuple[Path, ...], read: Callable[[Iterable[Path]], SourceSeries]) -> None:
+    def __init__(self, series: Iterable[tuple[Path, ...]], read: Callable[[Iterable[Path]], SourceSeries]) -> None:
         super().__init__(name="prefetch", daemon=True)
-        self.made: SourceSeries | None = None
-        self._paths = paths
+        self._made: dict[tuple[Path, ...], Future[SourceSeries | None]] = {paths: Future() for paths in series}
         self._read = read
 
+    def take(self, paths: tuple[Path, ...]) -> SourceSeries:
+        """The series of ``paths``, once: made ahead, or read now."""
+        made = self._made.pop(paths, None)
+        return (made.result() if made else None) or self._read(paths)
+
     def run(self) -> None:
+        ahead = [*self._made.items()]
         try:
-            series = self._read(self._paths)
-            self.made = replace(series, decoded=series.volume())
+            for paths, made in ahead:
+                made.set_result(self._decoded(paths))
+        finally:  # whoever waits reads it then
+            for _, made in ahead:
+                if not made.done():
+                    made.set_result(None)
+
+    def _decoded(self, paths: tuple[Path, ...]) -> SourceSeries | None:
+        try:
+            series = self._read(paths)
+            return replace(series, decoded=series.volume())
         except (InputError, Unsuitable):
-            return  # whoever takes it meets the same again, and says so
+            return None  # whoever takes it meets the same again, and says so

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +32,7 @@ def test_a_series_made_ahead_needs_its_files_no_more_and_holds_the_same_voxels(t
     volumes = [expected.volume(), expected.volume("FPL")]
     prefetcher = Prefetcher()
     prefetcher.begin(paths)
-    made = prefetcher.take(paths)
+    made = prefetcher.reader(paths)(paths)
     for path in paths:
         path.unlink()
     for volume, same in zip(volumes, (made.volume(), made.volume("FPL")), strict=True):
@@ -44,9 +46,9 @@ def test_another_series_than_the_one_made_ahead_is_read(tmp_path: Path):
     first, second = files(tmp_path / "a"), files(tmp_path / "b", n=6)
     prefetcher = Prefetcher()
     prefetcher.begin(first)
-    assert len(prefetcher.take(second).datasets) == 6
-    assert len(prefetcher.take(first).datasets) == 4
-    assert len(prefetcher.take(first).datasets) == 4, "it was made for one"
+    assert len(prefetcher.reader(second)(second).datasets) == 6
+    assert len(prefetcher.reader(first)(first).datasets) == 4
+    assert len(prefetcher.reader(first)(first).datasets) == 4, "it was made for one"
 
 
 class Decoding:
@@ -71,7 +73,7 @@ def test_the_next_series_is_announced_and_the_one_before_is_not_decoded_twice(tm
     decoding, taken = Decoding(), []
     prefetcher = Prefetcher(decoding)
     prefetcher.begin(first)
-    waiting = threading.Thread(target=lambda: taken.append(prefetcher.take(first)))
+    waiting = threading.Thread(target=lambda: taken.append(prefetcher.reader(first)(first)))
     if first_waits:
         waiting.start()
         while prefetcher._begun:
@@ -81,10 +83,41 @@ def test_the_next_series_is_announced_and_the_one_before_is_not_decoded_twice(tm
     if not first_waits:
         waiting.start()
     waiting.join()
-    taken.append(prefetcher.take(second))
+    taken.append(prefetcher.reader(second)(second))
     for series in taken:
         series.volume()
     assert sorted(decoding.decoded) == [4, 6], "each once"
+
+
+def test_companions_and_the_images_of_the_prior_are_decoded_ahead_of_the_job(tmp_path: Path):
+    main, companion, prior, late = (files(tmp_path / name, n=n) for n, name in ((4, "a"), (6, "b"), (8, "c"), (5, "d")))
+    decoding = Decoding()
+    decoding.goes_on.set()
+    prefetcher = Prefetcher(decoding)
+    prefetcher.begin(main, companion, (), prior)
+    read = prefetcher.reader(main)
+    taken = [read(paths) for paths in (main, companion, prior)]
+    assert decoding.decoded == [4, 6, 8], "before a pipeline asks"
+    assert [series.volume().spatial_shape[0] for series in taken] == [4, 6, 8]
+    assert decoding.decoded == [4, 6, 8]
+    assert len(read(late).datasets) == 5, "another series is read"
+
+
+def test_a_fault_while_decoding_ahead_leaves_nobody_waiting(tmp_path: Path, monkeypatch):
+    main, companion = files(tmp_path / "a"), files(tmp_path / "b", n=6)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+    def fails_once(*arguments: Any, **named: Any) -> npt.NDArray[np.float32]:
+        if not failed:
+            failed.append(True)
+            raise MemoryError
+        return decode_here(*arguments, **named)
+
+    failed: list[bool] = []
+    prefetcher = Prefetcher(fails_once)
+    prefetcher.begin(main, companion)
+    read = prefetcher.reader(main)
+    assert [read(paths).volume().spatial_shape[0] for paths in (main, companion)] == [4, 6]
 
 
 def test_what_nobody_takes_is_dropped(tmp_path: Path):
@@ -103,7 +136,7 @@ def test_what_cannot_be_read_ahead_is_said_by_the_run(tmp_path: Path):
     prefetcher = Prefetcher()
     prefetcher.begin(paths)
     with pytest.raises(InputError, match=paths[1].name):
-        prefetcher.take(paths)
+        prefetcher.reader(paths)(paths)
 
 
 def test_a_worker_prepares_the_next_task_while_it_runs_one(tmp_path: Path):
@@ -115,7 +148,7 @@ def test_a_worker_prepares_the_next_task_while_it_runs_one(tmp_path: Path):
     worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays")
     outcomes = []
     try:
-        next_one = task("next")
+        next_one = replace(task("next"), companions={"other": files(tmp_path / "companion", n=6)})
         worker.prepare(next_one)  # no child yet: nothing to do
         running = threading.Thread(
             target=lambda: outcomes.append(worker.run(task("first", does="sleep", seconds=1), lambda: True).outcome)
