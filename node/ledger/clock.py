@@ -18,7 +18,7 @@ class ClockOffset(NamedTuple):
 
     seconds: float
     error: float
-    """Half of the time in which the server answered."""
+    """Half of the time that the server took to answer, and this process to read its clock."""
 
 
 def ledger_clock(connection: sa.Connection) -> float:
@@ -35,8 +35,9 @@ def clock_offset(connection: sa.Connection) -> ClockOffset | None:
     """Measure the offset of this machine's clock; ``None`` with SQLite, where it is the ledger's clock."""
     if connection.dialect.name != "postgresql":
         return None
-    least, trip = _server_clock(connection).read_within(connection)
-    return ClockOffset(now() - least - trip / 2, trip / 2)
+    clock = _server_clock(connection)
+    (least, _), here, (later, trip) = clock.read_within(connection), now(), clock.read_within(connection)
+    return ClockOffset(here - (least + later + trip) / 2, (later + trip - least) / 2)
 
 
 def _server_clock(connection: sa.Connection) -> ServerClock:

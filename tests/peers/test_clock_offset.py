@@ -85,3 +85,23 @@ def test_half_of_the_round_trip_bounds_the_offset(
         assert abs(one.seconds - ahead) <= one.error
         assert DELAY_SECONDS / 2 <= one.error < 2 * DELAY_SECONDS
         assert abs(one.seconds - ahead) > DELAY_SECONDS / 4, "only the answer was slow: a smaller error would be wrong"
+
+
+@pytest.mark.parametrize("pauses", [(DELAY_SECONDS, 0.0), (0.0, DELAY_SECONDS)])
+def test_a_process_that_is_held_up_while_it_measures_says_so_in_the_error(
+    slow: tuple[sa.Engine, SlowAnswers], pauses: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+):
+    """As by a busy machine, or one that is suspended."""
+
+    def held_up() -> float:
+        time.sleep(pauses[0])
+        at = time.time()
+        time.sleep(pauses[1])
+        return at
+
+    monkeypatch.setattr("node.ledger.clock.now", held_up)
+    with slow[0].connect() as connection:
+        offset = clock_offset(connection)
+    assert offset is not None
+    assert abs(offset.seconds) <= offset.error
+    assert DELAY_SECONDS / 2 <= offset.error < 2 * DELAY_SECONDS
