@@ -14,8 +14,8 @@ from node.receive.status_codes import OUT_OF_RESOURCES, Refusal
 
 LOGGER = logging.getLogger(__name__)
 
-_FRESH_SECONDS = 10.0
-"""How long a sum is used; other processes may exceed the quota by what they store in this time."""
+FRESH_SECONDS = 10.0
+"""How long a sum is used; other processes and machines may exceed the quota by what they store in this time."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Quota:
             return None
         usage = self._usage(calling_ae)
         with usage.lock:
-            if time.monotonic() - usage.counted_at > _FRESH_SECONDS:
+            if time.monotonic() - usage.counted_at > FRESH_SECONDS:
                 self._count(calling_ae, usage)
             occupied = (usage.counted + usage.since + usage.receiving) / 2**30
         if occupied < quota_gib:

@@ -18,7 +18,9 @@ from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 from receivers import associate, send_dataset, until
 
+from node.config import Ae
 from node.ledger.tables import instance, procedure_step
+from node.receive.sender_quota import FRESH_SECONDS
 
 COMMITMENT = [(StorageCommitmentPushModel, ExplicitVRLittleEndian)]
 
@@ -28,7 +30,10 @@ def machines(tmp_path: Path, postgres_server: str) -> Iterator[list[FleetMachine
     authority = Authority(tmp_path / "authority")
     url = postgres.new_database(postgres_server, "any" + tmp_path.name[-40:].lower())
     both = [FleetMachine(tmp_path / name, url, authority) for name in ("a", "b")]
+    callers = ({"title": "PEER"}, {"title": "CT1"}, {"title": "SMALL", "quota_gib": 10_000 / 2**30})
     for machine in both:
+        ae = Ae.model_validate({"address": "127.0.0.1", "port": machine.port, "callers": callers})
+        machine.config = machine.config.model_copy(update={"ae": ae})
         machine.serve()
     with both[0].receiving(), both[1].receiving():
         yield both
@@ -94,3 +99,22 @@ def test_a_procedure_step_that_begins_at_one_machine_ends_at_another(machines: l
     [step] = rows(a, procedure_step)
     assert (step.sop_instance_uid, step.state) == (uid, "COMPLETED")
     assert scanner.say(a, str(uid), "IN PROGRESS").Status == 0x0110  # it has ended, also here
+
+
+def test_what_a_caller_has_stored_at_one_machine_counts_for_its_quota_at_another(machines: list[FleetMachine]) -> None:
+    a, b = machines
+    context = [(CTImageStorage, ExplicitVRLittleEndian)]
+    images = ct_series(6)
+    peer = associate(a, context, calling="SMALL")
+    assert [send_dataset(peer, image).Status for image in images[:4]] == [0x0000] * 3 + [0xA700]
+    peer.release()
+    until(lambda: len(rows(b, instance)) == 3)
+    peer = associate(b, context, calling="SMALL")
+    assert send_dataset(peer, images[4]).Status == 0xA700
+    peer.release()
+    send(b, images[5:])  # another caller is not concerned
+
+
+def test_the_page_says_how_old_the_sum_of_a_quota_may_be() -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs/connect.md").read_text().split())
+    assert f"as of up to {FRESH_SECONDS:g} s ago" in page
