@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 
 from dbos import DBOSClient
 
-from node.jobs import queues
 from node.ledger import JobStage
+from node.queues import attempt_queues
 
 
 def make_due(client: DBOSClient, destination: str) -> None:
     """Make every attempt that waits to deliver to ``destination`` due now."""
-    own = [queues.owner_queue(JobStage.DELIVER, destination), queues.stage_queue(JobStage.DELIVER)]
+    own = [attempt_queues.owner_queue(JobStage.DELIVER, destination), attempt_queues.stage_queue(JobStage.DELIVER)]
     waiting = client.list_workflows(status="DELAYED", queue_name=own, load_input=False, load_output=False)
     for workflow in waiting:
         if workflow.workflow_id.split("/")[3] == destination:

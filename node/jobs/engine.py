@@ -1,6 +1,6 @@
 """Durable execution: attempts of stages as DBOS workflows, in the same database as the ledger.
 
-One attempt is one workflow on the queue of its pipeline or destination (``node.jobs.queues``). Its body asks the
+One attempt is one workflow on the queue of its pipeline or destination (``node.queues``). Its body asks the
 ledger whether it is still due, runs the stage's handler and commits the transition together with the workflows that
 follow from it. A workflow that is run again after a crash therefore either finds its transition made, or makes it:
 nothing is lost and nothing counts twice. A retry is a new workflow with a persisted delay. Recovery only puts workflows
@@ -22,10 +22,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.actor import surviving
-from node.jobs import delays, queues
+from node.jobs import delays
 from node.jobs.execution import SHADOW, AttemptExecution
 from node.jobs.ledger_writes import LedgerWrites
-from node.jobs.local_queue import LocalQueue, end_delays_by_ledger, pause_all
 from node.jobs.pace import Pace
 from node.jobs.stage import Stage
 from node.jobs.stage_turns import StageTurns
@@ -41,6 +40,8 @@ from node.ledger.leadership import Leadership
 from node.ledger.pending_attempts import delivered_jobs, due_attempts
 from node.log import about
 from node.membership import Membership, new_member
+from node.queues import attempt_queues
+from node.queues.local_queue import LocalQueue, end_delays_by_ledger, pause_all
 from node.reasons import ReasonCode, reason
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class Jobs:
         """Change when a job gets its turn; see ``node.ledger.job_priority.change_priority``."""
         with begin_immediate(self._engine) as connection:
             changed = job_priority.change_priority(connection, job_id, priority, operator)
-            queues.change_priority(connection, changed, priority)
+            attempt_queues.change_priority(connection, changed, priority)
 
     def send_again(self, job_id: str, destination: str, lost: Sequence[str]) -> None:
         """Re-send objects that a destination has lost; see ``node.ledger.retry_transitions.send_again``."""
@@ -157,7 +158,7 @@ class Jobs:
         )
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_DEATHS)(self._execution.workflow())
         DBOS.listen_queues([])  # to none of those that are rows of the database
-        LocalQueue(queues.DBOS_QUEUE, self._pace.old_poll_seconds, _UNLIMITED)  # DBOS itself asks every second
+        LocalQueue(attempt_queues.DBOS_QUEUE, self._pace.old_poll_seconds, _UNLIMITED)  # DBOS itself asks every second
         shared = [self._listen(stage, membership) for stage in stages]
         DBOS.launch()
         self._begin("jobs-watch", lambda: self._watch_over(shared, membership))
@@ -197,7 +198,7 @@ class Jobs:
     def reconcile(self, before: float, stages: Collection[JobStage] = tuple(JobStage)) -> None:
         """Put every job back that is due, in no queue and untouched since ``before``: no job is ever lost."""
         with self._engine.connect() as connection:
-            due = due_attempts(connection, before, queues.queued_keys(connection), stages)
+            due = due_attempts(connection, before, attempt_queues.queued_keys(connection), stages)
         for attempt in due:
             with about(job=attempt.job_id), surviving(f"job {attempt.job_id}: putting {attempt.stage} back"):
                 self._put_back(attempt)
@@ -219,7 +220,7 @@ class Jobs:
             options = {
                 "workflow_name": _WORKFLOW,
                 "workflow_id": f"{a.key}/{a.number}",
-                "queue_name": queues.queue_of(a),
+                "queue_name": attempt_queues.queue_of(a),
                 "priority": a.priority,
                 "serialization_type": WorkflowSerializationFormat.PORTABLE,  # JSON; never pickle from a database
                 **({"delay_seconds": a.delay_seconds} if a.delay_seconds else {}),
@@ -228,12 +229,12 @@ class Jobs:
             role = (SHADOW,) if a.in_shadow else ()
             arguments = (a.job_id, a.run, a.stage, a.subject, a.number, *of_pipeline, *role)
             self._client.enqueue_in_transaction(connection, options, *arguments)
-            queues.date_by_ledger(connection, f"{a.key}/{a.number}", a.delay_seconds)
+            attempt_queues.date_by_ledger(connection, f"{a.key}/{a.number}", a.delay_seconds)
 
     def _listen(self, stage: Stage, membership: Membership) -> LocalQueue:
         """Take attempts of a stage from their queues, as many as its slots allow; return that of the whole stage."""
         poll_seconds = self._pace.poll_seconds
-        shared = LocalQueue(queues.stage_queue(stage.name), self._pace.old_poll_seconds, stage.slots)
+        shared = LocalQueue(attempt_queues.stage_queue(stage.name), self._pace.old_poll_seconds, stage.slots)
         shared.pause(paused=membership.is_drained)
         turns = StageTurns(self._engine, stage, membership, poll_seconds, self._stopping)
         self._execution.turns[stage.name] = turns

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from node.actor import surviving
 from node.errors import IdentityError, NodeError, NotFoundError
 from node.jobs.failure import logged_error, shown_message
-from node.jobs.ledger_writes import AttemptAbandoned, LedgerWrites
+from node.jobs.ledger_writes import LedgerWrites
 from node.jobs.stage import AttemptYielded, Done, Stage
 from node.jobs.stage_turns import StageTurns
 from node.jobs.time_limit import call_within
@@ -23,6 +23,7 @@ from node.ledger.jobs import Attempt, Job, is_tried, update_job
 from node.ledger.states import LEAST_URGENT
 from node.log import about
 from node.process.idle_time import TIMES_SLOWER
+from node.queues.turns import AttemptAbandoned
 
 logger = logging.getLogger(__name__)
 

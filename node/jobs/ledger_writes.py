@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from node.ledger.engine import begin_immediate
 from node.ledger.instances import try_row
+from node.queues.turns import AttemptAbandoned
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -19,10 +20,6 @@ Result = TypeVar("Result")
 _PAUSE_SECONDS = 1.0
 _TRIALS = 3
 """How often a ledger that takes other rows may refuse a change: a deadlock passes, a fault does not."""
-
-
-class AttemptAbandoned(BaseException):
-    """Passes through DBOS without a trace: the workflow stays as a kill would leave it, and is recovered."""
 
 
 class LedgerWrites:

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, Engine
 
-from node.jobs import queues
-from node.jobs.local_queue import LocalQueue
 from node.jobs.stage import Stage
-from node.jobs.turns import Turns
 from node.ledger.jobs import Attempt
 from node.membership import Membership
+from node.queues import attempt_queues
+from node.queues.attempt_queues import Waiting
+from node.queues.local_queue import LocalQueue
+from node.queues.turns import Turns
 
 
 class StageTurns:
@@ -51,20 +52,20 @@ class StageTurns:
     def _turns(self, slots: int, stopping: threading.Event, *, in_shadow: bool) -> Turns:
         name, owners = self._stage.name, self._stage.owners
 
-        def waiting() -> queues.Waiting:
+        def waiting() -> Waiting:
             if self._membership.is_drained or (in_shadow and not self._stage.takes_shadow()):
-                return queues.Waiting(attempts={})
+                return Waiting(attempts={})
             with self._engine.connect() as connection:
                 if in_shadow and any(map(Counter.total, self._waiting(connection).attempts.values())):
-                    return queues.Waiting(attempts={})
+                    return Waiting(attempts={})
                 return self._waiting(connection, in_shadow=in_shadow)
 
         def queue_of(owner: str) -> LocalQueue:
             # It gives its attempt shortly after the turn, and asks the database only then.
-            return LocalQueue(queues.owner_queue(name, owner, in_shadow=in_shadow), self._poll_seconds / 2, 0)
+            return LocalQueue(attempt_queues.owner_queue(name, owner, in_shadow=in_shadow), self._poll_seconds / 2, 0)
 
         # Queues of candidates are opened with their first attempt: most pipelines are never tried.
         return Turns(queue_of, () if in_shadow else owners, slots, waiting, stopping)
 
-    def _waiting(self, connection: Connection, *, in_shadow: bool = False) -> queues.Waiting:
-        return queues.attempts_in_turn(connection, self._stage.name, self._stage.owners, in_shadow=in_shadow)
+    def _waiting(self, connection: Connection, *, in_shadow: bool = False) -> Waiting:
+        return attempt_queues.attempts_in_turn(connection, self._stage.name, self._stage.owners, in_shadow=in_shadow)

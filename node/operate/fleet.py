@@ -11,7 +11,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.errors import NotFoundError
-from node.jobs.queues import running_attempts
 from node.ledger.associations import open_by_receiver
 from node.ledger.clock import ledger_clock
 from node.ledger.drained_machines import MachineKey, drain_machines, drained_machines, undo_drain
@@ -27,6 +26,7 @@ from node.ledger.retention import locked_study, purge_results
 from node.ledger.retry_transitions import retry_job
 from node.ledger.states import ACTIVE, JobStage, JobState, MemberState
 from node.process.presence import host_name, process_exists, process_space
+from node.queues.attempt_queues import running_attempts
 
 ALIVE_SECONDS = 30.0
 """A member that was silent for longer is not counted."""

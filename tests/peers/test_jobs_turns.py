@@ -22,9 +22,7 @@ from timeline import timeline
 
 from node.errors import PipelineError
 from node.jobs.engine import Jobs
-from node.jobs.queues import Waiting
 from node.jobs.stage import Done, Stage
-from node.jobs.turns import Shares
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
@@ -32,6 +30,8 @@ from node.ledger.job_outcome import schedule_results
 from node.ledger.jobs import get_job
 from node.ledger.pipeline_failures import failing_pipelines
 from node.ledger.tables import job as table
+from node.queues.attempt_queues import Waiting
+from node.queues.turns import Shares
 
 WORKER = Path(__file__).parents[1] / "support" / "slot_worker.py"
 STAT, ROUTINE = 1, 2

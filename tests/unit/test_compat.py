@@ -30,9 +30,9 @@ from node.check import check
 from node.compat import INTERNALS, Internals, missing
 from node.config import parse
 from node.jobs.engine import Jobs
-from node.jobs.queues import DBOS_QUEUE, waiting_attempts
 from node.ledger import JobStage
 from node.ledger.engine import open_ledger
+from node.queues.attempt_queues import DBOS_QUEUE, waiting_attempts
 from node.studies import jpeg_2000
 
 ROOT = Path(__file__).parents[2]

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from dbos._dbos import _get_or_create_dbos_registry
 from dbos._sys_db import SystemDatabase
 
-from node.jobs.queues import workflows
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate
+from node.queues.attempt_queues import workflows
 
 
 class LocalQueue:

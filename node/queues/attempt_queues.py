@@ -1,7 +1,7 @@
 """Queues of attempts: one for each pipeline in the stages infer and encode, one for each destination in deliver.
 
 Reads what is enqueued under their names in DBOS's table of workflows, without DBOS: verbs ask for it, too, and it takes
-a quarter of a second to import. ``node.jobs.local_queue`` takes attempts from them.
+a quarter of a second to import. ``node.queues.local_queue`` takes attempts from them.
 """
 
 from __future__ import annotations

@@ -18,9 +18,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from node.jobs.ledger_writes import AttemptAbandoned
-from node.jobs.local_queue import LocalQueue
-from node.jobs.queues import Waiting
+from node.queues.attempt_queues import Waiting
+from node.queues.local_queue import LocalQueue
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +33,10 @@ _TAKING_SECONDS = 5.0
 """An attempt that is not taken within this time loses its turn."""
 _TAKEN_SECONDS = 1.0
 """The same, when none waits any more: another process took it, unless this one is about to begin it."""
+
+
+class AttemptAbandoned(BaseException):
+    """Passes through DBOS without a trace: the workflow stays as a kill would leave it, and is recovered."""
 
 
 class Shares:
