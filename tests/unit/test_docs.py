@@ -80,6 +80,16 @@ def test_prose_is_wrapped_at_120_characters(page: Path):
     assert [(number, line) for number, line in prose(page) if len(line) > 120] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_sentence_begins_with_its_exception(page: Path):
+    """The rule comes first. What every result says of diagnosis is a fixed phrase."""
+    text = " ".join(" ".join(line.strip().lstrip("*-#0123456789. ") for _, line in prose(page)).split())
+    begun = re.findall(
+        r"(?:^|[.!?] |[.!?]\*\* )(?:Not|None|Nor|Else)\b(?! for diagnosis)(?! a medical device)[^.]{0,60}", text
+    )
+    assert begun == []
+
+
 def test_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
     wanted = {line.split()[1] for line in TEXT["README.md"].splitlines() if line.startswith("    make ")}
