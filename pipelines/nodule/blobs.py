@@ -6,6 +6,8 @@ calcified spot). It is meant to find too much: the classifier sorts.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
@@ -40,17 +42,17 @@ def blobs(crop: Crop) -> list[Candidate]:
     places = np.argwhere(summit)
     rank = response[summit] * _roundness(smooth, places)
     places[:, 1:] += [s.start for s in part]
-    accepted: list[tuple[npt.NDArray[np.float64], float, float]] = []
+    accepted: list[tuple[list[float], float, float]] = []
     for i in np.argsort(-rank):
         if rank[i] < LEAST_HU or len(accepted) == MAX_BLOBS:
             break
-        middle = (places[i][1:] + 0.5) * GRID_MM - 0.5
-        diameter = 2 * np.sqrt(3) * SIGMAS_MM[places[i][0]]
-        if not any(np.linalg.norm(middle - m) < max(3.0, 0.35 * max(d, diameter)) for m, d, _ in accepted):
+        middle = ((places[i][1:] + 0.5) * GRID_MM - 0.5).tolist()
+        diameter = 2 * math.sqrt(3) * SIGMAS_MM[places[i][0]]
+        if not any(math.dist(middle, m) < max(3.0, 0.35 * max(d, diameter)) for m, d, _ in accepted):
             accepted.append((middle, diameter, float(rank[i])))
     return [
         Candidate(centre=(float(z), float(y), float(x)), diameter_mm=float(d), bulge_hu=s)
-        for (z, y, x), d, s in ((crop.to_source(m), d, s) for m, d, s in accepted)
+        for (z, y, x), d, s in ((crop.to_source(np.array(m)), d, s) for m, d, s in accepted)
     ]
 
 

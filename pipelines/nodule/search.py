@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,14 +91,17 @@ class SearchResult:
 def candidates(heat: npt.NDArray[np.float32], crop: Crop, spacing: Sequence[float]) -> list[Candidate]:
     """Peaks of the heat map, with the response of the blob that lies there, and all other blobs."""
     detected = peaks(heat, crop, LOWEST_SCORE)
+    places = [np.multiply(c.centre, spacing).tolist() for c in detected]
     for blob in blobs(crop):
-        away = [np.linalg.norm(np.subtract(blob.centre, c.centre) * spacing) for c in detected]
+        place = np.multiply(blob.centre, spacing).tolist()
+        away = [math.dist(place, other) for other in places]
         nearest = int(np.argmin(away)) if away else -1
         if away and away[nearest] <= max(3.0, blob.diameter_mm / 4):
             peak = detected[nearest]
             detected[nearest] = replace(peak, bulge_hu=max(peak.bulge_hu, blob.bulge_hu))
         else:
             detected.append(blob)
+            places.append(place)
     return detected
 
 
