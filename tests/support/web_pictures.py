@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from every_page import sign_in
 from playwright.sync_api import sync_playwright
 from published import publish
 
+from node import __version__
 from node.ledger.analysis_statistics import record_statistics
 from node.ledger.deliveries import schedule_delivery
 from node.ledger.destination_circuits import record_failure
 from node.ledger.engine import begin_immediate
-from node.ledger.members import Member, renew_beat
+from node.ledger.members import MachineFigures, Member, renew_beat
+from node.ledger.migrations import revisions
 from node.ledger.tables import decision, delivery, delivery_instance, job, job_fact, result, series
 from node.operate.audit.auditor import trail_path
 from node.operate.audit.message import (
@@ -51,6 +54,7 @@ PAGES = {
     "web-destinations": "/destinations",
     "web-pipelines": "/pipelines",
     "web-pipeline": "/pipelines/nodule",
+    "web-fleet": "/fleet",
 }
 STUDIES = (  # modality, images, minutes ago, job: state, stage, outcome, state of its delivery
     ("CT", 87, 0.2, None),
@@ -72,8 +76,8 @@ def fill(dashboard: Dashboard) -> None:
     with begin_immediate(dashboard.engine) as connection:
         for number, one in enumerate(STUDIES):
             _study(connection, number, at, one)
-        for role in ("receiver", "router", "worker", "sender"):
-            renew_beat(connection, Member(id=role, role=role, host="node", pid=1), at + 3600)
+        for machine in ("ai1", "ai2"):
+            _processes(connection, machine, at)
         for _ in range(5):
             record_failure(connection, "archive", "archive (ARCHIVE at 10.1.2.9:104): refused", at - 900, at + 60)
         chance = random.Random(4)
@@ -140,6 +144,26 @@ def _levels(chance: random.Random) -> list[float]:
     """Shares of a chest CT: air, lung, soft tissue."""
     samples = [chance.gauss(*chance.choice(((-1000, 30), (-850, 60), (-850, 60), (30, 70)))) for _ in range(400)]
     return [sum(low <= s < low + 64 for s in samples) / 400 for low in range(-1024, 2048, 64)]
+
+
+def _processes(connection: sa.Connection, machine: str, at: float) -> None:
+    """Processes of one machine that beat; the disk of the second one is nearly full."""
+    free = 814 if machine == "ai1" else 6
+    figures = MachineFigures(free_bytes=free * 2**30, total_bytes=1800 * 2**30)
+    for role in ("receiver", "router", "worker", "sender"):
+        on_device = {"pipelines": ("denoise", "nodule", "tumor"), "devices": ("cuda:0",)} if role == "worker" else {}
+        member = Member(
+            id=f"{role}-{machine}",
+            role=role,
+            machine=blake2b(machine.encode(), digest_size=16).hexdigest(),
+            host=f"{machine}/1",
+            pid=1,
+            version=__version__,
+            revision=revisions()[-1],
+            min_free_gib=10.0,
+            **on_device,
+        )
+        renew_beat(connection, member, at + 3600, figures=figures)
 
 
 @contextmanager
