@@ -20,7 +20,7 @@ from node.demo.run import prepare
 from node.errors import PlatformError
 from node.ledger.engine import open_ledger
 
-_PRINTED = 15
+_PRINTED = 60
 """Most lines of a verb that are shown."""
 
 
