@@ -63,11 +63,11 @@ def _change(connection: Connection, number: int, *, is_again: bool, as_json: boo
 
     if is_again:
         items = fetch_again(connection, number)
-        said = ngettext("{number} item waits again", "{number} items wait again", items)
+        message = ngettext("{number} item waits again", "{number} items wait again", items)
     else:
         items = cancel_fetch_list(connection, number)
-        said = ngettext("{number} item is not fetched", "{number} items are not fetched", items)
-    echo(said, err=as_json)
+        message = ngettext("{number} item is not fetched", "{number} items are not fetched", items)
+    echo(message, err=as_json)
     if as_json:
         print_json({"items": items})
 

@@ -66,8 +66,8 @@ def orders(*, config_path: Path, as_json: bool, of_messages: bool, rejected: boo
 
 def _message(one: Receipt, *, content: bool) -> dict[str, object]:
     values = asdict(one)
-    kept = values.pop("content")
-    return values | ({"content": (kept or b"").decode("latin-1")} if content else {})
+    raw = values.pop("content")
+    return values | ({"content": (raw or b"").decode("latin-1")} if content else {})
 
 
 def _echo_messages(messages: list[Receipt], *, content: bool) -> None:

@@ -32,9 +32,9 @@ def similar(*, config_path: Path, as_json: bool, rebuild: bool) -> None:
     engine, _ = open_storage(config)
     deleted = 0
     if rebuild:
-        kept = {name for name, table in config.pipelines.items() if table.similar_findings}
+        pipelines = {name for name, table in config.pipelines.items() if table.similar_findings}
         with begin_immediate(engine) as connection:
-            deleted, _ = embeddings.rebuild(connection, kept)
+            deleted, _ = embeddings.rebuild(connection, pipelines)
     with engine.connect() as connection:
         counts = [(one.key, embeddings.embedding_count(connection, one.key)) for one in embeddings.spaces(connection)]
     if as_json:

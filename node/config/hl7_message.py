@@ -60,8 +60,8 @@ class Hl7Message(Table):
                 )
             if name in _MADE_BY_NODE:
                 raise ValueError(f"{name} is made by the node; remove it (charset sets MSH-18, codes those of OBX)")
-            kept = [f"{{{name}}}", *([] if name == "PID-5" else [f"{{{name}.1}}"])]
-            if name in _SAY_WHOSE and not any(one in value for one in kept):
+            placeholders = [f"{{{name}}}", *([] if name == "PID-5" else [f"{{{name}.1}}"])]
+            if name in _SAY_WHOSE and not any(one in value for one in placeholders):
                 raise ValueError(
                     f"{name} = {value!r}: it says whose result this is, so its content must remain: {{{name}}}"
                 )

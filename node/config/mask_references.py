@@ -49,22 +49,22 @@ def reference_fault(name: str, reference: MaskReference, pipelines: Mapping[str,
 
     The option ``after`` of all pipelines has to be valid.
     """
-    said = f"pipelines.{name}.options.{reference.field} names {reference.text!r}"
+    reference_text = f"pipelines.{name}.options.{reference.field} names {reference.text!r}"
     other = reference.pipeline
     if other not in pipelines:
         return (
-            f"{said}, and there is no pipeline {other!r}{suggest(other, pipelines)}; correct it, or add "
+            f"{reference_text}, and there is no pipeline {other!r}{suggest(other, pipelines)}; correct it, or add "
             f'[pipelines.{other}] and after = "{other}"'
         )
     if other == name:
-        return f"{said}, a mask of its own result; name a pipeline that runs before it"
+        return f"{reference_text}, a mask of its own result; name a pipeline that runs before it"
     if name in _before(other, pipelines):
-        return f"{said}, and {other!r} itself runs after {name!r}: a circle; remove one of them"
+        return f"{reference_text}, and {other!r} itself runs after {name!r}: a circle; remove one of them"
     before = _before(name, pipelines)
     if other in before:
         return ""
     first = name if set(before) <= set(_before(other, pipelines)) else before[-1]
-    return f'{said}, and {other!r} does not run before it; set after = "{other}" in [pipelines.{first}]'
+    return f'{reference_text}, and {other!r} does not run before it; set after = "{other}" in [pipelines.{first}]'
 
 
 def _parts(name: Any) -> tuple[str, str]:

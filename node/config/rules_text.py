@@ -81,8 +81,8 @@ def changed_config(text: str, part: str, origin: str) -> tuple[str, Config]:
         if name in config.destinations and now.get(name) != of:
             raise ConfigError(f"destinations.{name}: deidentify and deidentify_options are changed in the file only")
     encrypted = _encrypted(_table(changed))
-    for name, kept in _encrypted(_table(text)).items():
-        if name in config.destinations and (lost := sorted(kept - encrypted[name])):
+    for name, encrypted_keys in _encrypted(_table(text)).items():
+        if name in config.destinations and (lost := sorted(encrypted_keys - encrypted[name])):
             raise ConfigError(f"destinations.{name}: {' and '.join(lost)} is given up in the file only")
     return changed, config
 

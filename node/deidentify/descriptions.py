@@ -32,8 +32,8 @@ _IMAGING = frozenset(
 
 def cleaned(text: str, names: Collection[str]) -> str:
     """Return ``text`` without words that are unknown to the terminology or are ``names`` (in small letters)."""
-    kept = [part for part in _PARTS.findall(_DATES.sub(" ", text)) if _may_stay(part, names)]
-    return " ".join("".join(kept).split()).strip(" -,;:._^/()=")
+    parts = [part for part in _PARTS.findall(_DATES.sub(" ", text)) if _may_stay(part, names)]
+    return " ".join("".join(parts).split()).strip(" -,;:._^/()=")
 
 
 def _may_stay(part: str, names: Collection[str]) -> bool:

@@ -61,15 +61,15 @@ def rotate_key(config: Config, connection: Connection) -> Path | None:
     file = key_file(config)
     earlier = file.with_name(f"{file.name}.until-{datetime.now().astimezone():%Y%m%dT%H%M%S}")
     try:
-        kept = earlier if file.exists() else None
-        if kept is not None:
-            file.rename(kept)
+        earlier_key = earlier if file.exists() else None
+        if earlier_key is not None:
+            file.rename(earlier_key)
         destroy_secret(connection, _NAME)
         write_once(file, f"{os.urandom(32).hex()}\n", 0o600)
         keep_secret(connection, _NAME, _fingerprint(_read(file)))
     except OSError as error:
         raise PlatformError(f"{file}: {error.strerror}; give the user of the node the right to use it") from error
-    return kept
+    return earlier_key
 
 
 def _fingerprint(key: bytes) -> str:

@@ -71,8 +71,8 @@ def remove_surface(dataset: FileDataset, series: tuple[SourceImage, ...], *, is_
     if not dataset.file_meta.TransferSyntaxUID.is_little_endian:
         raise _withheld("big-endian pixels cannot be blanked")
     regions = regions_of(series)
-    kept = np.stack([_shown_pixels(frame, regions) for frame in frames])
-    clean = CleanPixels(kept, tuple(0 if is_mask else _blank(frame) for frame in frames))
+    shown_pixels = np.stack([_shown_pixels(frame, regions) for frame in frames])
+    clean = CleanPixels(shown_pixels, tuple(0 if is_mask else _blank(frame) for frame in frames))
     _write(dataset, clean)
     dataset.RecognizableVisualFeatures = "NO"
     return clean

@@ -64,8 +64,8 @@ class _Programs:
             )
             if done.returncode:
                 output.seek(0)
-                said = output.read().decode(errors="replace").strip()[-500:]
-                raise PlatformError(f"{name} of PostgreSQL ended with status {done.returncode}: {said}")
+                output_text = output.read().decode(errors="replace").strip()[-500:]
+                raise PlatformError(f"{name} of PostgreSQL ended with status {done.returncode}: {output_text}")
 
 
 def _programs() -> Path:

@@ -64,8 +64,8 @@ def fleet(
             (machine.folder / "machine.pem").write_bytes(authority.sign(request, machine.address))
             (machine.folder / "ca.pem").write_bytes(authority.pem)
             machines[name] = machine
-        made = Fleet(machines, url)
+        new_fleet = Fleet(machines, url)
         try:
-            yield made
+            yield new_fleet
         finally:
-            made.power_off()
+            new_fleet.power_off()

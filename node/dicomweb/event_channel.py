@@ -108,11 +108,11 @@ class EventChannel:
                 if not await self._is_authorized():
                     await self._close(_POLICY, "the client may not receive events any more")
                     return
-            told = await self._report_portion()
-            if told is None:
+            reported = await self._report_portion()
+            if reported is None:
                 self._connection.abort()
                 return
-            if told:
+            if reported:
                 silent_since = anyio.current_time()
                 continue
             if anyio.current_time() - silent_since >= self._intervals.idle:

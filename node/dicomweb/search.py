@@ -179,10 +179,10 @@ def _refuse_unknown(objects: Sequence[HeldObject]) -> None:
 
 def _answer(request: Request, results: Sequence[Values], keys: SearchKeys, warnings: Sequence[str] = ()) -> Response:
     """The first ``keys.limit`` of ``results``, of which one more says that there are others."""
-    said = list(warnings)
+    remarks = list(warnings)
     if len(results) > keys.limit:
-        said.append("There are more results; ask for them with offset")
+        remarks.append("There are more results; ask for them with offset")
     if request.query_params.get("fuzzymatching") == "true":
-        said.append("The fuzzymatching parameter is not supported. Only literal matching has been performed")
-    headers = {"warning": ", ".join(f'299 ainode "{text}"' for text in said)} if said else None
+        remarks.append("The fuzzymatching parameter is not supported. Only literal matching has been performed")
+    headers = {"warning": ", ".join(f'299 ainode "{text}"' for text in remarks)} if remarks else None
     return Response(json.dumps(results[: keys.limit]), 200, headers, media_type="application/dicom+json")

@@ -68,12 +68,12 @@ class WorkitemSearch:
                 is_all = len(studies) <= MOST_STUDIES
             found = self._matching(connection, studies[:MOST_STUDIES], keys)
             page = list(islice(found, keys.offset, keys.offset + keys.limit + 1))
-        said = []
+        remarks = []
         if len(page) > keys.limit:
-            said.append("There are more results; ask for them with offset")
+            remarks.append("There are more results; ask for them with offset")
         elif not is_all:
-            said.append(f"Only workitems of the latest {MOST_STUDIES} studies were searched")
-        headers = {"warning": ", ".join(f'299 ainode "{text}"' for text in said)} if said else None
+            remarks.append(f"Only workitems of the latest {MOST_STUDIES} studies were searched")
+        headers = {"warning": ", ".join(f'299 ainode "{text}"' for text in remarks)} if remarks else None
         if not page:
             return Response(status_code=204, headers=headers)
         return self._json.response(page[: keys.limit], 200, headers)

@@ -60,15 +60,15 @@ def read_assessment(
     candidates = one_per_pipeline([one for one in analyses if named & set(one.objects) and one.reports], named)
     if not reader or not candidates or str(dataset.get("Manufacturer", "")) == MAKER:
         return None
-    said = list(_statements(dataset, _Scope(), _Results.of(candidates), codes))
-    if not said:
+    statements = list(_statements(dataset, _Scope(), _Results.of(candidates), codes))
+    if not statements:
         other = list(dict.fromkeys(_shown_codes(dataset)))
         if concept_value(dataset) == IMAGING_MEASUREMENT_REPORT or not other:
             return None
         return refused(reason(ReasonCode.UNKNOWN_ASSESSMENT, codes="; ".join(other[:_MOST_SHOWN])))
     if why := other_patient(dataset, candidates):
         return why
-    verdicts = tuple(verdict for one in candidates for verdict in _verdicts(one, said))
+    verdicts = tuple(verdict for one in candidates for verdict in _verdicts(one, statements))
     if not verdicts:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
     return ObjectReading(verdicts=verdicts, is_whole=False, reader=reader, content_time=content_time(dataset))

@@ -100,8 +100,8 @@ def _sides(one: Side, other: Side, analyses: int) -> Table:
         return "not known" if number is None else f"{number:.0f} MiB"
 
     rows = [
-        (what, *map(said, (one, other)))
-        for what, said in (
+        (what, *map(text_of, (one, other)))
+        for what, text_of in (
             ("Pipeline", lambda side: side.pipeline),
             ("Version", lambda side: "; ".join(side.versions) or "not known"),
             ("SHA-256 of the weights", lambda side: "; ".join(side.weights) or "none or not known"),

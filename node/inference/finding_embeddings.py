@@ -98,8 +98,8 @@ def _tracked(files: Sequence[EncodedFile], out: Path) -> dict[str, tuple[str, fl
     for kind in ("sr", "seg", "labelmap"):
         for one in files:
             if one.kind.startswith(kind) and one.quarantine is None:
-                made = dcmread(out / one.name, stop_before_pixels=True)
-                return _of_report(made) if kind == "sr" else _of_segmentation(made)
+                header = dcmread(out / one.name, stop_before_pixels=True)
+                return _of_report(header) if kind == "sr" else _of_segmentation(header)
     return {}
 
 

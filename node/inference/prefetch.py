@@ -68,18 +68,18 @@ class _Prefetch(threading.Thread):
 
     def take(self, paths: tuple[Path, ...]) -> SourceSeries:
         """The series of ``paths``, once: made ahead, or read now."""
-        made = self._made.pop(paths, None)
-        return (made.result() if made else None) or self._read(paths)
+        series_ahead = self._made.pop(paths, None)
+        return (series_ahead.result() if series_ahead else None) or self._read(paths)
 
     def run(self) -> None:
         ahead = [*self._made.items()]
         try:
-            for paths, made in ahead:
-                made.set_result(self._decoded(paths))
+            for paths, series_ahead in ahead:
+                series_ahead.set_result(self._decoded(paths))
         finally:  # whoever waits reads it then
-            for _, made in ahead:
-                if not made.done():
-                    made.set_result(None)
+            for _, series_ahead in ahead:
+                if not series_ahead.done():
+                    series_ahead.set_result(None)
 
     def _decoded(self, paths: tuple[Path, ...]) -> SourceSeries | None:
         try:

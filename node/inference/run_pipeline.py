@@ -88,12 +88,12 @@ def stated_reason(unsuitable: Unsuitable) -> str:
 
 def broken(pipeline: str, error: Exception) -> str:
     """Say that a pipeline raised ``error``, with advice where it names a code that pydicom does not have."""
-    said = f"pipeline {pipeline!r} broke: {type(error).__name__}: {error}"
+    message = f"pipeline {pipeline!r} broke: {type(error).__name__}: {error}"
     sought = _NO_CODE.match(str(error)) if isinstance(error, AttributeError) else None
     if sought is None:
-        return said
+        return message
     words = re.sub("(?<=[a-z])(?=[A-Z])", " ", sought[1]).lower()
-    return f"{said}; `ainode codes find {words}` searches for it, and any other code is Code(value, scheme, meaning)"
+    return f"{message}; `ainode codes find {words}` searches for it, and any other code is Code(value, scheme, meaning)"
 
 
 def _beginning(text: str) -> str:

@@ -89,10 +89,10 @@ class SandboxFolder:
 
         Nothing happens when there is none. Both folders are on one file system.
         """
-        made = self.out / (task.job_id or "-") / FINDINGS
-        if made.is_file():  # the pipeline may have made anything else of that name
+        findings_file = self.out / (task.job_id or "-") / FINDINGS
+        if findings_file.is_file():  # the pipeline may have made anything else of that name
             task.folder.mkdir(parents=True, exist_ok=True)
-            made.replace(task.folder / FINDINGS)
+            findings_file.replace(task.folder / FINDINGS)
             for changed in (task.folder, task.folder.parent):
                 sync_folder(changed)
 

@@ -169,11 +169,11 @@ class TrialProcess:
         with TemporaryDirectory(prefix="ainode-") as below:
             for one in self._before:
                 given["results"] = dict(results)
-                made = one.run(given, Path(below) / one.name, (*DEFAULT_OBJECTS, "derived"))
-                outcome, why = (Outcome.FAILED, made.fault) if made.fault else (made.outcome, made.reason)
+                encoded = one.run(given, Path(below) / one.name, (*DEFAULT_OBJECTS, "derived"))
+                outcome, why = (Outcome.FAILED, encoded.fault) if encoded.fault else (encoded.outcome, encoded.reason)
                 if (fault := without_result(one.title, outcome, why)) is not None:
                     return _without_run(replace(self._task, **given), fault[0], reason_text(fault[1]))
-                results[one.name] = result_files(outcome, why, {kind_of(path): path for path in made.files})
+                results[one.name] = result_files(outcome, why, {kind_of(path): path for path in encoded.files})
             return self.run(given | {"results": results}, out, kinds)
 
     def run(self, given: Mapping[str, Any], out: Path | None, kinds: Collection[str]) -> SeriesTrial:

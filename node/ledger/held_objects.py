@@ -65,15 +65,15 @@ def _held_objects(
     for row in connection.execute(images).mappings():
         if (row["study_instance_uid"], row["series_instance_uid"]) not in withheld:
             yield HeldObject(**row)
-    later, notes, made = job.alias(), result.alias(), result.alias()
+    later, notes, later_result = job.alias(), result.alias(), result.alias()
     is_replaced = sa.exists().where(
         later.c.study_instance_uid == job.c.study_instance_uid,
         later.c.series_instance_uid == job.c.series_instance_uid,
         later.c.pipeline == job.c.pipeline,
         later.c.generation > job.c.generation,
         later.c.shadow.is_(None),
-        made.c.job_id == later.c.id,
-        made.c.quarantine.is_(None),
+        later_result.c.job_id == later.c.id,
+        later_result.c.quarantine.is_(None),
     )
     is_retracted = sa.exists().where(notes.c.job_id == job.c.id, notes.c.kind == REJECTION)
     results = (

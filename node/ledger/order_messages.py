@@ -56,16 +56,16 @@ def record_messages(connection: sa.Connection, messages: Sequence[tuple[Receipt,
         for row in connection.execute(sa.select(order_message).where(order_message.c.id.in_(wanted))).mappings()
     }
     receipts, new = [], []
-    for receipt, said in messages:
+    for receipt, message in messages:
         if receipt.id not in known:
             known[receipt.id] = replace(receipt, received_at=at)
             if insert_new(connection, order_message, [vars(known[receipt.id])]):  # else another machine was faster
-                new.append((receipt, said))
+                new.append((receipt, message))
         receipts.append(known[receipt.id])
-    for receipt, said in new:
-        record_orders(connection, said.orders, receipt.id, at)
-        record_reports(connection, said.reports, at)
-        record_changes(connection, said.changes, receipt.id, at)
+    for receipt, message in new:
+        record_orders(connection, message.orders, receipt.id, at)
+        record_reports(connection, message.reports, at)
+        record_changes(connection, message.changes, receipt.id, at)
     if any(receipt.answer != ACCEPTED for receipt, _ in new):
         _bound_rejected(connection)
     return receipts

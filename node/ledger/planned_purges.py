@@ -150,9 +150,9 @@ def stored_studies(connection: sa.Connection, studies: Collection[str]) -> list[
                 is_disputed=(study, uid) in disputed,
             )
         )
-    made: dict[str, list[StoredResults]] = {}
+    by_study: dict[str, list[StoredResults]] = {}
     for study, updated_at, results in _results(connection, studies):
-        made.setdefault(study, []).append(results)
+        by_study.setdefault(study, []).append(results)
         if study in last:
             last[study] = max(updated_at, last[study])
     locked = locked_studies(connection, studies)
@@ -161,7 +161,7 @@ def stored_studies(connection: sa.Connection, studies: Collection[str]) -> list[
             study_instance_uid=study,
             last_at=at,
             series=tuple(received.get(study, ())),
-            results=tuple(made.get(study, ())),
+            results=tuple(by_study.get(study, ())),
             other_size=other_size[study],
             is_locked=study in locked,
         )

@@ -103,7 +103,7 @@ def _jobs(connection: sa.Connection, study: str, places: Mapping[str, int]) -> l
         .where(result.c.job_id.in_(ids))
         .order_by(result.c.created_at, result.c.sop_instance_uid),
     )
-    said = _lists(
+    verdicts = _lists(
         connection,
         sa.select(*verdict.c["job_id", "lesion", "verdict", "kind", "reader", "given_at"])
         .where(verdict.c.job_id.in_(ids), verdict.c.superseded_at.is_(None))
@@ -133,7 +133,7 @@ def _jobs(connection: sa.Connection, study: str, places: Mapping[str, int]) -> l
             deliveries=sent.get(row.id),
             verdicts=[
                 _known(lesion=lesion, verdict=what, by=kind, reader=reader, at=_time(at))
-                for lesion, what, kind, reader, at in said.get(row.id, ())
+                for lesion, what, kind, reader, at in verdicts.get(row.id, ())
             ],
         )
         for row in connection.execute(query).all()

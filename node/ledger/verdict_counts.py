@@ -70,12 +70,12 @@ def counted_verdicts(connection: sa.Connection, starts: Sequence[float]) -> dict
     )
     given: dict[AnalysisGroup, list[CountedVerdict]] = {}
     rows = connection.execute(query)
-    for pipeline, version, scanner, span, job_id, kind, said, dice, volume, reader_volume in rows:
+    for pipeline, version, scanner, span, job_id, kind, verdict_text, dice, volume, reader_volume in rows:
         group = AnalysisGroup(pipeline=pipeline, version=version, scanner=scanner, span=int(span))
         one = CountedVerdict(
             job_id=job_id,
             kind=SourceKind(kind),
-            verdict=Verdict(said),
+            verdict=Verdict(verdict_text),
             dice=dice,
             volume_mm3=volume,
             reader_volume_mm3=reader_volume,
@@ -138,12 +138,12 @@ def verdict_totals(connection: sa.Connection) -> list[VerdictTotal]:
         .group_by(job_fact.c.pipeline, job_fact.c.version, verdict.c.verdict)
     )
     numbers = Counter[tuple[str, str, str]]()
-    for pipeline, of, said, number in connection.execute(query):
-        numbers[pipeline, of, said] += number
+    for pipeline, of, verdict_text, number in connection.execute(query):
+        numbers[pipeline, of, verdict_text] += number
     return [
-        VerdictTotal(pipeline=pipeline, version=of, verdict=said, lesions=numbers[pipeline, of, said])
+        VerdictTotal(pipeline=pipeline, version=of, verdict=verdict_text, lesions=numbers[pipeline, of, verdict_text])
         for pipeline, of in sorted({key[:2] for key in numbers})
-        for said in (Verdict.ACCEPTED, Verdict.EDITED, Verdict.REJECTED, Verdict.ADDED)
+        for verdict_text in (Verdict.ACCEPTED, Verdict.EDITED, Verdict.REJECTED, Verdict.ADDED)
     ]
 
 

@@ -170,9 +170,9 @@ def ask_subscribers_to_cancel(
         if is_wanted(Subscriber(**row)):
             add_watch(connection, row["title"], of, is_subscribed=True, is_locked=Subscriber(**row).locks)
     request = {"who": escaped(who), "reason": escaped(reason, _LONGEST_REASON)}
-    told = sa.select(workitem_watch.c.title, workitem_watch.c.cancel)
-    told = told.where(workitem_watch.c.uid == of.uid, workitem_watch.c.subscribed).with_for_update()
-    for title, waiting in connection.execute(told).all():
+    watches = sa.select(workitem_watch.c.title, workitem_watch.c.cancel)
+    watches = watches.where(workitem_watch.c.uid == of.uid, workitem_watch.c.subscribed).with_for_update()
+    for title, waiting in connection.execute(watches).all():
         requests = list(waiting or [])
         if request not in requests and len(requests) < _MOST_REQUESTS:
             changed = sa.update(workitem_watch).where(_is(title, of.uid))
@@ -220,8 +220,8 @@ def _nothing_known(connection: sa.Connection) -> dict[str, object]:
     ``seen`` is below every sum of times, and differs between two subscriptions: reports to the first one are not taken
     for reports to the second one.
     """
-    told = {"reported_state": "", "reported_progress": ""}
-    return {**told, "seen": -ledger_clock(connection), "failures": 0, "due_at": 0.0}
+    reported = {"reported_state": "", "reported_progress": ""}
+    return {**reported, "seen": -ledger_clock(connection), "failures": 0, "due_at": 0.0}
 
 
 def _add_subscriber(connection: sa.Connection, title: str) -> None:

@@ -156,9 +156,11 @@ def record_reported(connection: sa.Connection, title: str, of: Watch, state: str
 
     Requests for cancellation that came meanwhile stay.
     """
-    told = {"reported_state": state, "reported_progress": progress, "seen": of.seen, "failures": 0, "due_at": 0.0}
+    reported = {"reported_state": state, "reported_progress": progress, "seen": of.seen, "failures": 0, "due_at": 0.0}
     row = (workitem_watch.c.title == title, workitem_watch.c.uid == of.uid)
-    connection.execute(sa.update(workitem_watch).where(*row, workitem_watch.c.seen == of.seen_before).values(**told))
+    connection.execute(
+        sa.update(workitem_watch).where(*row, workitem_watch.c.seen == of.seen_before).values(**reported)
+    )
     if of.cancel:
         waiting = connection.scalar(sa.select(workitem_watch.c.cancel).where(*row).with_for_update()) or []
         _set(connection, title, of.uid, {"cancel": [one for one in waiting if one not in of.cancel] or None})

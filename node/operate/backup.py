@@ -103,8 +103,8 @@ def restore(folder: Path, config_path: Path) -> tuple[Config, Manifest]:
             shutil.copyfile(folder / _CONFIG, config_path)
         config = load(config_path)
         spool = Spool(config.storage.folder)
-        kept = {key: path for key, path in secret_files(config) if key in _KEPT}
-        wanted = {path: _KEPT[key] for key, path in kept.items() if _KEPT[key] in manifest.digests}
+        secrets = {key: path for key, path in secret_files(config) if key in _KEPT}
+        wanted = {path: _KEPT[key] for key, path in secrets.items() if _KEPT[key] in manifest.digests}
         wanted |= {Path(path): name for path, name in manifest.keys.items() if name}
         for path in wanted:
             if path.exists():

@@ -86,13 +86,13 @@ class _Ledger:
             for name in self.config.pipelines:
                 halted.add_metric([name], name in stopped)
             yield halted
-            kept = _gauge(
+            in_shadow = _gauge(
                 "pipeline_in_shadow", "1: its stop rule has tripped; its results are sent nowhere", "pipeline"
             )
             shadow = pipelines_in_shadow(connection)
             for name in self.config.pipelines:
-                kept.add_metric([name], name in shadow)
-            yield kept
+                in_shadow.add_metric([name], name in shadow)
+            yield in_shadow
             alive = _gauge("processes", "Processes with a recent heartbeat", "role")
             roles = by_role(connection)
             for role in sorted({"worker", "sender", *roles}):

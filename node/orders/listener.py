@@ -138,7 +138,7 @@ class OrderListener:
 
     def answer(self, frame: Frame, address: str) -> bytes:
         """Record a message and return its acknowledgment. Raises ``SQLAlchemyError``; then there must be no answer."""
-        header, said = header_of(frame.content), OrderMessage()
+        header, message = header_of(frame.content), OrderMessage()
         sender = f"{header.text(3)}^{header.text(4)}" if header is not None else ""
         control_id = header.text(10) if header is not None else ""
         digest = hashlib.sha256(repr((sender, control_id, address if header is None else "")).encode() + frame.content)
@@ -151,11 +151,11 @@ class OrderListener:
             answer=ACCEPTED,
         )
         try:
-            said = self._read(frame, control_id)
+            message = self._read(frame, control_id)
         except Hl7Error as error:
             content = frame.content[:LONGEST_CONTENT]
             receipt = replace(receipt, answer=error.answer, reason=str(error), content=content)
-        recorded = self._writer.record(receipt, said)
+        recorded = self._writer.record(receipt, message)
         if recorded.answer != ACCEPTED:
             logger.warning("HL7 message from %s answered %s: %s", address, recorded.answer, recorded.reason)
         return acknowledgment(recorded, header)

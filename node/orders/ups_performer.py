@@ -186,8 +186,8 @@ class UpsPerformer:
     ) -> None:
         """Tell the other system how far a workitem is, and its end with the outputs."""
         is_end = progress.state in FINAL
-        said = f"{progress.percent} {progress.description}"
-        if not is_end and said == of.reported:
+        progress_text = f"{progress.percent} {progress.description}"
+        if not is_end and progress_text == of.reported:
             return
         details = self._details(workitem) if is_end and workitem is not None and workitem.job is not None else None
         step = progress_report(of.study_instance_uid, of.requested.code, progress, self._config, details)
@@ -200,7 +200,7 @@ class UpsPerformer:
                 logger.info("workitem %s: %s", of.uid, progress.state)
             else:
                 with begin_immediate(self._engine) as connection:
-                    set_reported(connection, of.uid, said)
+                    set_reported(connection, of.uid, progress_text)
             return
         if not is_ended(service.retrieve(of.uid)):
             raise DeliveryError(f"its report is answered {answer}")

@@ -81,10 +81,10 @@ class ContainerEngine:
 
     def file_of(self, image_id: str, path: str) -> bytes | None:
         """A file of an image, up to 1 MiB, without running anything of it; ``None`` when there is none."""
-        made = self.ask("create", "--pull=never", "--network=none", image_id, "true")
-        if made.returncode != 0:
-            raise self._silent(made)
-        container = made.stdout.decode().split()[-1]
+        created = self.ask("create", "--pull=never", "--network=none", image_id, "true")
+        if created.returncode != 0:
+            raise self._silent(created)
+        container = created.stdout.decode().split()[-1]
         try:
             answer = self.ask("cp", f"{container}:{path}", "-")
         finally:

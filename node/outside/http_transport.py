@@ -97,12 +97,12 @@ class HttpTransport:
             )
         (exchange.folder / ANSWER).replace(exchange.outputs / ANSWER)
         length = answer.headers.get(HEADER, "0")
-        told = int(length) if length.isascii() and length.isdigit() else 0
+        header_bytes = int(length) if length.isascii() and length.isdigit() else 0
         with suppress(IsADirectoryError):
             (exchange.outputs / ABOUT).unlink(missing_ok=True)
         descriptor = os.open(exchange.outputs / ABOUT, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
         with os.fdopen(descriptor, "w") as file_about:
-            json.dump({"header_bytes": told}, file_about)
+            json.dump({"header_bytes": header_bytes}, file_about)
 
     def _make_client(self) -> httpx.Client:
         limits = self._limits
@@ -128,9 +128,9 @@ def _about(path: Path) -> int:
     """Length of the JSON before binary tensors; 0: the request is JSON alone."""
     with os.fdopen(open_given(path, _MOST_ABOUT), "rb") as file:
         try:
-            told: Any = json.load(file)["header_bytes"]
+            header_bytes: Any = json.load(file)["header_bytes"]
         except (ValueError, LookupError, TypeError):
-            told = None
-    if not isinstance(told, int) or told < 0:
+            header_bytes = None
+    if not isinstance(header_bytes, int) or header_bytes < 0:
         raise PipelineError(f"the process of the pipeline left no {ABOUT} that can be read")
-    return told
+    return header_bytes

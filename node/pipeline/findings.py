@@ -208,12 +208,13 @@ class Findings:
             raise ValueError(f"Findings.pictures are {pictures}; give at most {MOST_PICTURES}, each with its own label")
         check_once("the study", self.measurements)
         check_unplaced("the study", self.measurements)
-        said: dict[Code, Presence] = {lesion.finding: "present" for lesion in self.lesions}
-        said |= {region.finding: "present" for region in self.positive_regions}
+        presences: dict[Code, Presence] = {lesion.finding: "present" for lesion in self.lesions}
+        presences |= {region.finding: "present" for region in self.positive_regions}
         for one in self.all_assertions:
-            if said.setdefault(one.finding, one.presence) != one.presence:
+            if presences.setdefault(one.finding, one.presence) != one.presence:
                 raise ValueError(
-                    f"Findings: {one.finding.meaning!r} is said to be {said[one.finding]} and {one.presence}; say one"
+                    f"Findings: {one.finding.meaning!r} is said to be {presences[one.finding]} and "
+                    f"{one.presence}; say one"
                 )
 
     @property

@@ -40,8 +40,8 @@ def fork_below(parent: int | None, release: Callable[[], None], group: ControlGr
     if parent is not None and os.getppid() != parent:
         os._exit(0)  # it died before the line above
     here, there = os.pipe()  # closed by the end of the subreaper
-    kept = os.fork()
-    if kept == 0:
+    child = os.fork()
+    if child == 0:
         os.close(there)
         die_with_parent(signal.SIGKILL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
@@ -53,7 +53,7 @@ def fork_below(parent: int | None, release: Callable[[], None], group: ControlGr
         return
     os.close(here)
     release()
-    exitcode = _wait(kept, signals)
+    exitcode = _wait(child, signals)
     if group is not None:
         group.end()
     _end_as(exitcode)

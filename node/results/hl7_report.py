@@ -96,8 +96,8 @@ def withdrawn_reports(note: Dataset) -> tuple[str, ...]:
 
 def withdrawal_message(note: Dataset, report_uid: str, to: Addressee) -> str:
     """Return the message that a report, which ``report_message`` has sent, is wrong or replaced."""
-    said = (item.TextValue for item in note.get("ContentSequence", ()) if item.ValueType == "TEXT")
-    why = _Observation(type="TX", concept=_concept(note), value=_lines(str(note.SeriesDescription), *said))
+    texts = (item.TextValue for item in note.get("ContentSequence", ()) if item.ValueType == "TEXT")
+    why = _Observation(type="TX", concept=_concept(note), value=_lines(str(note.SeriesDescription), *texts))
     head = _head(note, to, also=report_uid)
     return _joined([head, _patient(note), _request(note, report_uid, _CANCELLED, to), _result(1, why, _WRONG)], to)
 
@@ -150,11 +150,11 @@ def _observations(report: Dataset) -> Iterator[_Observation]:
         one for item in (groups[0] if groups else ()) if concept_value(item) in _ALGORITHM for one in _plain(item)
     ]
     yield from dict.fromkeys([*whole, *algorithm])
-    said, outcome = set(whole), {one.value for one in whole if one.concept.startswith(f"{_SUMMARY}^")}
+    known, outcome = set(whole), {one.value for one in whole if one.concept.startswith(f"{_SUMMARY}^")}
     number = 0
     for group in groups:
         found = [one for item in group if concept_value(item) not in _TECHNICAL for one in _of_item(item)]
-        news = [one for one in found if one not in said and not (_is_finding(one) and one.value in outcome)]
+        news = [one for one in found if one not in known and not (_is_finding(one) and one.value in outcome)]
         if any(not one.concept.startswith(f"{_TRACKING_ID}^") for one in news):
             number += 1
             yield from (replace(one, group=str(number)) for one in news)

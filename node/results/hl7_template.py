@@ -23,13 +23,13 @@ def adapted(segments: Sequence[str], to: Hl7Message) -> list[str]:
     found = [segment.split("|") for segment in segments]
     for segment in found:
         _replace_codes(segment, to.codes)
-    made = _with_fields(found, to.fields)
-    made[0][17] = to.charset
+    adapted_segments = _with_fields(found, to.fields)
+    adapted_segments[0][17] = to.charset
     codec = CHARACTER_SETS[to.charset]
     if codec != "utf-8":
-        for segment in made:
+        for segment in adapted_segments:
             _fit(segment, codec, to.charset)
-    return ["|".join(segment) for segment in made]
+    return ["|".join(segment) for segment in adapted_segments]
 
 
 def _replace_codes(segment: list[str], codes: Mapping[str, str]) -> None:
@@ -44,19 +44,19 @@ def _replace_codes(segment: list[str], codes: Mapping[str, str]) -> None:
 
 def _with_fields(segments: _Segments, fields: Mapping[str, str]) -> _Segments:
     before = [list(segment) for segment in segments]
-    made = [list(segment) for segment in segments]
-    present = {segment[0] for segment in made}
+    new_segments = [list(segment) for segment in segments]
+    present = {segment[0] for segment in new_segments}
     for name in dict.fromkeys(name.partition("-")[0] for name in fields):
         if name not in present:
-            _insert(made, before, name)
-    for segment, own in zip(made, before, strict=True):
+            _insert(new_segments, before, name)
+    for segment, own in zip(new_segments, before, strict=True):
         for name, content in fields.items():
             of, _, number = name.partition("-")
             if of == segment[0]:
                 index = int(number) - (of == "MSH")
                 segment.extend([""] * (index + 1 - len(segment)))
                 segment[index] = _filled(content, own, segments)
-    return made
+    return new_segments
 
 
 def _insert(made: _Segments, before: _Segments, name: str) -> None:

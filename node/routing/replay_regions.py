@@ -60,12 +60,14 @@ def recorded_body_region(characteristics: Mapping[str, Mapping[str, Any]] | None
 
     Nothing when the pixels were not read then: they are read now.
     """
-    kept = (characteristics or {}).get(BODY_REGION)
-    if kept is None or any(keyword == UNREAD for keyword, _ in kept["basis"]):
+    region = (characteristics or {}).get(BODY_REGION)
+    if region is None or any(keyword == UNREAD for keyword, _ in region["basis"]):
         return {}
-    basis = tuple((str(keyword), str(value)) for keyword, value in kept["basis"])
+    basis = tuple((str(keyword), str(value)) for keyword, value in region["basis"])
     return {
-        BODY_REGION: Characteristic(values=tuple(kept["values"]), certainty=Certainty(kept["certainty"]), basis=basis)
+        BODY_REGION: Characteristic(
+            values=tuple(region["values"]), certainty=Certainty(region["certainty"]), basis=basis
+        )
     }
 
 

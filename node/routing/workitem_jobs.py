@@ -56,11 +56,11 @@ class WorkitemJobs:
                 self._cancel(one)
         with self._engine.connect() as connection:
             pending = [one for one in pending_workitems(connection) if self._is_responsible(one.study_instance_uid)]
-        made = 0
+        jobs = 0
         for one in pending:
             with about(one.study_instance_uid), surviving(f"router: workitem {one.uid}"):
-                made += self._take(one)
-        return made
+                jobs += self._take(one)
+        return jobs
 
     def _cancel(self, of: Workitem) -> None:
         """End a request, or its job; a process that is killed in between does it again."""

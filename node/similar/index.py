@@ -35,10 +35,10 @@ class SpaceIndex:
         self._add(new)
         self._last = new[-1][0] if new else self._last
         if len(self._index) != embedding_count(connection, self.space.key):
-            here, kept = {int(key) for key in self._index.keys}, embedding_ids(connection, self.space.key)
-            if here - kept:
-                self._compact(here & kept)
-            self._add(vectors_of(connection, kept - here))  # committed after rows with larger ids
+            here, recorded = {int(key) for key in self._index.keys}, embedding_ids(connection, self.space.key)
+            if here - recorded:
+                self._compact(here & recorded)
+            self._add(vectors_of(connection, recorded - here))  # committed after rows with larger ids
 
     def nearest(self, vector: bytes, count: int) -> list[tuple[int, float]]:
         """Ids of the ``count`` nearest rows with the cosine of the angle, the nearest first."""

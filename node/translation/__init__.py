@@ -40,9 +40,9 @@ class Sentence(str):
 
     def __new__(cls, text: str, translations: Mapping[str, str]) -> Self:
         """Return the text with its translations."""
-        made = super().__new__(cls, text)
-        made.translations = dict(translations)
-        return made
+        text_with_translations = super().__new__(cls, text)
+        text_with_translations.translations = dict(translations)
+        return text_with_translations
 
     def __format__(self, spec: str) -> str:
         return format(self.translations.get(_language.get()) or str(self), spec)

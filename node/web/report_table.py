@@ -107,8 +107,8 @@ def _take(row: Row, item: Dataset) -> None:
         name = ", ".join([str(item.ConceptNameCodeSequence[0].CodeMeaning), *how])
         row.measurements[name] = quantity(float(measured.NumericValue), unit)
     elif item.get("RelationshipType") == "CONTAINS" and item.ValueType in ("CODE", "TEXT"):
-        said = _meaning(item) if item.ValueType == "CODE" else str(item.TextValue)
-        remark = said if code == _COMMENT else f"{item.ConceptNameCodeSequence[0].CodeMeaning}: {said}"
+        value = _meaning(item) if item.ValueType == "CODE" else str(item.TextValue)
+        remark = value if code == _COMMENT else f"{item.ConceptNameCodeSequence[0].CodeMeaning}: {value}"
         if remark not in row.remarks:
             row.remarks.append(remark)
 

@@ -42,22 +42,22 @@ def give_verdict(context: AppContext, user_request: UserRequest) -> Response:
         reports = [one.path for one in results if one.sop_class_uid.startswith(STRUCTURED_REPORTS)]
     if not can_be_judged(job.outcome, results):
         raise HTTPException(409, gettext("This job has no result that a reader could judge."))
-    said, lesion = form.get("verdict", ""), form.get("lesion", WHOLE)
-    if said == Verdict.ADDED:
+    verdict, lesion = form.get("verdict", ""), form.get("lesion", WHOLE)
+    if verdict == Verdict.ADDED:
         lesion = f"slice {_slice(form.get('slice', ''))}"
-    elif said in _OF_LESIONS:
+    elif verdict in _OF_LESIONS:
         paths = context.spool.all_readable(reports)
         rows = (row for path in paths for row in context.reader.call(f"job {job_id}", findings_in, path))
         if lesion not in {row.tracking_uid for row in rows}:
             raise HTTPException(400, gettext("The report of this analysis has no such lesion."))
-    elif said not in (WITHDRAWN, Verdict.NOTHING_MISSED) or (said != WITHDRAWN and lesion != WHOLE):
-        raise HTTPException(400, gettext("{said!r} is no verdict.", said=said))
+    elif verdict not in (WITHDRAWN, Verdict.NOTHING_MISSED) or (verdict != WITHDRAWN and lesion != WHOLE):
+        raise HTTPException(400, gettext("{said!r} is no verdict.", said=verdict))
     with begin_immediate(context.engine) as connection:
-        if said != WITHDRAWN:
-            record_click(connection, LesionVerdict(job_id=job_id, lesion=lesion, verdict=Verdict(said)), user.name)
+        if verdict != WITHDRAWN:
+            record_click(connection, LesionVerdict(job_id=job_id, lesion=lesion, verdict=Verdict(verdict)), user.name)
         elif not withdraw_click(connection, job_id, lesion, user.name):
             raise HTTPException(409, gettext("A verdict is withdrawn by the reader who clicked it, once."))
-    note(context, user_request, f"gave the verdict {said!r} on {lesion or 'the analysis'} of job {job_id}")
+    note(context, user_request, f"gave the verdict {verdict!r} on {lesion or 'the analysis'} of job {job_id}")
     return RedirectResponse(f"/study/{job.study_instance_uid}#view-{job_id}", 303)
 
 

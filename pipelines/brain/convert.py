@@ -41,12 +41,12 @@ def read_network(folder: Path) -> dict[str, Tensor]:
         if at != len(content):
             raise ValueError(f"{folder}: {len(content)} bytes of weights, its model.json describes {at}")
     kernels = [name for name in tensors if name.endswith("/kernel")]
-    made: dict[str, Tensor] = {}
+    converted: dict[str, Tensor] = {}
     for number, kernel in enumerate(kernels):
         layer = "scores" if number == len(kernels) - 1 else f"layers.{number}"
-        made[f"{layer}.weight"] = tensors[kernel].permute(4, 3, 0, 1, 2).contiguous()
-        made[f"{layer}.bias"] = tensors[kernel.replace("/kernel", "/bias")]
-    return made
+        converted[f"{layer}.weight"] = tensors[kernel].permute(4, 3, 0, 1, 2).contiguous()
+        converted[f"{layer}.bias"] = tensors[kernel.replace("/kernel", "/bias")]
+    return converted
 
 
 def convert(folder: Path, path: Path) -> str:

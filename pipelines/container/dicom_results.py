@@ -99,9 +99,9 @@ class ReportContent:
         side = next((coded.pop(one) for one in _SIDE if one in coded), None)
         label = next((text_of(item.TextValue) for item in items if concept_of(item) == _TRACKING), name)
         judged = {_code(item.ConceptNameCodeSequence[0]): _value(item) for item in coded.values()}
-        said = {named: presence for named, value in judged.items() if (presence := presence_of(value)) is not None}
-        self.assertions += [Assertion(finding=named, presence=presence) for named, presence in said.items()]
-        evaluations = {named: value for named, value in judged.items() if named not in said}
+        presences = {named: presence for named, value in judged.items() if (presence := presence_of(value)) is not None}
+        self.assertions += [Assertion(finding=named, presence=presence) for named, presence in presences.items()]
+        evaluations = {named: value for named, value in judged.items() if named not in presences}
         measurements = tuple(_measurements(items))
         if finding is not None and (measurements or evaluations):
             self.groups.append(

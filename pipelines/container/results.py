@@ -57,15 +57,15 @@ class Results:
     def findings(self) -> Findings:
         """Raises ``PipelineError`` when there is nothing, or something about other images, ``Unsuitable`` as told."""
         files = plain_files(self.folder)
-        told = self._json(files)
+        document = self._json(files)
         maps = [path for path in files if path.name.endswith((".nii", ".nii.gz"))]
         objects = [(path, header) for path in files if (header := _header(path)) is not None]
-        if not maps and not objects and told is None:
+        if not maps and not objects and document is None:
             names = ", ".join(path.name for path in files[:5]) or "nothing"
             raise PipelineError(f"the container wrote {names}; wanted is a label map, DICOM SEG, SR or {RESULT}")
         findings = self._outlined(maps, objects)
         findings = self._reported(findings, objects)
-        findings = with_values(findings, self.options, told or {})
+        findings = with_values(findings, self.options, document or {})
         if named := stated_algorithms(header for _, header in objects):
             remark = sentence("Algorithm as the result itself states it: {names}.", names=", ".join(named))
             findings = replace(findings, remarks=(*findings.remarks, remark))
@@ -103,10 +103,10 @@ class Results:
         if path.stat().st_size > _MOST_JSON:
             raise PipelineError(f"{RESULT} has {path.stat().st_size} bytes, at most {_MOST_JSON} are read")
         try:
-            told = json.loads(path.read_bytes())
+            document = json.loads(path.read_bytes())
         except ValueError as error:
             raise PipelineError(f"{RESULT} cannot be read: {error}") from error
-        return told if isinstance(told, Mapping) else {}
+        return document if isinstance(document, Mapping) else {}
 
     def _outlined(self, maps: list[Path], objects: list[tuple[Path, Dataset]]) -> Findings:
         segmentations = [path for path, header in objects if is_segmentation(header)]

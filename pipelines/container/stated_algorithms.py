@@ -17,13 +17,13 @@ _LONGEST, _MOST = 100, 5
 def stated_algorithms(objects: Iterable[Dataset]) -> list[str]:
     """Names with versions of the algorithms of segmentations and reports, else of the equipment; each once."""
     named: list[str] = []
-    made = [*objects]
-    for one in made:
+    datasets = [*objects]
+    for one in datasets:
         if is_segmentation(one):
             named += _of_segments(one)
         elif is_report(one):
             named += _of_items(one.get("ContentSequence", ()))
-    named = named or [_of_equipment(one) for one in made if is_segmentation(one) or is_report(one)]
+    named = named or [_of_equipment(one) for one in datasets if is_segmentation(one) or is_report(one)]
     return [*dict.fromkeys(name[:_LONGEST] for name in named if name)][:_MOST]
 
 

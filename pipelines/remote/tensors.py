@@ -69,9 +69,9 @@ def _tensor(table: Mapping[str, Any], file: Any, size: int) -> NDArray[Any]:
     wanted = prod(shape) * np.dtype(kind).itemsize
     if any(n < 0 for n in shape) or wanted > 64 * size:
         raise PipelineError(f"output {table['name']!r} states the shape {shape}, more than the answer holds")
-    told = (table.get("parameters") or {}).get("binary_data_size")
-    if told is None:
+    stated_bytes = (table.get("parameters") or {}).get("binary_data_size")
+    if stated_bytes is None:
         return np.asarray(table["data"], np.dtype(kind)).reshape(shape)
-    if told != wanted:
-        raise PipelineError(f"output {table['name']!r} has {told} bytes, its shape {shape} wants {wanted}")
+    if stated_bytes != wanted:
+        raise PipelineError(f"output {table['name']!r} has {stated_bytes} bytes, its shape {shape} wants {wanted}")
     return np.frombuffer(file.read(wanted), np.dtype(kind)).reshape(shape)

@@ -63,7 +63,7 @@ class ReturnedPipeline:
     def _lay(self, header: Dataset) -> None:
         """Lay of each SEG and SR what is about the series, with the identity of ``header``, where results are read."""
         returned = [pydicom.dcmread(path) for path in self._outside.returned]
-        made = {str(one.get("SOPInstanceUID", "")) for one in returned}
+        objects = {str(one.get("SOPInstanceUID", "")) for one in returned}
         wanted = [one for one in returned if is_segmentation(one) or is_report(one)]
         if not wanted:
             came = f"none of the {len(returned)} objects that came back from {self._source} is a SEG or an SR"
@@ -74,7 +74,7 @@ class ReturnedPipeline:
         for number, one in enumerate(ours):
             named = set(references_of(one).series)
             others = {image for image, series in self._outside.others.items() if series in named}
-            identify(one, self._outside.uids, header, made | others)
+            identify(one, self._outside.uids, header, objects | others)
             one.save_as(self._outside.outputs / f"{number}.dcm", enforce_file_format=True)
 
     def _keep_ours(self, returned: Dataset, series: str) -> bool:

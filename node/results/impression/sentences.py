@@ -56,8 +56,8 @@ def _sentences(statement: ReportStatement, words: Translation) -> Iterator[str]:
             yield from [_sentence(parts, words)] if parts else []
     for name, value in statement.evaluations.items():
         if is_presence(value):
-            said = words.of(f"{{finding}}: {PRESENCES[value.value]}", finding=words.term(name.meaning))
-            yield _sentence([said, *_probability(asserted.get(name), words)], words)
+            sentence = words.of(f"{{finding}}: {PRESENCES[value.value]}", finding=words.term(name.meaning))
+            yield _sentence([sentence, *_probability(asserted.get(name), words)], words)
         else:
             yield _sentence(_judged({name: value}, words), words)
     if statement.outcome in _OUTCOMES:

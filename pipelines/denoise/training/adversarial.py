@@ -69,13 +69,13 @@ class Opponent:
 
     def penalty(self, full: Tensor, denoised: Tensor) -> Tensor:
         """What is added to the loss for ``denoised``, after the critic has learned from the pair; both in HU."""
-        real, made = texture(full), texture(denoised)
+        real, denoised_texture = texture(full), texture(denoised)
         self.optimiser.zero_grad(set_to_none=True)
-        wrong = relu(1 - self.critic(real)).mean() + relu(1 + self.critic(made.detach())).mean()
+        wrong = relu(1 - self.critic(real)).mean() + relu(1 + self.critic(denoised_texture.detach())).mean()
         wrong.backward()
         self.optimiser.step()
-        spectra = (log_power(made) - log_power(real)).abs().mean()
-        return SPECTRUM_WEIGHT * spectra - CRITIC_WEIGHT * self.critic(made).mean()
+        spectra = (log_power(denoised_texture) - log_power(real)).abs().mean()
+        return SPECTRUM_WEIGHT * spectra - CRITIC_WEIGHT * self.critic(denoised_texture).mean()
 
     def state(self) -> dict[str, Any]:
         """For the checkpoint."""

@@ -46,7 +46,7 @@ def _samples(found: NnunetDataSet, case: str, split: str) -> list[Sample]:
     hu: FloatArray = np.clip(values, FLOOR_HU, CEILING_HU)
     number = min(-(-SLICES[split] // len(found.splits[split])), slices - 2)
     picked = sorted({round(float(k)) for k in np.linspace(1, slices - 2, number)})
-    made = [Sample(f"{case}/{k}", "", hu[k - 1 : k + 2].copy(), columns_mm) for k in picked if level_of(hu[k]) > 0]
-    if not made:
+    samples = [Sample(f"{case}/{k}", "", hu[k - 1 : k + 2].copy(), columns_mm) for k in picked if level_of(hu[k]) > 0]
+    if not samples:
         raise DataSetError(f"{of} shows no flat soft tissue to measure noise in; leave it out of splits_final.json")
-    return made
+    return samples

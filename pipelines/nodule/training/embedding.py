@@ -107,9 +107,9 @@ def train_head(features: Tensor, of: Nodules, seed: int, steps: int) -> nn.Seque
 def _loss(embedding: Tensor, malignant: nn.Linear, scores: Any, kinds: Any) -> Tensor:
     """Cross-entropy with the kind, or with the score of a nodule that is neither, and the contrast of the kinds."""
     target = torch.from_numpy(np.where(kinds >= 0, kinds, (scores - 1) / 4)).float()
-    said = F.binary_cross_entropy_with_logits(malignant(SHARPNESS * embedding)[:, 0], target)
+    malignancy_loss = F.binary_cross_entropy_with_logits(malignant(SHARPNESS * embedding)[:, 0], target)
     known = torch.from_numpy(kinds >= 0)
-    return said + contrast(embedding[known], torch.from_numpy(kinds)[known])
+    return malignancy_loss + contrast(embedding[known], torch.from_numpy(kinds)[known])
 
 
 def _learn(optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
@@ -182,10 +182,10 @@ def trained(gallery: Nodules, out: Path, steps: int, head_steps: int) -> Embeddi
     packaged = part_of(load_weights(WEIGHTS).tensors, "classifier")
     network = EmbeddingNet()
     for number, backbone in enumerate(network.backbones):
-        kept = out / f"backbone-{number}.safetensors"
-        if number and not kept.is_file():
-            save_weights(train_backbone(gallery, packaged, number, steps).state_dict(), kept)
-        backbone.load_state_dict(load_weights(kept).tensors if number else packaged)
+        checkpoint = out / f"backbone-{number}.safetensors"
+        if number and not checkpoint.is_file():
+            save_weights(train_backbone(gallery, packaged, number, steps).state_dict(), checkpoint)
+        backbone.load_state_dict(load_weights(checkpoint).tensors if number else packaged)
     network.eval()
     seen = features_of(network, gallery)
     network.mean.data, network.deviation.data = seen.mean(0), seen.std(0) + 1e-4

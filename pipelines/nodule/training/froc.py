@@ -93,8 +93,8 @@ def looked(pipeline: NodulePipeline, where: Site, hu: Array, placed: Sequence[Le
 
 def shapes(rng: np.random.Generator, bank: Sequence[Shape]) -> list[Shape]:
     """What is planted in one copy of a scan, ellipsoids first."""
-    made = [spheroid(rng, float(rng.uniform(low, high))) for low, high in SIZES_MM * PER_SIZE]
-    return made + [bank[i] for i in rng.permutation(len(bank))[:REAL]]
+    ellipsoids = [spheroid(rng, float(rng.uniform(low, high))) for low, high in SIZES_MM * PER_SIZE]
+    return ellipsoids + [bank[i] for i in rng.permutation(len(bank))[:REAL]]
 
 
 def quarter_dose(hu: Array, rng: np.random.Generator) -> Array:
@@ -144,8 +144,8 @@ def reliability(tally: DetectionCount) -> dict[str, Any]:
     rows = []
     for k in np.unique(tenth):
         within = tenth == k
-        said, true = float(chance[within].mean()), float(nodule[within].mean())
-        rows.append({"from": k / 10, "n": int(within.sum()), "said": round(said, 2), "nodules": round(true, 2)})
+        stated, true = float(chance[within].mean()), float(nodule[within].mean())
+        rows.append({"from": k / 10, "n": int(within.sum()), "said": round(stated, 2), "nodules": round(true, 2)})
     error = sum(row["n"] * abs(row["said"] - row["nodules"]) for row in rows) / len(chance)
     brier = float(((chance - nodule) ** 2).mean())
     return {"n": len(chance), "brier": round(brier, 3), "calibration_error": round(error, 3), "tenths": rows}

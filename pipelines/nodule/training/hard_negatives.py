@@ -108,8 +108,8 @@ def scores(network: ClassifierNet, seen: Sequence[Example]) -> npt.NDArray[np.fl
     edge = (KEPT - ClassifierNet.VIEW) // 2
     inner = slice(edge, KEPT - edge)
     views = torch.from_numpy(np.stack([e.planes for e in seen])[:, :, inner, inner]).float() / 255
-    said = [network(part.contiguous(memory_format=torch.channels_last))[:, 0] for part in views.split(64)]
-    return torch.cat(said).sigmoid().double().numpy()
+    scores = [network(part.contiguous(memory_format=torch.channels_last))[:, 0] for part in views.split(64)]
+    return torch.cat(scores).sigmoid().double().numpy()
 
 
 def from_candidates(rng: np.random.Generator, networks: Networks, ground: Background) -> Iterable[Example]:

@@ -198,8 +198,8 @@ def main(
         if begin_with is None and is_verified:
             raise click.UsageError(needs_start.format("a data set of verified cases"))
         if is_verified and begin_with is not None:
-            kept = KEPT_START if keep_start is None else keep_start
-            fine_tune(data, out, begin_with, part, minutes=minutes, device=device, rate=rate, kept=kept, resume=resume)
+            share = KEPT_START if keep_start is None else keep_start
+            fine_tune(data, out, begin_with, part, minutes=minutes, device=device, rate=rate, kept=share, resume=resume)
             return
         out.mkdir(parents=True, exist_ok=True)
         start = load_weights(begin_with).tensors if begin_with else {}
