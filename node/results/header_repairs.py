@@ -12,7 +12,7 @@ from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import STR_VR, validate_value
 
 from node.results.analysis import Source
@@ -30,34 +30,44 @@ _USED = (
     "InstanceNumber", "RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "ImageType",
 )  # fmt: skip
 """What results take from the headers, identity apart."""
+_USED_TAGS = tuple(Tag(keyword) for keyword in _USED)
 
 
 def drop_unreadable(source: Source) -> tuple[str, ...]:
     """Delete attributes that cannot be parsed, so that they count as missing.
 
-    Without that a valid analysis would be lost for a number that nobody needs. One phrase for each attribute.
+    Without that a valid analysis would be lost for a number that nobody needs. One phrase for each attribute. Most
+    images of a series say the same: what could be read in one is not parsed again in the next.
     """
+    parsed: set[object] = set()
     dropped = dict.fromkeys(
-        keyword
+        tag
         for dataset in source.datasets
-        for keyword in _USED
-        if keyword in dataset and not _is_readable(dataset, keyword)
+        for tag in _USED_TAGS
+        if tag in dataset and not _is_readable(dataset, tag, parsed)
     )
     for dataset in source.datasets:
-        for keyword in dropped:
-            if keyword in dataset and not _is_readable(dataset, keyword):
-                del dataset[Tag(keyword)]
-    return tuple(f"{keyword} cannot be read: taken for missing" for keyword in dropped)
+        for tag in dropped:
+            if tag in dataset and not _is_readable(dataset, tag, parsed):
+                del dataset[tag]
+    return tuple(f"{keyword_for_tag(tag)} cannot be read: taken for missing" for tag in dropped)
 
 
-def _is_readable(dataset: Dataset, keyword: str) -> bool:
+def _is_readable(dataset: Dataset, tag: BaseTag, parsed: set[object]) -> bool:
+    element = dataset.get_item(tag)
+    same = (tag, element.VR, element.value) if isinstance(element, RawDataElement) else None
+    if same in parsed:
+        return True
     try:
-        value = dataset[keyword].value
-        if dictionary_VR(keyword) in ("DS", "IS"):
+        value = dataset[tag].value
+        if dictionary_VR(tag) in ("DS", "IS"):
             values = value if isinstance(value, MultiValue) else [value or 0]
-            return all(isfinite(float(number)) for number in values)
+            if not all(isfinite(float(number)) for number in values):
+                return False
     except UNREADABLE:
         return False
+    if same:
+        parsed.add(same)
     return True
 
 

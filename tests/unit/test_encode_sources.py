@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 from dicom_files import ct_series, write
-from pydicom import dcmread
+from pydicom import DataElement, dcmread
 
 from node.errors import InputError
 from node.inference import encode_process
 from node.inference.encode_process import EncodeProcess
 from node.inference.encode_sources import read_ahead, take
 from node.inference.encode_task import EncodeTask, ImageFile
+from node.results.header_repairs import drop_unreadable
 from node.spool import Spool
+from node.studies.source import SourceSeries
 
 
 @pytest.fixture
@@ -128,3 +130,27 @@ def test_reading_ahead_is_part_of_the_task_that_it_is_for(
     assert uid_of[images[-1]] in encoded(encoder, spool, images, uid_of)
     prepare(encoder, images)
     assert uid_of[images[-1]] not in encoded(encoder, spool, images, uid_of)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS")
+def test_an_attribute_that_cannot_be_read_counts_as_missing_in_each_image_that_has_it(tmp_path: Path):
+    """Most images say the same, which is parsed once: what another one says is parsed as well."""
+    images = ct_series(n=6, size=16)
+    for number, image in enumerate(images):
+        image.WindowCenter, image.WindowWidth, image.SeriesNumber = "40", "400", "7"
+        if number in (2, 4):
+            image["WindowWidth"] = DataElement("WindowWidth", "DS", "inf")
+    paths = write(images, tmp_path)
+    for path in (paths[3], paths[5]):
+        data = path.read_bytes()
+        assert data.count(b"\x28\x00\x50\x10DS\x02\x0040") == 1
+        path.write_bytes(data.replace(b"\x28\x00\x50\x10DS\x02\x0040", b"\x28\x00\x50\x10DS\x02\x00x0"))
+    source = SourceSeries.read(paths)
+    assert set(drop_unreadable(source)) == {
+        "WindowCenter cannot be read: taken for missing",
+        "WindowWidth cannot be read: taken for missing",
+    }
+    by_path = dict(zip(source.paths, source.datasets, strict=True))
+    assert [number for number, path in enumerate(paths) if "WindowCenter" not in by_path[path]] == [3, 5]
+    assert [number for number, path in enumerate(paths) if "WindowWidth" not in by_path[path]] == [2, 4]
+    assert {image.SeriesNumber for image in source.datasets} == {7}
