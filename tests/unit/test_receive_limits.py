@@ -15,7 +15,7 @@ from receivers import associate, receiving, send_dataset, until
 
 from node.ledger.tables import instance
 from node.receive import rate_limit as rate
-from node.receive.association_slots import AssociationSlots
+from node.receive.association_slots import AssociationSlots, Kind, Limit
 from node.receive.rate_limit import RateLimit
 from node.receive.status_codes import OUT_OF_RESOURCES
 
@@ -79,9 +79,26 @@ def test_receivers_of_one_port_count_an_address_together_and_others_apart(tmp_pa
 import os
 from node.receive import rate_limit as rate
 from node.receive.rate_limit import RateLimit
-from node.receive.association_slots import AssociationSlots
+from node.receive.association_slots import AssociationSlots, Kind, Limit
 theirs = RateLimit(AssociationSlots(os.open({str(tmp_path / "seats")!r}, os.O_RDWR)), 3)
 print([theirs.allows(address) for address in ("10.0.0.1", "10.0.0.1", "10.0.0.2")])
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.strip() == "[True, False, True]"
+
+
+def test_as_many_slots_stay_free_as_other_machines_hold_whichever_are_taken_here(tmp_path: Path) -> None:
+    limit, elsewhere = Limit(Kind.OF_TITLE, "CT1", 4, in_fleet=True), {"OF_TITLE CT1": 0}
+    slots = AssociationSlots(os.open(tmp_path / "slots", os.O_RDWR | os.O_CREAT), lambda: elsewhere)
+    held = [slots.take([limit]) for _ in range(4)]
+    assert slots.take([limit]) == limit
+    for first in held[:2]:  # the last two stay, above the free ones
+        assert not isinstance(first, Limit)
+        slots.give_back(first)
+    elsewhere["OF_TITLE CT1"] = 1
+    assert slots.held_in_fleet() == {"OF_TITLE CT1": 2}
+    assert not isinstance(slots.take([limit]), Limit)
+    assert slots.take([limit]) == limit, "three here and one elsewhere are all"
+    here_only = Limit(Kind.OF_TITLE, "CT2", 1)
+    assert not isinstance(slots.take([here_only]), Limit)
+    assert slots.held_in_fleet() == {"OF_TITLE CT1": 3}

@@ -70,8 +70,8 @@ def test_limits_are_those_of_the_first_entry_for_the_peer() -> None:
     callers = '[{ title = "A", address = "10.1.0.0/16", max_associations = 3 }, { title = "A" }]'
     policy = Policy.of(parse(f"[ae]\nmax_associations = 9\ncallers = {callers}").ae)
     everybody = Limit(Kind.ASSOCIATIONS, "", 9)
-    assert policy.limits("A ", "10.1.2.3") == [[Limit(Kind.OF_TITLE, "A", 3), everybody]]
-    assert policy.limits("A", "10.2.2.3") == [[Limit(Kind.OF_TITLE, "A", 7), everybody]]
+    assert policy.limits("A ", "10.1.2.3") == [[Limit(Kind.OF_TITLE, "A", 3, in_fleet=True), everybody]]
+    assert policy.limits("A", "10.2.2.3") == [[Limit(Kind.OF_TITLE, "A", 7), everybody]]  # a share of this machine
 
 
 def test_reserved_associations_are_taken_first_and_left_out_of_those_of_everybody() -> None:

@@ -155,6 +155,7 @@ def write_ct(folder: Path, *, edge: int = EDGE, air: float = -1000.0, channel: s
     return folder
 
 
+@pytest.mark.thorough
 def test_the_denoiser_learns_from_images_of_a_set_and_needs_no_maps(tmp_path: Path, monkeypatch, capsys):
     folder, out = write_ct(tmp_path / "set"), tmp_path / "out"
     learned, held_out = samples_of(folder, "train"), samples_of(folder, "val")
