@@ -8,6 +8,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 SUPPLY := build/supply
 SITE_TOOLS := build/site-tools
 S3_SERVER := build/s3-server
+MUTMUT := build/mutmut
 OHIF_VERSION := 3.13.2
 OHIF_SHA256 := b189d3963bfc58e9394a9db8c7be75d07beb029ec211dbb126d47b62969dd3f1
 OHIF_PAGES := build/ohif-$(OHIF_VERSION)
@@ -19,7 +20,7 @@ LOWEST_TESTS := $(addprefix tests/*/test_,$(addsuffix .py,cli compat completenes
 # where the environment says otherwise: the tests start hundreds of processes.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(or $(WORKERS),4) --dist loadscope --no-loadscope-reorder --durations 30
 
-.PHONY: demo fleet test test-quick test-all test-rest test-lowest bench docs lint install lock fuzz sbom audit reuse release deb clean
+.PHONY: demo fleet test test-quick test-all test-rest test-lowest bench docs lint install lock fuzz mutation sbom audit reuse release deb clean
 
 demo: install $(if $(OHIF),$(OHIF_PAGES)/index.html)
 	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)") $(if $(OHIF),--ohif $(OHIF_PAGES))
@@ -89,6 +90,15 @@ lint: install
 fuzz: install
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP_INSTALL) atheris==3.0.0
 	OMP_NUM_THREADS=1 $(BIN)/python tests/support/fuzz.py --minutes $(or $(MINUTES),24) $(TARGET)
+
+# Whether the tests notice each small change of MODULE, or of each pure module (tests/support/mutations.py).
+mutation: install $(MUTMUT)
+	PYTHONPATH=$(CURDIR)/$(MUTMUT) $(BIN)/python tests/support/mutations.py $(MODULE)
+
+$(MUTMUT): Makefile
+	rm -rf $(MUTMUT)
+	$(PIP_INSTALL) --target $(MUTMUT) --constraint constraints.txt mutmut==3.8.1
+	touch $(MUTMUT)
 
 # SHA-256 of every distribution of constraints.txt, for every platform; after each change of it (asks the index).
 lock: $(SUPPLY)

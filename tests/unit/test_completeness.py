@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,22 @@ NEVER = 1e9
     ],
 )
 def test_each_signal_completes_a_series_when_it_should(changes: dict[str, Any], complete_at: float) -> None:
-    arrival = replace(PLAIN, **changes)
-    for seconds in (0, 9, 10, 59, 60, 599, 600, 10_000):
-        completion = judge(arrival, SETTINGS, now=seconds)
-        assert completion.complete is (seconds >= complete_at), completion
-        assert bool(completion.signal) is not bool(completion.deferrals)
+    for begun in (0, 1_700_000_000):
+        arrival = later(replace(PLAIN, **changes), begun)
+        for seconds in (0, 9, 10, 59, 60, 599, 600, 10_000):
+            completion = judge(arrival, SETTINGS, now=begun + seconds)
+            assert completion.complete is (seconds >= complete_at), completion
+            assert bool(completion.signal) is not bool(completion.deferrals)
+
+
+def later(arrival: Arrival, seconds: float) -> Arrival:
+    """The same at another time."""
+    return replace(
+        arrival,
+        last_at=arrival.last_at + seconds,
+        absent=replace(arrival.absent, at=arrival.absent.at + seconds),
+        interruptions=tuple(replace(one, at=one.at + seconds) for one in arrival.interruptions),
+    )
 
 
 BROKE_OFF = "the sender broke off in the middle of the transfer"
@@ -128,18 +140,41 @@ def test_every_doubt_names_its_deadline() -> None:
         interruptions=(Interruption(what=ABORTED, at=9, strong=True),),
     )
     deferrals = judge(arrival, SETTINGS, now=20).deferrals
-    assert [(deferral.about, deferral.until) for deferral in deferrals] == [
-        (STEP, 600),
-        (reason(ReasonCode.GAP, explanation="slices are missing: 1"), 60),
-        (ABSENT, 67),
-        (ABORTED, 69),
+    assert [(deferral.about, deferral.seconds, deferral.until) for deferral in deferrals] == [
+        (STEP, 600, 600),
+        (reason(ReasonCode.GAP, explanation="slices are missing: 1"), 60, 60),
+        (ABSENT, 60, 67),
+        (ABORTED, 60, 69),
     ]
     assert [deferral.about for deferral in judge(arrival, SETTINGS, now=68).deferrals] == [STEP, ABORTED]
+    assert [deferral.until for deferral in judge(later(arrival, 500), SETTINGS, now=520).deferrals] == [
+        1100, 560, 567, 569,
+    ]  # fmt: skip
 
 
 def test_the_quiet_period_has_a_deadline() -> None:
-    [deferral] = judge(PLAIN, SETTINGS, now=3).deferrals
-    assert (deferral.seconds, deferral.until) == (10, 10)
+    [deferral] = judge(later(PLAIN, 500), SETTINGS, now=503).deferrals
+    assert deferral.about == reason(ReasonCode.LAST_IMAGE, at=500)
+    assert (deferral.seconds, deferral.until) == (10, 510)
+
+
+def test_an_open_association_has_no_deadline() -> None:
+    [deferral] = judge(replace(PLAIN, open_associations=2), SETTINGS, now=NEVER).deferrals
+    assert deferral.about == reason(ReasonCode.OPEN_ASSOCIATIONS, associations=2)
+    assert (deferral.seconds, deferral.until) == (inf, inf)
+
+
+def test_every_completion_says_by_which_signal_and_what_was_waited_for_in_vain() -> None:
+    listed = judge(replace(PLAIN, listings=(replace(LISTING, absent=1), LISTING)), SETTINGS, now=0)
+    assert listed.signal == reason(ReasonCode.LISTED, images=3, by=SCANNER)
+    stated = judge(replace(PLAIN, stated=3), SETTINGS, now=0)
+    assert stated.signal == reason(ReasonCode.STATED_COUNT, images=3)
+    in_vain = judge(replace(PLAIN, in_progress=STEP, stated=4), SETTINGS, now=600)
+    expired = [
+        {"about": STEP, "seconds": 600},
+        {"about": reason(ReasonCode.COUNT_NOT_REACHED, images=3, stated=4), "seconds": 60},
+    ]
+    assert in_vain.signal == reason(ReasonCode.QUIET_PERIOD, images=3, seconds=10, expired=expired)
 
 
 def test_reasons_are_data_for_which_every_code_has_a_sentence() -> None:

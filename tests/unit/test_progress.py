@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from itertools import pairwise, product
 from operator import add
@@ -29,7 +30,7 @@ from node.ledger.progress import (
     project,
 )
 from node.ledger.series import Series
-from node.ledger.states import DecisionOutcome, DeliveryState, JobStage, JobState, SeriesState
+from node.ledger.states import DecisionOutcome, DeliveryState, JobStage, JobState, SeriesState, ShadowCause
 from node.operate.account.balance import Balance, Count, balance
 from node.operate.account.rows import read
 from node.reasons import ReasonCode, reason
@@ -142,6 +143,29 @@ def test_an_earlier_generation_counts_while_it_works_and_where_it_sends_images_o
     assert series_of(again, confirmed, generation=2).progress == Progress.QUEUED
     refused = JobProgress(job=a_job(pipeline=FORWARD, state=JobState.CANCELED))
     assert series_of(refused, confirmed, generation=2).progress == Progress.CANCELLED
+
+
+def test_a_job_whose_next_attempt_has_a_time_does_not_run() -> None:
+    running = a_job(state=JobState.IN_PROGRESS, stage=JobStage.INFER, next_at=None)
+    assert JobProgress(job=running).progress == Progress.RUNNING
+    assert JobProgress(job=replace(running, next_at=9.0)).progress == Progress.QUEUED
+
+
+def test_what_is_tried_in_shadow_counts_only_where_a_series_has_nothing_else() -> None:
+    tried = JobProgress(job=a_job(outcome="failed", shadow=ShadowCause.TRIAL))
+    confirmed = JobProgress(job=a_job("b"), deliveries=(a_delivery(DeliveryState.CONFIRMED, job_id="b"),))
+    assert series_of(tried, confirmed, generation=1).current_jobs == (confirmed,)
+    assert series_of(tried, confirmed, generation=1).progress == Progress.CONFIRMED
+    assert series_of(tried, generation=1).progress == Progress.FAILED
+
+
+def test_the_jobs_of_a_study_come_oldest_first_whichever_series_they_are_of() -> None:
+    def of(uid: str, *jobs: tuple[str, float]) -> SeriesProgress:
+        made = tuple(JobProgress(job=a_job(name, series_instance_uid=uid, created_at=at)) for name, at in jobs)
+        return SeriesProgress(series=a_series(uid=uid), decision=a_decision(uid=uid), jobs=made)
+
+    study = StudyProgress(study_instance_uid="1", series=(of("1.1", ("a", 2.0), ("z", 5.0)), of("1.2", ("m", 1.0))))
+    assert [one.job.id for one in study.jobs] == ["m", "a", "z"]
 
 
 def test_of_several_the_least_advanced_counts_then_what_went_wrong() -> None:
