@@ -165,7 +165,9 @@ def missing_parts(headers: Sequence[Dataset]) -> str:
         uid, number = header.get("ConcatenationUID"), header.get("InConcatenationNumber")
         if uid and number:
             parts.setdefault(str(uid), set()).add(int(number))
-            totals[str(uid)] = int(header.get("InConcatenationTotalNumber") or 0)
+            stated = int(header.get("InConcatenationTotalNumber") or 0)
+            # optional: one part alone may state it, such as the last
+            totals[str(uid)] = max(stated, totals.get(str(uid), 0))
     absent = sum(max(totals[uid] - len(numbers), 0) for uid, numbers in parts.items())
     return f"{absent} parts of a concatenation are missing" if absent else ""
 

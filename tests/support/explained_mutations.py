@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _SLICE_STEPS = "node/studies/slice_steps.py"
+_COMPLETENESS = "node/routing/completeness.py"
 EXPLAINED: dict[tuple[str, str, str], str] = {
     (
         _SLICE_STEPS,
@@ -19,4 +20,9 @@ EXPLAINED: dict[tuple[str, str, str], str] = {
         "multiples = np.abs(steps / usual - np.maximum(np.rint(steps / usual), 1)) <= STEP_TOLERANCE * 2",
         "multiples = np.abs(steps / usual - np.maximum(np.rint(steps / usual), 1)) < STEP_TOLERANCE * 2",
     ): "no difference of doubles of this size is exactly 0.1",
+    (
+        _COMPLETENESS,
+        'stated = int(header.get("InConcatenationTotalNumber") or 0)',
+        'stated = int(header.get("InConcatenationTotalNumber") or 1)',
+    ): "a part that is here is the one",
 }

@@ -20,7 +20,7 @@ from explained_mutations import EXPLAINED
 MODULES = {
     "node/operate/account/balance.py": ("test_balance", "test_progress"),
     "node/ledger/progress.py": ("test_progress",),
-    "node/routing/rules.py": ("test_rules", "test_order_rules"),
+    "node/routing/rules.py": ("test_rules", "test_rule_decisions", "test_order_rules"),
     "node/routing/completeness.py": ("test_completeness",),
     "node/studies/slice_steps.py": ("test_slice_steps",),
 }

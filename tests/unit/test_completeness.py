@@ -49,6 +49,7 @@ NEVER = 1e9
         ({"listings": (LISTING,), "open_associations": 1, "missing": "slices are missing"}, 0),
         ({"listings": (replace(LISTING, other_senders=1),), "open_associations": 1}, NEVER),
         ({"listings": (replace(LISTING, named=0),)}, 10),
+        ({"listings": (replace(LISTING, named=1),), "instances": 1}, 0),
         ({"listings": (replace(LISTING, unnamed=1),)}, 10),
         ({"listings": (replace(LISTING, absent=1),)}, 60),
         ({"stated": 3}, 0),
@@ -59,6 +60,7 @@ NEVER = 1e9
         ({"absent": Absent(collided=1, by=(ABSENT,)), "listings": (LISTING,)}, 60),
         ({"absent": Absent(cut_off=1, by=(ABSENT,)), "stated": 3}, 60),
         ({"absent": Absent(refused=1, cut_off=1, by=(ABSENT,)), "stated": 3}, 60),
+        ({"absent": Absent(refused=1, collided=1, by=(ABSENT,)), "stated": 3}, 60),
         ({"absent": Absent(changed=1)}, 10),
         ({"interruptions": (Interruption(what=ABORTED, at=3, strong=False),)}, 63),
         ({"interruptions": (Interruption(what=ABORTED, at=3, strong=True),), "listings": (LISTING,)}, 0),
@@ -107,6 +109,11 @@ BROKE_OFF = "the sender broke off in the middle of the transfer"
         ({"unreadable": 1}, "3 images received, 1 unreadable", ""),
         ({"interruptions": (Interruption(what=ABORTED, at=3, strong=True),)}, BROKE_OFF, ""),
         (
+            {"interruptions": (Interruption(what=ABORTED, at=3, strong=True, rejected=True),)},
+            "the sender was turned away in the middle of the transfer",
+            "",
+        ),
+        (
             {"interruptions": (Interruption(what=ABORTED, at=3, strong=False),)},
             "",
             "The sender broke off; the series may be incomplete.",
@@ -129,6 +136,7 @@ def test_what_is_missing_when_its_time_has_run_out_is_said_for_a_radiologist(
     assert bool(completion.incomplete) is bool(incomplete)
     assert reason_text(completion.incomplete).startswith("3 images received") or not incomplete
     assert reason_text(completion.caveat) == caveat
+    assert bool(completion.caveat) is bool(caveat)
 
 
 def test_every_doubt_names_its_deadline() -> None:
@@ -229,6 +237,22 @@ def test_a_concatenation_without_all_its_parts_is_missing_them() -> None:
     assert missing_parts(parts) == "1 parts of a concatenation are missing"
     parts.append(header(ConcatenationUID="1.2", InConcatenationNumber=3, InConcatenationTotalNumber=4))
     assert missing_parts([*parts, header()]) == ""
+
+
+@pytest.mark.parametrize("stating", [1, 2, 4])
+def test_one_part_of_a_concatenation_that_states_the_total_is_enough(stating: int) -> None:
+    parts = [header(ConcatenationUID="1.2", InConcatenationNumber=n) for n in (1, 2, 4)]
+    for part in parts:
+        if part.InConcatenationNumber == stating:
+            part.InConcatenationTotalNumber = 5
+    assert missing_parts(parts) == "2 parts of a concatenation are missing"
+
+
+def test_an_image_that_is_no_part_of_a_concatenation_lacks_none() -> None:
+    assert (
+        missing_parts([header(ConcatenationUID="1.2"), header(InConcatenationNumber=1, InConcatenationTotalNumber=9)])
+        == ""
+    )
 
 
 def test_a_concatenation_without_a_total_hides_no_part_that_another_lacks() -> None:
