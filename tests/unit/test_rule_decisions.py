@@ -84,6 +84,13 @@ def test_a_trace_has_an_entry_for_each_rule_and_each_companion() -> None:
     assert (found.outcome, found.reason) == ("routed", reason(ReasonCode.MATCHES, rules=["r0"]))
 
 
+def test_what_is_tried_in_shadow_is_of_its_own_rule() -> None:
+    found = decided(header(), RULE, 'destinations = ["b"]\nshadow = ["q"]\n')
+    assert found.routes[1:] == (
+        Route(pipeline="q", rule="r1", destinations=("b",), priority=2, shadow=ShadowCause.TRIAL),
+    )
+
+
 def test_a_companion_alone_is_not_routed_and_the_reason_names_it() -> None:
     companions = 'companions = { prior = { match = { Modality = "MR" } } }\n'
     found = decided(header(Modality="MR"), RULE + companions + CT)
@@ -239,5 +246,6 @@ def test_conditions_of_a_table_hold_together_and_what_pixels_show_replaces_what_
     assert series.matches({"Modality": "CT", "body_region": "head"})
     assert not series.matches({"Modality": "CT", "body_region": "chest"})
     assert series.matches({})
+    assert SeriesHeader.of([header(Modality="MR", ContrastBolusAgent="Gd")]).matches({"contrast_agent": "given"})
     bare = SeriesHeader(header=header(), characteristics={})
     assert bare.matches({"body_region": UNKNOWN})
