@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
 import ssl
 import threading
 from collections.abc import Iterable
@@ -79,6 +80,11 @@ class ServerTls:
                 except ConfigError as error:
                     LOGGER.error("TLS files have changed but cannot be used: %s", error)  # noqa: TRY400 - no traceback
             return self._context
+
+    def secured(self, connection: socket.socket) -> ssl.SSLSocket:
+        """Do the handshake on an accepted connection, which the answer takes over. Raises ``OSError``."""
+        connection.getpeername()  # raises for a reset connection: wrap_socket would leave its socket open
+        return self.context().wrap_socket(connection, server_side=True)
 
     def _signature(self) -> tuple[tuple[int, int, int] | None, ...]:
         tls = self._tls

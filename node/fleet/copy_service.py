@@ -221,7 +221,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.BaseServer):
         request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         request.settimeout(_SILENCE_SECONDS)
         try:
-            with self._tls.context().wrap_socket(request, server_side=True) as connection:
+            with self._tls.secured(request) as connection:
                 self._serve(connection)
         except (OSError, ValueError) as error:
             logger.info("copies: connection of %s ended: %s", client_address, escaped(str(error), 200))

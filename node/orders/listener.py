@@ -106,7 +106,7 @@ class OrderListener:
                 return
             connection.settimeout(_HANDSHAKE_SECONDS)
             if self._tls is not None:
-                with self._tls.context().wrap_socket(connection, server_side=True) as secured:
+                with self._tls.secured(connection) as secured:
                     self._converse(secured, address)
             else:
                 self._converse(connection, address)
