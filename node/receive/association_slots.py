@@ -51,15 +51,10 @@ class Limit(NamedTuple):
         return f"{self.kind.name} {self.owner}"
 
 
-def nothing_elsewhere() -> Mapping[str, int]:
-    """Return the slots of other machines where there are none."""
-    return {}
-
-
 class AssociationSlots:
     """The slots that this process holds. Record locks belong to a process, so its threads share this object."""
 
-    def __init__(self, descriptor: int, elsewhere: Callable[[], Mapping[str, int]] = nothing_elsewhere) -> None:
+    def __init__(self, descriptor: int, elsewhere: Callable[[], Mapping[str, int]] = dict) -> None:
         """``descriptor``: of a file used for nothing else; closed with this object.
 
         ``elsewhere``: how many slots other machines hold, by ``Limit.key``.

@@ -26,12 +26,17 @@ class RateLimit:
         """Count one request and return whether it is within the limit of its address."""
         if not self._most:
             return True
+        self.expire()
+        with self._lock:
+            slots = self._slots.take([Limit(Kind.RATE, address, self._most, in_fleet=True)])
+            if isinstance(slots, Limit):
+                return False
+            self._taken.append((time.monotonic(), slots))
+            return True
+
+    def expire(self) -> None:
+        """Give back the slots of requests that were a minute ago, for which no further request may ever come here."""
         at = time.monotonic()
         with self._lock:
             while self._taken and at - self._taken[0][0] > SECONDS:
                 self._slots.give_back(self._taken.popleft()[1])
-            slots = self._slots.take([Limit(Kind.RATE, address, self._most, in_fleet=True)])
-            if isinstance(slots, Limit):
-                return False
-            self._taken.append((at, slots))
-            return True

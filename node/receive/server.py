@@ -17,7 +17,7 @@ from node.ledger.association_endings import Ending
 from node.listening import Listening
 from node.process.memory import return_freed_memory
 from node.receive.association import Association, Handlers
-from node.receive.association_slots import AssociationSlots, Kind, Limit, nothing_elsewhere
+from node.receive.association_slots import AssociationSlots, Kind, Limit
 from node.receive.closed_connections import ClosedConnections
 from node.receive.negotiation import prepare
 from node.receive.policy import Policy, Rejection
@@ -51,7 +51,7 @@ class Server:
         handlers: Handlers,
         tls: ServerTls | None = None,
         is_drained: Callable[[], bool] = lambda: False,
-        elsewhere: Callable[[], Mapping[str, int]] = nothing_elsewhere,
+        elsewhere: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """Connections are accepted after ``start``. ``is_drained``: whether associations are rejected for now.
 
@@ -72,7 +72,6 @@ class Server:
         self._admitted: dict[str, tuple[int, ...]] = {}
         self._listening = listening
         self._slots = AssociationSlots(listening.slots, elsewhere)
-        self.held_in_fleet = self._slots.held_in_fleet
         self._rate = RateLimit(self._slots, policy.associations_per_minute)
         self._is_drained = is_drained
         self._accepting = True
@@ -85,6 +84,11 @@ class Server:
     def start(self) -> None:
         """Begin to accept."""
         self._thread.start()
+
+    def held_in_fleet(self) -> dict[str, int]:
+        """Return what this process holds of the limits that count in the fleet, by the key of the limit."""
+        self._rate.expire()
+        return self._slots.held_in_fleet()
 
     def identified(self, association: Association) -> bool:
         """Take the slots of the peer that a proxy stated; return whether it has room for one more connection."""

@@ -15,6 +15,7 @@ from pynetdicom.association import Association
 from receivers import associate, until
 
 from node.config import Ae, Caller
+from node.receive import rate_limit
 
 CT = [(CTImageStorage, ExplicitVRLittleEndian)]
 
@@ -90,6 +91,19 @@ def test_requests_of_an_address_are_counted_on_both_machines(machines: list[Flee
     assert accepts(b)
     assert accepts(b)
     assert refusal(call(b)) == (2, 3, 1)
+
+
+def test_requests_stop_counting_after_a_minute_though_their_machine_gets_no_more(
+    machines: list[FleetMachine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = machines
+    for _ in range(12):
+        call(a, "CT2").release()
+    until(lambda: b.held_elsewhere().get("RATE 127.0.0.1") == 12)
+    assert refusal(call(b)) == (2, 3, 1)
+    monkeypatch.setattr(rate_limit, "SECONDS", 0.0)
+    until(lambda: "RATE 127.0.0.1" not in b.held_elsewhere(), 10.0)
+    assert accepts(b)
 
 
 def test_what_a_machine_held_does_not_count_when_it_has_left(idle_machines: list[FleetMachine]) -> None:
