@@ -8,7 +8,6 @@ from pathlib import Path
 import postgres
 import pytest
 import scanner
-import sqlalchemy as sa
 from certificates import Authority
 from dicom_files import ct_series
 from fleet_machines import FleetMachine
@@ -39,11 +38,6 @@ def machines(tmp_path: Path, postgres_server: str) -> Iterator[list[FleetMachine
         yield both
     for machine in both:
         machine.close()
-
-
-def rows(machine: FleetMachine, table: sa.Table) -> list[sa.Row[tuple[object, ...]]]:
-    with machine.engine.connect() as connection:
-        return list(connection.execute(sa.select(table)))
 
 
 def send(machine: FleetMachine, images: list[Dataset]) -> None:
@@ -78,11 +72,11 @@ def test_a_machine_commits_to_images_that_another_one_has_and_to_none_that_is_go
     images = ct_series(4)
     send(a, images[:2])
     send(b, images[2:])
-    until(lambda: len(rows(b, instance)) == len(images))
+    until(lambda: len(b.rows(instance)) == len(images))
     uids = {str(image.SOPInstanceUID) for image in images}
     assert report(b, images) == report(a, images) == (uids, set())
     one = str(images[0].SOPInstanceUID)
-    (path,) = [row.path for row in rows(a, instance) if row.sop_instance_uid == one]
+    (path,) = [row.path for row in a.rows(instance) if row.sop_instance_uid == one]
     b.spool.absolute(path).unlink()
     assert report(b, images) == (uids, set())
     a.spool.absolute(path).unlink()
@@ -96,7 +90,7 @@ def test_a_procedure_step_that_begins_at_one_machine_ends_at_another(machines: l
     assert response.Status == 0x0000
     send(b, images)
     assert scanner.say(b, str(uid), "COMPLETED", images).Status == 0x0000
-    [step] = rows(a, procedure_step)
+    [step] = a.rows(procedure_step)
     assert (step.sop_instance_uid, step.state) == (uid, "COMPLETED")
     assert scanner.say(a, str(uid), "IN PROGRESS").Status == 0x0110  # it has ended, also here
 
@@ -108,7 +102,7 @@ def test_what_a_caller_has_stored_at_one_machine_counts_for_its_quota_at_another
     peer = associate(a, context, calling="SMALL")
     assert [send_dataset(peer, image).Status for image in images[:4]] == [0x0000] * 3 + [0xA700]
     peer.release()
-    until(lambda: len(rows(b, instance)) == 3)
+    until(lambda: len(b.rows(instance)) == 3)
     peer = associate(b, context, calling="SMALL")
     assert send_dataset(peer, images[4]).Status == 0xA700
     peer.release()

@@ -49,11 +49,6 @@ def machines(tmp_path: Path, postgres_server: str, authority: Authority) -> Iter
         machine.close()
 
 
-def rows(machine: FleetMachine, table: sa.Table) -> list[sa.Row[tuple[object, ...]]]:
-    with machine.engine.connect() as connection:
-        return list(connection.execute(sa.select(table)))
-
-
 def copies(machine: FleetMachine) -> list[Path]:
     return [path for path in (machine.spool.folder / "cache").rglob("*") if path.is_file()]
 
@@ -288,14 +283,14 @@ def test_the_same_image_from_another_sender_at_another_machine_is_no_other_conte
     [first] = a.receive(sender="CT")
     [second] = b.receive(sender="PACS")
     assert first.digest != second.digest
-    [row] = rows(a, instance)
+    [row] = a.rows(instance)
     assert (row.path, row.digest) == (first.path, first.digest)
-    [other] = rows(a, conflict)
+    [other] = a.rows(conflict)
     assert other.digest == second.digest
     assert (b.spool.folder / other.path).exists()
     assert not (b.spool.folder / second.path).exists()
     assert Conflicts(a.engine, a.spool).step() == 1
-    [other] = rows(a, conflict)
+    [other] = a.rows(conflict)
     assert (other.kind, other.changed) == ("encoding", "FileMetaInformation")
 
 
@@ -308,11 +303,11 @@ def test_other_bytes_under_the_same_uid_at_another_machine_are_a_conflict_and_bo
     [first] = a.receive(value=1)
     for _ in range(2):  # sent again, it changes nothing
         [second] = b.receive(value=2)
-    [row] = rows(a, instance)
+    [row] = a.rows(instance)
     assert row.digest == first.digest
-    [other] = rows(a, conflict)
+    [other] = a.rows(conflict)
     assert Conflicts(b.engine, b.spool).step() == 1
-    [other] = rows(a, conflict)
+    [other] = a.rows(conflict)
     assert (other.kind, other.digest) == ("content", second.digest)
     assert a.spool.readable(other.path).read_bytes() == b.spool.absolute(other.path).read_bytes()
     assert b.spool.readable(row.path).read_bytes() == a.spool.absolute(row.path).read_bytes()
@@ -325,7 +320,7 @@ def test_the_same_file_at_two_machines_can_be_fetched_from_either(machines: list
     b.serve()
     [of] = a.receive()
     b.receive()
-    assert len(rows(a, conflict)) == 0
+    assert len(a.rows(conflict)) == 0
     (a.spool.folder / of.path).unlink()
     assert a.spool.readable(of.path).read_bytes() == b.spool.absolute(of.path).read_bytes()
 
@@ -346,7 +341,7 @@ def test_retention_deletes_the_files_of_every_machine_and_nobody_records_them_ag
     for machine in machines:
         Housekeeping(machine.engine, machine.spool, 1.0).step()
         assert not (machine.spool.folder / "incoming" / STUDY).exists()
-    assert rows(a, holding) == []
+    assert a.rows(holding) == []
 
 
 def test_an_image_that_comes_while_its_series_is_purged_stays(machines: list[FleetMachine]) -> None:

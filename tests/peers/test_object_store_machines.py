@@ -65,7 +65,7 @@ def machines(tmp_path: Path, postgres_server: str, authority: Authority, server:
         sender = associate(a, CT)  # type: ignore[arg-type]
         assert [send_dataset(sender, image).Status for image in ct_series(IMAGES)] == [0x0000] * IMAGES
         sender.release()
-        until(lambda: len(rows(a, instance)) == IMAGES)
+        until(lambda: len(a.rows(instance)) == IMAGES)
     for machine in (a, b):
         machine.copies.pending.look()
     with begin_immediate(a.engine) as connection:
@@ -74,11 +74,6 @@ def machines(tmp_path: Path, postgres_server: str, authority: Authority, server:
     server.fault = ""
     a.close()
     b.close()
-
-
-def rows(machine: FleetMachine, table: sa.Table) -> list[sa.Row[tuple[object, ...]]]:
-    with machine.engine.connect() as connection:
-        return list(connection.execute(sa.select(table)))
 
 
 def pack_and_release(machine: FleetMachine) -> None:
@@ -93,7 +88,7 @@ def pack_and_release(machine: FleetMachine) -> None:
 def check_packed_once(machine: FleetMachine, contents: dict[str, bytes]) -> None:
     """One pack has every image, which each machine reads as it was received, and nothing else is in the store."""
     objects = open_objects(machine.config.storage.object_store)
-    assert [(of.state, len(rows(machine, packed))) for of in rows(machine, pack)] == [("verified", IMAGES)]
+    assert [(of.state, len(machine.rows(packed))) for of in machine.rows(pack)] == [("verified", IMAGES)]
     assert len(list(objects.names("packs"))) == 1
     assert unknown_packs(machine.engine, objects) == []
     files = machine.spool.all_readable(contents)
@@ -104,7 +99,7 @@ def check_packed_once(machine: FleetMachine, contents: dict[str, bytes]) -> None
 
 def packing_one(machines: Machines) -> FleetMachine:
     """The machine that packs the series."""
-    (folder,) = {row.folder for row in rows(machines[0], holding)}
+    (folder,) = {row.folder for row in machines[0].rows(holding)}
     packs = elected({of.spool.machine for of in machines}, folder)
     return next(of for of in machines if of.spool.machine == packs)
 
@@ -137,7 +132,7 @@ def test_the_last_local_copy_may_be_lost_with_its_disk_once_the_series_is_packed
     b.end()
     lost = b.spool.machine
     shutil.rmtree(b.spool.folder)
-    if any(of.machine == lost for of in rows(a, holding)):
+    if any(of.machine == lost for of in a.rows(holding)):
         abandon_machine(a.engine, lost)
     check_packed_once(a, contents)
 
@@ -165,7 +160,7 @@ def test_a_purged_study_leaves_the_store_also_when_it_was_away_at_that_time(mach
         pack_and_release(a)
         pack_and_release(b)
     Retention(a.config, a.engine, a.spool).step(clock_of(a.engine) + 10 * 365 * 86400.0)
-    assert rows(a, instance) == rows(a, packed) == []
+    assert a.rows(instance) == a.rows(packed) == []
     table = b.config.storage.object_store
     deletion = PackDeletion(b.engine, b.spool, partial(open_objects, table))
     server.fault = "forbid POST"
@@ -174,4 +169,4 @@ def test_a_purged_study_leaves_the_store_also_when_it_was_away_at_that_time(mach
     assert deletion.look() == 1
     deletion.release()
     assert list(open_objects(table).names("packs")) == []
-    assert rows(a, pack) == []
+    assert a.rows(pack) == []

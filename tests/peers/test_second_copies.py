@@ -59,11 +59,6 @@ def machines(
 accepting = pytest.mark.parametrize("machines", ["accept"], indirect=True)
 
 
-def rows(machine: FleetMachine, table: sa.Table) -> list[sa.Row[tuple[object, ...]]]:
-    with machine.engine.connect() as connection:
-        return list(connection.execute(sa.select(table)))
-
-
 def missing(machine: FleetMachine) -> int:
     with machine.engine.connect() as connection:
         return count_missing_copies(connection).files
@@ -89,7 +84,7 @@ def take(machine: FleetMachine, images: int) -> None:
     """Have a machine acknowledge so many images and record them."""
     with machine.receiving():
         assert send(machine, ct_series(images)) == [(0x0000, "")] * images
-        until(lambda: len(rows(machine, instance)) == images)
+        until(lambda: len(machine.rows(instance)) == images)
 
 
 def test_an_acknowledged_image_is_on_both_machines_with_the_same_bytes(machines: list[FleetMachine]) -> None:
@@ -103,8 +98,8 @@ def test_an_acknowledged_image_is_on_both_machines_with_the_same_bytes(machines:
         assert WITHOUT_COPIES not in not_ready(a)
         for path in paths:
             assert a.spool.absolute(path).read_bytes() == b.spool.absolute(path).read_bytes()
-        until(lambda: len(rows(a, instance)) == 6)
-    assert {row.machine for row in rows(a, holding)} == {a.spool.machine, b.spool.machine}
+        until(lambda: len(a.rows(instance)) == 6)
+    assert {row.machine for row in a.rows(holding)} == {a.spool.machine, b.spool.machine}
     assert missing(a) == 0
     assert links(b) == 6
     b.copies.pending.look()
@@ -117,7 +112,7 @@ def test_an_image_without_a_second_copy_is_refused_with_the_reason(machines: lis
         [(status, comment)] = send(a, ct_series(1))
         assert (status, comment) == (0xA700, "no second copy: no other machine takes it")
         assert WITHOUT_COPIES in not_ready(a)
-    assert a.spool.files("incoming") == rows(a, instance) == []
+    assert a.spool.files("incoming") == a.rows(instance) == []
 
 
 def test_a_full_disk_of_the_other_machine_is_a_refusal_with_the_reason(machines: list[FleetMachine]) -> None:
@@ -191,11 +186,11 @@ def test_copies_of_many_studies_are_counted_with_the_connections_and_statements_
         with a.receiving():
             images = [image for number in range(studies) for image in ct_series(2, 16, study=f"1.2.{studies}.{number}")]
             assert send(a, images) == [(0x0000, "")] * len(images)
-            until(lambda: len(rows(a, instance)) in (2, 12))
+            until(lambda: len(a.rows(instance)) in (2, 12))
         with monkeypatch.context() as patch:
             patch.setattr(ssl.SSLContext, "wrap_socket", secured)
             done.clear()
-            assert verify_copies(a.engine, a.spool).copies == {2: len(rows(b, instance))}
+            assert verify_copies(a.engine, a.spool).copies == {2: len(b.rows(instance))}
         costs.append(Counter(done))
     assert costs[0] == costs[1]
     assert costs[0]["connection"] == 1
@@ -270,7 +265,7 @@ def test_a_machine_of_which_some_processes_are_missed_already_is_not_half_abando
     b.end()
     assert abandon_machine(a.engine, b.spool.machine).receivers == 1
     assert missing(a) == 2
-    assert {row.machine for row in rows(a, holding)} == {a.spool.machine}
+    assert {row.machine for row in a.rows(holding)} == {a.spool.machine}
 
 
 def _receiver_of(machine: FleetMachine) -> dict[str, object]:
@@ -292,10 +287,10 @@ def test_a_machine_says_again_what_it_holds_when_the_ledger_has_another_history(
     with begin_immediate(a.engine) as connection:
         connection.execute(sa.delete(holding))  # as on a replica that had not received it before it was promoted
     housekeeping.step()
-    assert rows(a, holding) == []
+    assert a.rows(holding) == []
     monkeypatch.setattr("node.fleet.housekeeping.timeline", lambda engine: "1/00000002")
     housekeeping.step()
-    assert {row.machine for row in rows(a, holding)} == {b.spool.machine}
+    assert {row.machine for row in a.rows(holding)} == {b.spool.machine}
 
 
 def test_a_file_that_cannot_be_fetched_keeps_no_other_from_its_second_copy(
@@ -307,7 +302,7 @@ def test_a_file_that_cannot_be_fetched_keeps_no_other_from_its_second_copy(
     take(a, 3)
     b.end()
     abandon_machine(a.engine, b.spool.machine)
-    a.spool.absolute(rows(a, instance)[0].path).write_bytes(b"changed")
+    a.spool.absolute(a.rows(instance)[0].path).write_bytes(b"changed")
     c = FleetMachine(tmp_path / "c", a.config.storage.ledger_url, authority, copies=2)
     c.serve()
     assert CopyRepair(c.engine, c.spool).look(threading.Event()) == 2
@@ -336,8 +331,8 @@ def test_results_that_only_an_abandoned_machine_had_are_made_again_or_not_missed
     assert abandon_machine(a.engine, b.spool.machine).folders == ("results/1",)
     CopyRepair(a.engine, a.spool).look(threading.Event())
     assert missing(a) == missed, "until it is made again"
-    assert [row.kind for row in rows(a, event)] == [told]
-    assert bool(rows(a, job)[0].results_purged_at) == (state == "COMPLETED")
+    assert [row.kind for row in a.rows(event)] == [told]
+    assert bool(a.rows(job)[0].results_purged_at) == (state == "COMPLETED")
 
 
 def _result_row(kept: StoredFile) -> dict[str, object]:
@@ -383,7 +378,7 @@ def test_a_study_that_is_purged_leaves_no_copy_and_no_row(machines: list[FleetMa
     for machine in machines:
         Housekeeping(machine.engine, machine.spool, 1.0).step()
         assert machine.spool.files("incoming") == []
-    assert rows(a, holding) == rows(a, instance) == []
+    assert a.rows(holding) == a.rows(instance) == []
     assert missing(a) == 0
 
 
@@ -420,13 +415,13 @@ def test_the_same_image_again_and_from_another_sender_changes_nothing(machines: 
     with a.receiving(), b.receiving():
         for machine, sender in ((a, "CT"), (a, "CT"), (a, "PACS"), (b, "CT"), (b, "PACS")):
             assert send(machine, images, sender) == [(0x0000, "")] * 2
-        until(lambda: len(rows(a, instance)) == 2)
+        until(lambda: len(a.rows(instance)) == 2)
     for machine in machines:
         machine.copies.pending.look()
         assert links(machine) == 0
         assert len(machine.spool.files("")) >= 2
         assert machine.spool.files("conflicts") == []
-    assert rows(a, conflict) == []
+    assert a.rows(conflict) == []
     assert missing(a) == 0
 
 
@@ -437,11 +432,11 @@ def test_other_content_is_a_conflict_on_both_machines(machines: list[FleetMachin
     [first] = ct_series(1)
     with a.receiving(), b.receiving():
         assert send(a, [first]) == [(0x0000, "")]
-        until(lambda: len(rows(a, instance)) == 1)
+        until(lambda: len(a.rows(instance)) == 1)
         first.PixelData = b"\x07" + first.PixelData[1:]
         assert send(b, [first]) == [(0x0000, "")]
-        until(lambda: len(rows(a, conflict)) == 1)
-    [row] = rows(a, conflict)
+        until(lambda: len(a.rows(conflict)) == 1)
+    [row] = a.rows(conflict)
     for machine in machines:
         machine.copies.pending.look()
         assert links(machine) == 0
@@ -457,12 +452,12 @@ def test_copies_of_a_receiver_that_died_before_it_wrote_their_rows_get_them_here
     with a.receiving():
         monkeypatch.setattr("node.receive.row_writer.record_receipts", _lost)
         assert send(a, ct_series(3)) == [(0x0000, "")] * 3
-    assert rows(b, instance) == []
+    assert b.rows(instance) == []
     monkeypatch.undo()
     b.copies.pending.look()  # its member has left
-    assert len(rows(b, instance)) == 3
+    assert len(b.rows(instance)) == 3
     assert links(b) == 0
-    assert {row.machine for row in rows(b, holding)} == {b.spool.machine}
+    assert {row.machine for row in b.rows(holding)} == {b.spool.machine}
     assert missing(b) == 3
 
 

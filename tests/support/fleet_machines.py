@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
+import sqlalchemy as sa
 from certificates import Authority
 from dicom_files import ct_series
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -75,6 +76,11 @@ class FleetMachine:
             self._membership.begin()
         self.copies = CopyService(self.config, self.engine, self.spool, self._membership)
         self._membership.serve_files(url or own, self._open.enter_context(self.copies.serving()))
+
+    def rows(self, table: sa.Table) -> list[sa.Row[tuple[object, ...]]]:
+        """Of the ledger."""
+        with self.engine.connect() as connection:
+            return list(connection.execute(sa.select(table)))
 
     @contextmanager
     def receiving(self, host: str = "", beat_seconds: float = BEAT_SECONDS) -> Iterator[FleetMachine]:
