@@ -43,6 +43,11 @@ class Storage(Table):
     def _folder(cls, value: Any) -> Any:
         return Path(value) if isinstance(value, str) else value
 
+    @property
+    def needs_second_copy(self) -> bool:
+        """Whether an image is refused that no other machine can hold as well."""
+        return self.copies > 1 and self.copies_missing == "refuse"
+
 
 class Retention(Table):
     """Deletion of delivered studies by age."""

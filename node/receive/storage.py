@@ -50,7 +50,7 @@ class Storage:
     ) -> None:
         """``copies``: ``None`` when this machine has the only copy."""
         self.copies = copies
-        self._needs_copy = copies is not None and settings.copies_missing == "refuse"
+        self._needs_copy = copies is not None and settings.needs_second_copy
         self._spool = spool
         self._quota = quota
         self._policy = policy

@@ -76,7 +76,6 @@ def ledger_fault(engine: sa.Engine) -> str:
 
 def copies_fault(connection: sa.Connection, storage: Storage, machine: str) -> str:
     """Return why images are refused for lack of a second copy; empty if they are not."""
-    is_needed = storage.copies > 1 and storage.copies_missing == "refuse"
-    if not is_needed or any(of.machine != machine for of in copy_services(connection)):
+    if not storage.needs_second_copy or any(of.machine != machine for of in copy_services(connection)):
         return ""
     return "no other machine takes second copies; images are refused"
