@@ -137,7 +137,9 @@ def _upgrade(engine: sa.Engine) -> None:
             for limit in ("lock_timeout", "statement_timeout"):  # an index of a large ledger takes its time
                 connection.exec_driver_sql(f"SET LOCAL {limit} = 0")
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
-        upgrade(connection)
+            upgrade(connection, ServerClock().read(connection))
+        else:
+            upgrade(connection, now())
 
 
 def _bounded(url: str) -> sa.URL:

@@ -9,7 +9,6 @@ them, too. Processes of that version may go on, and start again, beside those of
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -32,8 +31,10 @@ def is_usable(connection: sa.Connection) -> bool:
     return version is not None and (version == newest or _oldest(connection, version) <= newest < version)
 
 
-def upgrade(connection: sa.Connection) -> None:
+def upgrade(connection: sa.Connection, at: float) -> None:
     """Create the tables of the ledger or bring them up to date, inside the caller's transaction.
+
+    ``at``: now, by the ledger's clock.
 
     Raises ``LedgerError`` when a newer version of the node has written the ledger that this one cannot follow, or one
     before 1.0.0; and when processes are alive that could not work with the new tables.
@@ -60,7 +61,7 @@ def upgrade(connection: sa.Connection) -> None:
     newest = ScriptDirectory.from_config(config).get_revision("head")
     oldest = getattr(newest.module, "OLDEST", newest.revision)
     if version is not None:
-        _refuse_beside(connection, oldest)
+        _refuse_beside(connection, oldest, at)
     command.upgrade(config, "head")
     if oldest != newest.revision:
         _OLDEST.create(connection, checkfirst=True)
@@ -69,15 +70,13 @@ def upgrade(connection: sa.Connection) -> None:
         connection.execute(sa.insert(_OLDEST).values(number=oldest))
 
 
-def _refuse_beside(connection: sa.Connection, oldest: str) -> None:
+def _refuse_beside(connection: sa.Connection, oldest: str, at: float) -> None:
     """Raise ``LedgerError`` if a process is alive whose version cannot work with the tables that will be made."""
     inspector = sa.inspect(connection)
     if not inspector.has_table(_MEMBER.name):
         return
     if not {column.name for column in _MEMBER.columns} <= {one["name"] for one in inspector.get_columns(_MEMBER.name)}:
         return
-    clock = sa.text("SELECT extract(epoch FROM clock_timestamp())")
-    at = float(connection.scalar(clock) or 0.0) if connection.dialect.name == "postgresql" else time.time()
     old = sa.select(_MEMBER.c.version).where(_MEMBER.c.revision < oldest, _MEMBER.c.beat_at > at - _ALIVE_SECONDS)
     versions = sorted(set(connection.scalars(old)))
     if versions:
