@@ -171,9 +171,9 @@ def _measured(config_path: Path, config: Config, adoption: Adoption, images: _Im
             trial = run_trial(adoption.name, table, series, None, device=device, progress=show, companions=others)
         if truth is not None:
             of = read_truth(config, truth, None, show, images=series)
-            report_made, _ = run_test(candidate, adoption.name, device, of, show)
+            acceptance, _ = run_test(candidate, adoption.name, device, of, show)
             engine, _ = open_storage(config)
-            report, text = record_report(engine, report_made, as_document(report_made)).id, as_text(report_made)
+            report, text = record_report(engine, acceptance, as_document(acceptance)).id, as_text(acceptance)
     lines = [_run_line(one, trial.device) for one in trial.series] if trial is not None else []
     return _Measured(trial=trial, report=report, acceptance=text, lines=lines)
 
