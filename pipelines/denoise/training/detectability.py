@@ -218,16 +218,14 @@ def main() -> None:
     chains = chains_of(arguments.weights, arguments.variant, with_bm3d=arguments.bm3d)
     count = arguments.realisations
     try:
-        samples_of(arguments.data, arguments.split)  # before minutes are spent on the phantom
+        samples = samples_of(arguments.data, arguments.split)  # before minutes are spent on the phantom
     except (DataSetError, FileNotFoundError) as error:
         parser.error(str(error))
     phantom = look(watched(phantom_scenes(count), "phantom", total=count), chains)
     powers = power_of(phantom)
     if arguments.plots:
         draw(powers, arguments.plots / "noise_power.png")
-    anatomy = look(
-        watched(anatomy_scenes(arguments.data, arguments.split, max(1, count // 12)), "anatomy", total=None), chains
-    )
+    anatomy = look(watched(anatomy_scenes(samples, max(1, count // 12)), "anatomy", total=None), chains)
     report = {
         "noise power": {
             name: {"noise_hu": round(p.noise_hu, 2), "mean_per_px": round(p.mean_frequency, 4)}

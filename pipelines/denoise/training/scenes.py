@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ from pipelines.denoise.noise import TISSUE_HU
 from pipelines.denoise.training.data import Sample, flat_pixels, level_of, low_dose
 from pipelines.denoise.training.lowdose import noise_fields, with_kernel
 from pipelines.denoise.training.phantom import EDGE_SIGMA, KERNEL, SIZE, SPACING_MM, WATER_RADIUS
-from pipelines.denoise.training.sets import samples_of
 
 FloatArray = NDArray[np.float32]
 
@@ -112,10 +110,10 @@ def tissue_places(full: FloatArray) -> NDArray[np.int64]:
     return every[even]
 
 
-def anatomy_scenes(data: Path, split: str, count: int) -> Iterator[Scene]:
-    """Every slice of ``split`` that has even soft tissue, at a quarter of the dose, ``count`` realisations of each."""
+def anatomy_scenes(samples: Sequence[Sample], count: int) -> Iterator[Scene]:
+    """Every slice of ``samples`` that has even soft tissue, at a quarter of the dose, ``count`` realisations of each."""
     rng = np.random.default_rng(SEED)
-    for group, sample in enumerate(samples_of(data, split)):
+    for group, sample in enumerate(samples):
         places = tissue_places(sample.slices[1])
         if len(places):
             for number in range(count):
