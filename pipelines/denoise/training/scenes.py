@@ -111,7 +111,7 @@ def tissue_places(full: FloatArray) -> NDArray[np.int64]:
 
 
 def anatomy_scenes(samples: Sequence[Sample], count: int) -> Iterator[Scene]:
-    """Every slice of ``samples`` that has even soft tissue, at a quarter of the dose, ``count`` realisations of each."""
+    """Every one of ``samples`` with even soft tissue, at a quarter of the dose, ``count`` realisations of each."""
     rng = np.random.default_rng(SEED)
     for group, sample in enumerate(samples):
         places = tissue_places(sample.slices[1])
