@@ -135,13 +135,13 @@ def missing(used: tuple[Internals, ...] = INTERNALS) -> Iterator[str]:
 
 def _exists(module: str, name: str) -> bool:
     try:
-        found: object = importlib.import_module(module)
+        member: object = importlib.import_module(module)
     except ImportError:
         return False
     for part in name.split("."):
-        if not hasattr(found, part):
-            return isinstance(found, type) and part in found.__init__.__code__.co_names  # type: ignore[misc]
-        found = getattr(found, part)
+        if not hasattr(member, part):
+            return isinstance(member, type) and part in member.__init__.__code__.co_names  # type: ignore[misc]
+        member = getattr(member, part)
     return True
 
 

@@ -215,7 +215,7 @@ class InternalError(NodeError):
     code = "internal"
 
 
-_BY_CODE = {one.code: one for one in globals().values() if isinstance(one, type) and issubclass(one, NodeError)}
+_BY_CODE = {kind.code: kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, NodeError)}
 
 
 def error_code(error: BaseException) -> str:

@@ -57,7 +57,9 @@ def elected(candidates: Iterable[str], key: str) -> str:
 
     Whoever asks gets the same answer. A candidate that comes or goes changes only the keys that fall to it.
     """
-    return max(candidates, key=lambda one: blake2b(f"{one} {key}".encode(), digest_size=8).digest(), default="")
+    return max(
+        candidates, key=lambda candidate: blake2b(f"{candidate} {key}".encode(), digest_size=8).digest(), default=""
+    )
 
 
 class Membership:

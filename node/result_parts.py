@@ -96,8 +96,8 @@ def _report_parts(holder: Dataset) -> Iterator[tuple[Dataset, Dataset]]:
 
 def _uids(item: Dataset) -> Iterator[str]:
     """UIDs of images, and of other objects, that a content item and those below it name."""
-    for one in item.get("ReferencedSOPSequence") or ():
-        yield str(one.get("ReferencedSOPInstanceUID") or "")
+    for reference in item.get("ReferencedSOPSequence") or ():
+        yield str(reference.get("ReferencedSOPInstanceUID") or "")
     if uid := str(item.get("UID") or ""):
         yield uid
     for below in item.get("ContentSequence") or ():
@@ -131,5 +131,5 @@ def _named_instances(dataset: Dataset) -> Iterator[tuple[str, str]]:
             if uid := str(series.get("SeriesInstanceUID") or ""):
                 yield uid, ""
                 of_series = (series.get(name) or () for name in ("ReferencedInstanceSequence", "ReferencedSOPSequence"))
-                for one in chain.from_iterable(of_series):
-                    yield uid, str(one.get("ReferencedSOPInstanceUID") or "")
+                for reference in chain.from_iterable(of_series):
+                    yield uid, str(reference.get("ReferencedSOPInstanceUID") or "")

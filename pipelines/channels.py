@@ -41,7 +41,7 @@ def channels(
     if crop is None:
         return volumes
     box = crop.box(series, orientation)
-    return [_contiguous(one[box]) for one in volumes]  # type: ignore[index]  # highdicom names one slice only
+    return [_contiguous(channel[box]) for channel in volumes]  # type: ignore[index]  # highdicom names one slice only
 
 
 def _input(name: str, series: Series, volume: Volume, orientation: str | None) -> Volume:

@@ -136,7 +136,7 @@ def _splits(path: Path) -> dict[str, tuple[str, ...]]:
 def _label_values(labels: Any) -> Iterator[int]:
     """Values of all labels; a region has several."""
     for value in labels.values() if isinstance(labels, dict) else ():
-        yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int))
+        yield from (number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int))
 
 
 def _json(path: Path) -> Any:

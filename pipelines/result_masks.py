@@ -47,7 +47,7 @@ class Crop(BaseModel):
 
         Raises ``Unsuitable`` when nothing was outlined under all of the labels, ``PipelineError`` as ``mask_of`` does.
         """
-        masks = [mask for one in self.to if (mask := _outlined(one, series, orientation)) is not None]
+        masks = [mask for reference in self.to if (mask := _outlined(reference, series, orientation)) is not None]
         inside = np.any([mask.array != 0 for mask in masks], axis=0) if masks else np.zeros((1, 1, 1), bool)
         if not inside.any():
             raise _nothing_outlined(self.to)
@@ -64,7 +64,7 @@ def with_crop(findings: Findings, crop: Crop | None) -> Findings:
     """Findings that say which part of the images was analysed."""
     if crop is None:
         return findings
-    name = ", ".join(one.partition(SEPARATOR)[2] for one in crop.to)
+    name = ", ".join(reference.partition(SEPARATOR)[2] for reference in crop.to)
     remark = sentence("Only the part of the images around {name} was analysed.", name=name)
     return replace(findings, remarks=(*findings.remarks, remark))
 
@@ -78,5 +78,5 @@ def _outlined(reference: str, series: Series, orientation: str | None) -> Volume
 
 
 def _nothing_outlined(references: Sequence[str]) -> Unsuitable:
-    labels = ", ".join(one.partition(SEPARATOR)[2] for one in references)
+    labels = ", ".join(reference.partition(SEPARATOR)[2] for reference in references)
     return Unsuitable(sentence("The model needs {label}, which was not outlined", label=labels))

@@ -82,8 +82,8 @@ def _licence(text: str) -> str:
 
 def _grid(steps: Mapping[str, Any]) -> str:
     """Spacing to which the preprocessing resamples, where it is one and written as numbers."""
-    found = [one.get("pixdim") for one in _tables(steps) if "Spacing" in str(one.get("_target_"))]
-    spacings = {numbers_of(value, 3) for value in found}
+    values = [step.get("pixdim") for step in _tables(steps) if "Spacing" in str(step.get("_target_"))]
+    spacings = {numbers_of(value, 3) for value in values}
     numbers = spacings.pop() if len(spacings) == 1 else ()
     return in_millimetres(numbers, "pixdim of its preprocessing: x, y, z")
 
@@ -98,5 +98,5 @@ def _tables(value: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(value, dict):
         yield value
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for one in inner:
-        yield from _tables(one)
+    for item in inner:
+        yield from _tables(item)

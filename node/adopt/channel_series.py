@@ -47,8 +47,8 @@ def channel_series(metadata: ModelMetadata, given: Sequence[str] | None) -> Chan
     """Find the series of each channel; ``given``: the option ``inputs`` of the user."""
     channels = metadata.channels if len(metadata.channels) > 1 or given is None else (THIS,)
     if given:
-        named = {one: characteristics(one) for one in given if one != THIS and _MASK not in one}
-        own = next((characteristics(c) for c, one in zip(channels, given, strict=False) if one == THIS), {})
+        named = {name: characteristics(name) for name in given if name != THIS and _MASK not in name}
+        own = next((characteristics(c) for c, name in zip(channels, given, strict=False) if name == THIS), {})
         return ChannelSeries(match=own, companions=named)
     if len(channels) < 2:
         return ChannelSeries(match=characteristics(channels[0]) if channels and metadata.modality != "CT" else {})

@@ -43,10 +43,14 @@ def card_text(proposal: Proposal, metadata: ModelMetadata, figures: CardFigures,
     """Write the card of a model that lies at ``path``, with the headings of the shipped ones."""
     model = proposal.model
     codes = [
-        f"| {_plain(one.label)} | "
-        + (f"{one.code.value} {one.code.scheme_designator} {_plain(one.code.meaning)}" if one.code else "to be chosen")
-        + f" | {f'guess: {one.guess}' if one.guess else ''} |"
-        for one in proposal.structures
+        f"| {_plain(structure.label)} | "
+        + (
+            f"{structure.code.value} {structure.code.scheme_designator} {_plain(structure.code.meaning)}"
+            if structure.code
+            else "to be chosen"
+        )
+        + f" | {f'guess: {structure.guess}' if structure.guess else ''} |"
+        for structure in proposal.structures
     ]
     table = (
         ["| outlined | code | to check |", "|---|---|---|", *codes] if codes else [f"What it outlines: {NOT_STATED}."]
@@ -130,11 +134,11 @@ def _files(path: Path) -> list[str]:
     """Digests of the files of a folder, without segmentations that a cross-validation left in it."""
     if not path.is_dir():
         return []
-    found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.endswith(_SEGMENTATIONS))
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.endswith(_SEGMENTATIONS))
     lines = [
-        f"  - `{escaped(file.relative_to(path).as_posix())}`: `{content_digest(file)}`" for file in found[:_MOST_FILES]
+        f"  - `{escaped(file.relative_to(path).as_posix())}`: `{content_digest(file)}`" for file in files[:_MOST_FILES]
     ]
-    return lines + ([f"  - and {len(found) - _MOST_FILES} more files"] if len(found) > _MOST_FILES else [])
+    return lines + ([f"  - and {len(files) - _MOST_FILES} more files"] if len(files) > _MOST_FILES else [])
 
 
 def _acceptance(figures: CardFigures) -> list[str]:

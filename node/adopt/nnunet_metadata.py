@@ -65,10 +65,10 @@ def _chosen(model: PackedModel, trained: dict[str, str]) -> tuple[str, ...]:
     best = model.table(model.find("inference_information.json")).get("best_model_or_ensemble") or {}
     parts = ("trainer", "plans_identifier", "configuration")
     wanted = [
-        "__".join(str(one[part]) for part in parts)
-        if all(one.get(part) for part in parts)
-        else one.get("configuration")
-        for one in best.get("selected_model_or_models") or ()
+        "__".join(str(choice[part]) for part in parts)
+        if all(choice.get(part) for part in parts)
+        else choice.get("configuration")
+        for choice in best.get("selected_model_or_models") or ()
     ]
     known = {folder.rstrip("/").rpartition("/")[2]: name for name, folder in trained.items()}
     known |= {name: name for name in trained}

@@ -21,8 +21,8 @@ class PackedModel:
         """Raises ``WeightsError`` for a zip file that is beyond the limits of a model."""
         self._path = path
         if path.is_dir():
-            found = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-            self._names = sorted(found)
+            names = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+            self._names = sorted(names)
         else:
             self._names = sorted(name for name in member_names(path) if not name.endswith("/"))
 

@@ -47,7 +47,7 @@ class Proposal:
     @property
     def values(self) -> dict[str, Any]:
         """The table of options."""
-        return {name: one.value for name, one in self.options.items()}
+        return {name: option.value for name, option in self.options.items()}
 
 
 def proposal_for(model: Model, metadata: ModelMetadata, given: Mapping[str, Any]) -> Proposal:
@@ -61,7 +61,9 @@ def proposal_for(model: Model, metadata: ModelMetadata, given: Mapping[str, Any]
     missing: list[str] = []
     if model.factory == MODEL_FILE:
         options |= _model_file_options(model, metadata, structures)
-        missing += _missing_of_model_file(metadata, {**{name: one.value for name, one in options.items()}, **given})
+        missing += _missing_of_model_file(
+            metadata, {**{name: option.value for name, option in options.items()}, **given}
+        )
     else:
         if metadata.chosen and len(metadata.configurations) > 1:
             options["configuration"] = Proposed(
@@ -69,7 +71,9 @@ def proposal_for(model: Model, metadata: ModelMetadata, given: Mapping[str, Any]
             )
         elif len(metadata.configurations) > 1 and "configuration" not in given:
             missing.append(_missing_configuration(metadata))
-        if coded := {one.label: code_values(one.code) for one in structures if one.code is not None}:
+        if coded := {
+            structure.label: code_values(structure.code) for structure in structures if structure.code is not None
+        }:
             options["structures"] = Proposed(value=coded)
     if metadata.modality_is_guess:
         options["modality"] = Proposed(value=metadata.modality, guess="no channel is called CT")
@@ -92,11 +96,16 @@ def proposal_for(model: Model, metadata: ModelMetadata, given: Mapping[str, Any]
 def _model_file_options(
     model: Model, metadata: ModelMetadata, structures: tuple[StructureCode, ...]
 ) -> dict[str, Proposed]:
-    code_of = {one.label: one for one in structures}
+    code_of = {structure.label: structure for structure in structures}
     segments = [
-        {"channel": channel, "label": label, "category": code_values(one.category), "type": code_values(one.code)}
+        {
+            "channel": channel,
+            "label": label,
+            "category": code_values(structure.category),
+            "type": code_values(structure.code),
+        }
         for channel, label in metadata.labels.items()
-        if (one := code_of[label]).code is not None
+        if (structure := code_of[label]).code is not None
     ]
     stated = {"modality": metadata.modality, "spacing_mm": list(metadata.spacing_mm), "window": list(metadata.window)}
     proposed = {
@@ -126,7 +135,7 @@ def _missing_of_model_file(metadata: ModelMetadata, options: Mapping[str, Any]) 
         for name, example in zip(_GIVEN, ('"CT"', "[1.5, 1.5, 1.5]"), strict=True)
         if name not in options
     ]
-    described = {one.get("channel") for one in options.get("segments", ()) if isinstance(one, dict)}
+    described = {segment.get("channel") for segment in options.get("segments", ()) if isinstance(segment, dict)}
     if not options.get("segments") and not metadata.labels:
         answer = f" of the {metadata.outputs} channels of its answer" if metadata.outputs else ""
         missing.append(f"segments: the file does not name what it outlines; describe each{answer} with {_SEGMENTS}")

@@ -53,11 +53,11 @@ def beside_champion(config: Config, champion: str, name: str, series: ChannelSer
     """Try pipeline ``name`` on every series of ``champion``. Raises ``NotFoundError`` when no rule sends it."""
     names = champion_rules(config, champion)
     lacks = [
-        f"companions.{one}: rule {rule.name!r} lacks it; add [rules.companions.{one}] to it, or leave --champion out"
+        f"companions.{key}: rule {rule.name!r} lacks it; add [rules.companions.{key}] to it, or leave --champion out"
         for rule in config.rules
         if rule.name in names
-        for one in series.companions
-        if one not in rule.companions
+        for key in series.companions
+        if key not in rule.companions
     ]
     shown = "\n".join(f"# In [[rules]] {rule!r}, below the champion {champion!r}:\n# {_shadow(name)}" for rule in names)
     return RuleProposal(shown=shown, beside=names, missing=tuple(lacks))
@@ -99,5 +99,5 @@ def _match(needs: Mapping[str, Any], series: ChannelSeries, modality_guess: str)
         lines.append(line_of("slice_spacing_mm", f"0-{spacing:g}"))
     if coverage := needs.get("min_coverage_mm"):
         lines.append(line_of("coverage_mm", f"{coverage:g}-"))
-    lines += [line_of(one, wanted, f"guess: {_BY_NAME}") for one, wanted in series.match.items()]
+    lines += [line_of(name, wanted, f"guess: {_BY_NAME}") for name, wanted in series.match.items()]
     return [*lines, line_of("image_kind", _ORIGINAL, "guess: no reformatted, derived or phase images")]

@@ -26,7 +26,7 @@ def words(*parts: str) -> str:
 def numbers_of(value: Any, count: int) -> tuple[float, ...]:
     """Return a list of ``count`` numbers; an empty one for anything else."""
     is_list = isinstance(value, list | tuple) and len(value) == count
-    if not is_list or not all(isinstance(one, int | float) and not isinstance(one, bool) for one in value):
+    if not is_list or not all(isinstance(number, int | float) and not isinstance(number, bool) for number in value):
         return ()
     return tuple(value)
 

@@ -63,7 +63,7 @@ def structure_code(label: str, chosen: Sequence[str] | None = None) -> Structure
 
 def _same_words(name: str) -> Code | None:
     wanted = _words(name)
-    same = [one for one in _matches(name) if _words(one.meaning) == wanted] if wanted else []
+    same = [code for code in _matches(name) if _words(code.meaning) == wanted] if wanted else []
     return _code(same[0]) if same else None
 
 
@@ -71,13 +71,13 @@ def _with_all_words(name: str) -> tuple[Code, ...]:
     wanted = _words(name)
     if not wanted or not any(len(word) > 2 for word in wanted):
         return ()
-    return tuple(_code(one) for one in _matches(name) if wanted <= _words(one.meaning) and _kind(one) in _BODY[:-1])
+    return tuple(_code(code) for code in _matches(name) if wanted <= _words(code.meaning) and _kind(code) in _BODY[:-1])
 
 
 def _matches(name: str) -> list[CodeMatch]:
     words = re.sub(r"[\s_-]+", " ", name).split()
-    found = matching_codes(words) if words else []
-    return [one for one in found if one.scheme == _SCHEME and _kind(one) in _BODY and len(one.meaning) <= _LONGEST]
+    codes = matching_codes(words) if words else []
+    return [code for code in codes if code.scheme == _SCHEME and _kind(code) in _BODY and len(code.meaning) <= _LONGEST]
 
 
 def _words(meaning: str) -> frozenset[str]:

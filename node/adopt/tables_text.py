@@ -33,9 +33,9 @@ def tables_text(proposal: Proposal) -> str:
 
 
 def _options(proposal: Proposal) -> Iterator[str]:
-    for name, one in proposal.options.items():
+    for name, option in proposal.options.items():
         if name not in _NO_VALUE:
-            yield line_of(name, one.value, f"guess: {one.guess}" if one.guess else "")
+            yield line_of(name, option.value, f"guess: {option.guess}" if option.guess else "")
     for sentence in proposal.missing:
         yield f"# MISSING {sentence}"
     for name, effect in _UNSTATED.get(proposal.model.factory, {}).items():
@@ -49,12 +49,12 @@ def _options(proposal: Proposal) -> Iterator[str]:
 
 def _segments(proposal: Proposal, segments: object) -> Iterator[str]:
     """One table in the array ``segments`` for each channel."""
-    notes = {one.label: one.guess for one in proposal.structures}
-    for one in segments if isinstance(segments, list) else ():
-        guess = notes.get(str(one.get("label")), "")
+    notes = {structure.label: structure.guess for structure in proposal.structures}
+    for segment in segments if isinstance(segments, list) else ():
+        guess = notes.get(str(segment.get("label")), "")
         yield ""
         yield table_header("pipelines", proposal.model.name, "options", "segments", array=True)
-        for key, value in one.items():
+        for key, value in segment.items():
             yield line_of(key, value, f"guess: {guess}" if guess and key == "type" else "")
 
 
@@ -63,16 +63,20 @@ def _structures(proposal: Proposal) -> Iterator[str]:
         return
     yield ""
     yield table_header("pipelines", proposal.model.name, "options", "structures")
-    for one in proposal.structures:
-        if one.code is None:
-            yield _unknown(one)
+    for structure in proposal.structures:
+        if structure.code is None:
+            yield _unknown(structure)
         else:
-            yield line_of(one.label, code_values(one.code), f"guess: {one.guess}" if one.guess else "")
+            yield line_of(
+                structure.label, code_values(structure.code), f"guess: {structure.guess}" if structure.guess else ""
+            )
 
 
-def _unknown(one: StructureCode) -> str:
+def _unknown(structure: StructureCode) -> str:
     """A comment in place of a code."""
-    if one.candidates:
-        several = "; ".join(value_text(code_values(code)) for code in one.candidates)
-        return f"# {key_text(one.label)}: several codes have its words, choose one: {several}"
-    return f"# {key_text(one.label)}: no code was found; fill in [value, scheme, meaning], see `ainode codes find`"
+    if structure.candidates:
+        several = "; ".join(value_text(code_values(code)) for code in structure.candidates)
+        return f"# {key_text(structure.label)}: several codes have its words, choose one: {several}"
+    return (
+        f"# {key_text(structure.label)}: no code was found; fill in [value, scheme, meaning], see `ainode codes find`"
+    )

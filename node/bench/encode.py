@@ -87,10 +87,10 @@ def _run(cell: Cell, tool: str, folder: Path) -> Run:
 
 def rows(runs: list[Run]) -> list[list[str]]:
     """Cells of the table: what, by whom, CPU seconds, our CPU seconds divided by its, seconds, peak MB, MB written."""
-    found: dict[tuple[Cell, str], list[Run]] = {}
-    for one in runs:
-        found.setdefault((one.cell, one.tool), []).append(one)
-    return [_row(group, found[cell, "node"]) for (cell, _), group in found.items()]
+    groups: dict[tuple[Cell, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.cell, run.tool), []).append(run)
+    return [_row(group, groups[cell, "node"]) for (cell, _), group in groups.items()]
 
 
 HEADINGS = ("objects", "by", "CPU s", "node / it", "s", "peak MB", "MB written")
@@ -103,10 +103,10 @@ def _row(group: list[Run], ours: list[Run]) -> list[str]:
     return [
         first.cell.title,
         TITLES[first.tool],
-        Spread.of([one.cpu_seconds for one in group]).words(2),
+        Spread.of([run.cpu_seconds for run in group]).words(2),
         ratio,
-        Spread.of([one.seconds for one in group]).words(2),
-        f"{max(one.peak_mb for one in group):.0f}",
+        Spread.of([run.seconds for run in group]).words(2),
+        f"{max(run.peak_mb for run in group):.0f}",
         f"{first.size / 1e6:.1f}",
     ]
 

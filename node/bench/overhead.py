@@ -139,7 +139,7 @@ class _Bench:
             if number:
                 figures.setdefault("all, without the network", []).append(whole)
         for name, of in figures.items():
-            cpu, seconds = tuple(one.cpu_seconds for one in of), tuple(one.seconds for one in of)
+            cpu, seconds = tuple(usage.cpu_seconds for usage in of), tuple(usage.seconds for usage in of)
             yield Line(series=series, measured=name, cpu_seconds=cpu, seconds=seconds)
 
     def waiting(self, series: str, jobs: int) -> Line:

@@ -192,10 +192,10 @@ def _scripted(server: Server, sources: _Sources, firsts: list[int], each: int) -
         for sender, _ in senders:
             _report(sender, "go")
         sent = [Sent(**json.loads(_hear(sender, server))) for sender, _ in senders]
-    if failures := sum(one.failures for one in sent):
+    if failures := sum(result.failures for result in sent):
         raise PlatformError(f"{server.title} refused {failures} instances")
-    seconds = max(one.ended for one in sent) - min(one.begun for one in sent)
-    return seconds, tuple(latency for one in sent for latency in one.latencies)
+    seconds = max(result.ended for result in sent) - min(result.begun for result in sent)
+    return seconds, tuple(latency for result in sent for latency in result.latencies)
 
 
 def _report(sender: subprocess.Popen[str], line: str) -> None:

@@ -113,7 +113,7 @@ def table(found: list[Line]) -> Table:
 
 def markdown(found: list[Line], machine: dict[str, str]) -> str:
     """For docs/development/benchmarks.md."""
-    rows = [[_sent(one.cell), SERVERS[one.server].title, *(words(one) for _, words in _COLUMNS)] for one in found]
+    rows = [[_sent(line.cell), SERVERS[line.server].title, *(words(line) for _, words in _COLUMNS)] for line in found]
     return markdown_table(("sent", "receiver", *(heading for heading, _ in _COLUMNS)), rows, machine)
 
 

@@ -36,13 +36,13 @@ def installation() -> Check:
     place = gettext("ainode {version} in {folder}", version=__version__, folder=Path(__file__).parents[2])
     if changed:
         remedy = gettext("another package has overwritten them: reinstall ainode in a virtual environment of its own")
-        found = gettext(
+        text = gettext(
             "{place}: {number} files changed since installation: {files}",
             place=place,
             number=len(changed),
             files=", ".join(changed[:3]),
         )
-        return Check(name="installation", good=False, found=found, remedy=remedy)
+        return Check(name="installation", good=False, found=text, remedy=remedy)
     return Check(name="installation", good=True, found=place)
 
 
@@ -51,8 +51,8 @@ def text_recognition(config: Config) -> Iterator[Check]:
     if not config.deidentify.read_text:
         return
     fault = missing_package()
-    found = fault or gettext("[deidentify] read_text: text in pixels is recognised")
-    yield Check(name="text recognition", good=not fault, found=found)
+    text = fault or gettext("[deidentify] read_text: text in pixels is recognised")
+    yield Check(name="text recognition", good=not fault, found=text)
 
 
 def _as_recorded(file: PackagePath) -> bool:
@@ -77,7 +77,7 @@ def storage(config: Config) -> Check:
     seconds = time.perf_counter() - started
     probe.unlink()
     space = space_of(folder)
-    found = gettext(
+    text = gettext(
         "{folder}: {free} GiB free, one sync takes {milliseconds} ms",
         folder=folder,
         free=f"{space.free_gib:.0f}",
@@ -85,51 +85,51 @@ def storage(config: Config) -> Check:
     )
     system = file_system_of(folder)
     if system is not None and not system.is_tested:
-        place = {"found": found, "kind": system.kind, "mount_point": system.mount_point}
-        found = gettext("{found}, on a file system of the kind {kind} ({mount_point})", **place)
+        place = {"found": text, "kind": system.kind, "mount_point": system.mount_point}
+        text = gettext("{found}, on a file system of the kind {kind} ({mount_point})", **place)
         if not system.is_supported:
             remedy = gettext(
                 "acknowledged images can be lost: put [storage] folder on a local disk; several machines share their "
                 "files over [fleet], without a network file system"
             )
-            return Check(name="storage", good=False, found=found, remedy=remedy)
+            return Check(name="storage", good=False, found=text, remedy=remedy)
     if space.is_below(config.storage.min_free_gib):
         remedy = gettext(
             "images are refused: free some space, or lower [storage] min_free_gib ({limit})",
             limit=f"{config.storage.min_free_gib:g}",
         )
-        return Check(name="storage", good=False, found=found, remedy=remedy)
+        return Check(name="storage", good=False, found=text, remedy=remedy)
     if seconds > SLOW_SYNC_SECONDS:
         remedy = gettext("receiving will be slow: use a local disk or SSD")
-        return Check(name="storage", good=False, found=found, remedy=remedy)
+        return Check(name="storage", good=False, found=text, remedy=remedy)
     if system is not None and not system.is_tested:
         remedy = gettext("the node was not tested on it: prefer a local disk for each machine, with copies = 2")
-        return Check(name="storage", good=True, found=found, remedy=remedy)
-    return Check(name="storage", good=True, found=found)
+        return Check(name="storage", good=True, found=text, remedy=remedy)
+    return Check(name="storage", good=True, found=text)
 
 
 def ledger(config: Config) -> Check:
     """Check that the ledger can be opened."""
     engine, _ = open_storage(config)
-    found = engine.url.render_as_string(hide_password=True)
+    url = engine.url.render_as_string(hide_password=True)
     try:
         if splits_sessions(engine):
             remedy = gettext("set pool_mode = session in the pooler, or connect to PostgreSQL itself")
-            split = gettext("{url}: a pooler gives each transaction to another session", url=found)
+            split = gettext("{url}: a pooler gives each transaction to another session", url=url)
             return Check(name="ledger", good=False, found=split, remedy=remedy)
     finally:
         engine.dispose()
-    return Check(name="ledger", good=True, found=found)
+    return Check(name="ledger", good=True, found=url)
 
 
 def secrets(config: Config) -> Check:
     """Check that other users of the machine cannot read or change ledger, keys, passwords and tokens."""
-    found = {path: key for key, path in secret_files(config) if _is_open(path)}
-    if not found:
+    files = {path: key for key, path in secret_files(config) if _is_open(path)}
+    if not files:
         closed = gettext("keys, passwords and ledger are closed to other users")
         return Check(name="secrets", good=True, found=closed)
-    named = ", ".join(f"{key} {path}" for path, key in found.items())
-    remedy = f"chmod g-w,o-rwx {' '.join(map(str, found))}"
+    named = ", ".join(f"{key} {path}" for path, key in files.items())
+    remedy = f"chmod g-w,o-rwx {' '.join(map(str, files))}"
     opened = gettext("{files}: other users can read or change it", files=named)
     return Check(name="secrets", good=False, found=opened, remedy=remedy)
 
@@ -144,9 +144,9 @@ def _files_of_notification(config: Config) -> Check:
     try:
         check_files(config)
     except OSError as error:
-        found = gettext("{file}: {error}", file=error.filename, error=error.strerror)
+        text = gettext("{file}: {error}", file=error.filename, error=error.strerror)
         return Check(
-            name="notify", good=False, found=found, remedy=gettext("write the file, or remove it from [notify]")
+            name="notify", good=False, found=text, remedy=gettext("write the file, or remove it from [notify]")
         )
     return Check(name="notify", good=True, found=gettext("files of webhook and password can be read"))
 
@@ -169,6 +169,6 @@ def device(config: Config) -> Check:
         remedy = advice or gettext("install the driver, or set {setting}", setting='[devices] use = ["cpu"]')
         missing = gettext("{devices} configured, no CUDA device found", devices=", ".join(wanted))
         return Check(name="device", good=False, found=missing, remedy=remedy)
-    found = ", ".join(have) or gettext("CPU, {number} cores", number=os.cpu_count())
+    devices = ", ".join(have) or gettext("CPU, {number} cores", number=os.cpu_count())
     build = f", PyTorch {torch.__version__}" if advice else ""
-    return Check(name="device", good=True, found=f"{found}{build}", remedy=advice)
+    return Check(name="device", good=True, found=f"{devices}{build}", remedy=advice)

@@ -34,17 +34,17 @@ def tls(config: Config) -> Check:
     server_context(config.ae.tls)
     certificate = config.ae.tls.certificate
     if config.ae.tls.require_client_certificate:
-        found = gettext("{certificate} is usable; client certificates are required", certificate=certificate)
+        text = gettext("{certificate} is usable; client certificates are required", certificate=certificate)
     else:
-        found = gettext("{certificate} is usable; client certificates are optional", certificate=certificate)
+        text = gettext("{certificate} is usable; client certificates are optional", certificate=certificate)
     key = path_of(config.ae.tls.ca).with_suffix(".key")
     if key.exists() and key != path_of(config.ae.tls.key):
         remedy = gettext(
             "move {key} to another machine: whoever reads it can make certificates that this node accepts", key=key
         )
-        found = gettext("{certificate}; the key of its authority is on this machine", certificate=found)
-        return Check(name="tls", good=True, found=found, remedy=remedy)
-    return Check(name="tls", good=True, found=found)
+        text = gettext("{certificate}; the key of its authority is on this machine", certificate=text)
+        return Check(name="tls", good=True, found=text, remedy=remedy)
+    return Check(name="tls", good=True, found=text)
 
 
 def files_of_others(config: Config) -> Iterator[Check]:
@@ -63,8 +63,8 @@ def files_of_others(config: Config) -> Iterator[Check]:
         served = gettext("serves files to this machine")
         yield Check(name="fleet", good=not why, found=f"{url}: {why or served}", remedy=remedy if why else "")
     if not faults:
-        found, remedy = gettext("no file service is running"), gettext("start the node, and check again")
-        yield Check(name="fleet", good=True, found=found, remedy=remedy)
+        text, remedy = gettext("no file service is running"), gettext("start the node, and check again")
+        yield Check(name="fleet", good=True, found=text, remedy=remedy)
 
 
 def port(config: Config) -> Check:
@@ -75,12 +75,12 @@ def port(config: Config) -> Check:
         return Check(name="port", good=True, found=gettext("{address} is free", address=where))
     us, is_ours = Destination.of_node(config.ae), is_own_port(config.storage.folder, config.ae.port)
     if is_ours and Policy.of(config.ae).is_proxy(us.host):
-        found = gettext(
+        text = gettext(
             "{address}: this node; C-ECHO is not tried, because only a proxy may connect from {host}",
             address=where,
             host=us.host,
         )
-        return Check(name="port", good=True, found=found)
+        return Check(name="port", good=True, found=text)
     answer = echo("this node", us, config.ae.title)
     is_dicom = answer.ok or answer.rejected  # [ae] callers need not list the node itself
     if not is_ours:
@@ -92,8 +92,8 @@ def port(config: Config) -> Check:
         return Check(name="port", good=False, found=f"{where}: {answer.reason}", remedy=remedy)
     if answer.ok:
         return Check(name="port", good=True, found=gettext("{address}: this node answers C-ECHO", address=where))
-    found = gettext("{address}: this node answers; [ae] callers does not list {title}", address=where, title=title)
-    return Check(name="port", good=True, found=found)
+    text = gettext("{address}: this node answers; [ae] callers does not list {title}", address=where, title=title)
+    return Check(name="port", good=True, found=text)
 
 
 def own_port(config: Config, table: str, address: str, port: int, service: str) -> Check:
@@ -122,8 +122,8 @@ def worklist(config: Config) -> Check:
     """Check that the Modality Worklist answers C-ECHO."""
     of = config.orders.worklist
     answer = echo_peer(Peer.of_worklist(of), config.ae.title)
-    found = answers_in(of.place, answer.seconds) if answer.ok else answer.reason
-    return Check(name=gettext("worklist"), good=answer.ok, found=found)
+    text = answers_in(of.place, answer.seconds) if answer.ok else answer.reason
+    return Check(name=gettext("worklist"), good=answer.ok, found=text)
 
 
 def workitems(config: Config) -> Check:
@@ -131,12 +131,12 @@ def workitems(config: Config) -> Check:
     began = time.monotonic()
     with ups_service(config.orders.ups, lambda _: None) as service:
         number = len(service.scheduled())
-    found = gettext(
+    text = gettext(
         "{answers}; {number} workitems are scheduled",
         answers=answers_in(config.orders.ups.url, time.monotonic() - began),
         number=number,
     )
-    return Check(name=WORKITEMS, good=True, found=found)
+    return Check(name=WORKITEMS, good=True, found=text)
 
 
 def dicomweb(config: Config) -> Check:
@@ -153,8 +153,8 @@ def destination(config: Config, name: str) -> Check:
     """Check that ``[destinations.name]`` answers."""
     to = config.destinations[name]
     answer = echo(name, to, config.ae.title)
-    found = answers_in(to.place, answer.seconds) if answer.ok else answer.reason
-    return Check(name=gettext("destination {name}", name=name), good=answer.ok, found=found)
+    text = answers_in(to.place, answer.seconds) if answer.ok else answer.reason
+    return Check(name=gettext("destination {name}", name=name), good=answer.ok, found=text)
 
 
 def answers_in(place: str, seconds: float) -> str:

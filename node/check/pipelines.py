@@ -39,11 +39,11 @@ def pipeline(entry: dict[str, Any]) -> Check:
     algorithm = f"{entry['algorithm']} {entry['version']}"
     if entry["weights_sha256"]:
         digest = f"{entry['weights_sha256'][:12]}..."
-        found = gettext("{algorithm}, weights SHA-256 {digest}", algorithm=algorithm, digest=digest)
+        text = gettext("{algorithm}, weights SHA-256 {digest}", algorithm=algorithm, digest=digest)
     else:
-        found = gettext("{algorithm}, without weights", algorithm=algorithm)
-    found += gettext(", licence {licence}", licence=entry["license"]) if entry.get("license") else ""
-    return Check(name=name, good=True, found=found)
+        text = gettext("{algorithm}, without weights", algorithm=algorithm)
+    text += gettext(", licence {licence}", licence=entry["license"]) if entry.get("license") else ""
+    return Check(name=name, good=True, found=text)
 
 
 def masks(config: Config, entries: Iterable[dict[str, Any]]) -> Iterator[Check]:
@@ -53,19 +53,19 @@ def masks(config: Config, entries: Iterable[dict[str, Any]]) -> Iterator[Check]:
     """
     stated = {entry["name"]: entry.get("segment_labels") for entry in entries}
     for name, table in config.pipelines.items():
-        for one in mask_references(table):
-            labels = stated.get(one.pipeline)
-            if labels is None or one.label in labels:
+        for reference in mask_references(table):
+            labels = stated.get(reference.pipeline)
+            if labels is None or reference.label in labels:
                 continue
-            found = gettext(
+            text = gettext(
                 "{field} names {mask}, and pipeline {other} outlines no {label}",
-                field=one.field,
-                mask=repr(one.text),
-                other=one.pipeline,
-                label=f"{one.label!r}{suggest(one.label, labels)}",
+                field=reference.field,
+                mask=repr(reference.text),
+                other=reference.pipeline,
+                label=f"{reference.label!r}{suggest(reference.label, labels)}",
             )
             remedy = gettext("use one of its labels: {labels}", labels=_listed(labels))
-            yield Check(name=gettext("pipeline {name}", name=name), good=False, found=found, remedy=remedy)
+            yield Check(name=gettext("pipeline {name}", name=name), good=False, found=text, remedy=remedy)
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -88,8 +88,8 @@ def acceptance(config: Config, entry: dict[str, Any]) -> Iterator[Check]:
         yield Check(name=gettext("acceptance {name}", name=name), good=False, found=str(error))
         return
     if refusal is None:
-        found = gettext("an approved report allows this version to send results")
-        yield Check(name=gettext("acceptance {name}", name=name), good=True, found=found)
+        text = gettext("an approved report allows this version to send results")
+        yield Check(name=gettext("acceptance {name}", name=name), good=True, found=text)
         return
     remedy = gettext(
         "its results are kept in shadow: ainode accept {name} FOLDER, then ainode acceptance approve REPORT", name=name

@@ -108,15 +108,15 @@ def read_truth(
     if folder is not None:
         from node.feedback.truth import read_truth_folder
 
-        found = read_truth_folder(folder, show, negatives=negatives, images=images)
-        without = f"{found.without_truth} series without truth: "
+        truth = read_truth_folder(folder, show, negatives=negatives, images=images)
+        without = f"{truth.without_truth} series without truth: "
         numbers = (
-            (found.without_truth, without + ("taken as without a lesion" if negatives else "not tested")),
-            (found.without_images, f"{found.without_images} segmentations or structure sets without their images"),
-            (found.of_this_software, f"{found.of_this_software} results of a node: no truth"),
+            (truth.without_truth, without + ("taken as without a lesion" if negatives else "not tested")),
+            (truth.without_images, f"{truth.without_images} segmentations or structure sets without their images"),
+            (truth.of_this_software, f"{truth.of_this_software} results of a node: no truth"),
         )
         return Truth(
-            cases=found.cases,
+            cases=truth.cases,
             origin="segmentations and structure sets of a folder",
             left_out=tuple(text for number, text in numbers if number),
         )
@@ -125,7 +125,7 @@ def read_truth(
 
     verified = read_verified_cases(*open_storage(config), verdicts or "")
     return Truth(
-        cases=tuple(one.case for one in verified.cases),
+        cases=tuple(case.case for case in verified.cases),
         origin=f"verdicts of readers on pipeline {verdicts}",
         left_out=tuple(f"{number} judged analyses not tested: {why}" for why, number in verified.left_out.items()),
     )
@@ -219,15 +219,24 @@ def list_reports(*, config_path: Path, as_json: bool) -> None:
 
     engine, _ = open_storage(load(config_path))
     with engine.connect() as connection:
-        found = acceptances(connection)
+        reports = acceptances(connection)
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json([asdict(report) for report in reports])
         return
-    for one in found:
-        state = f"approved by {one.approved_by}" if one.is_approved else "withdrawn" if one.withdrawn_at else "open"
-        tested = f"tested {clock(one.tested_at)} by {one.who}"
-        echo(f"{one.id}  {one.pipeline} {one.version}, weights {(one.weights or 'none')[:12]}, {tested}: {state}")
-    if not found:
+    for report in reports:
+        state = (
+            f"approved by {report.approved_by}"
+            if report.is_approved
+            else "withdrawn"
+            if report.withdrawn_at
+            else "open"
+        )
+        tested = f"tested {clock(report.tested_at)} by {report.who}"
+        echo(
+            f"{report.id}  {report.pipeline} {report.version}, weights {(report.weights or 'none')[:12]}, "
+            f"{tested}: {state}"
+        )
+    if not reports:
         echo("No pipeline was tested; `ainode accept PIPELINE FOLDER` tests one.")
 
 

@@ -174,19 +174,19 @@ def _measured(config_path: Path, config: Config, adoption: Adoption, images: _Im
             acceptance, _ = run_test(candidate, adoption.name, device, of, show)
             engine, _ = open_storage(config)
             report, text = record_report(engine, acceptance, as_document(acceptance)).id, as_text(acceptance)
-    lines = [_run_line(one, trial.device) for one in trial.series] if trial is not None else []
+    lines = [_run_line(run, trial.device) for run in trial.series] if trial is not None else []
     return _Measured(trial=trial, report=report, acceptance=text, lines=lines)
 
 
-def _run_line(one: SeriesTrial, device: str) -> str:
+def _run_line(run: SeriesTrial, device: str) -> str:
     from node.cli.try_pipeline import cost_text
     from node.outcome import ANALYSED
 
-    line = f"{one.modality}, {one.images} images: {one.outcome}"
-    if one.outcome not in ANALYSED:
-        return f"{line}: {one.reason}"
-    gate = f"DID NOT PASS THE GATE: {one.fault}" if one.fault else "passed the gate"
-    return f"{line}; {cost_text(one, device)}; {gate}"
+    line = f"{run.modality}, {run.images} images: {run.outcome}"
+    if run.outcome not in ANALYSED:
+        return f"{line}: {run.reason}"
+    gate = f"DID NOT PASS THE GATE: {run.fault}" if run.fault else "passed the gate"
+    return f"{line}; {cost_text(run, device)}; {gate}"
 
 
 def _write_card(config: Config, adoption: Adoption, measured: _Measured) -> Path:
@@ -215,12 +215,12 @@ def _fault(adoption: Adoption, measured: _Measured) -> NodeError | None:
     if adoption.trial.fault:
         return PipelineError(f"{adoption.name} was not configured, because it does not load: {adoption.trial.fault}")
     series = measured.trial.series if measured.trial is not None else ()
-    for one in series:
-        if one.fault:
-            return GateError(f"series {one.series_instance_uid}: its result is not valid and would not be sent")
-        if one.outcome == Outcome.FAILED:
-            return PipelineError(f"series {one.series_instance_uid}: {one.reason}")
-    if series and not any(one.outcome in ANALYSED for one in series):
+    for run in series:
+        if run.fault:
+            return GateError(f"series {run.series_instance_uid}: its result is not valid and would not be sent")
+        if run.outcome == Outcome.FAILED:
+            return PipelineError(f"series {run.series_instance_uid}: {run.reason}")
+    if series and not any(run.outcome in ANALYSED for run in series):
         return InputError(
             f"{adoption.name} was not configured: it analysed none of the {len(series)} series ({series[0].reason}); "
             "give --series with one that it is for"

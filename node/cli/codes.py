@@ -29,16 +29,16 @@ def find(*, as_json: bool, show_all: bool, words: tuple[str, ...]) -> None:
     """
     from node.pipeline.known_codes import matching_codes
 
-    found = matching_codes(words)
-    if not found:
+    matches = matching_codes(words)
+    if not matches:
         raise NotFoundError(
             f"no code for {' '.join(words)!r}; try fewer or other words, or write Code(value, scheme, meaning)"
         )
-    shown = found if show_all else found[:_MOST]
+    shown = matches if show_all else matches[:_MOST]
     if as_json:
         print_json([asdict(code) for code in shown])
         return
     for code in shown:
         echo(f"{code.written:44} ({code.value}, {code.scheme}, {code.meaning!r})")
-    if len(found) > len(shown):
-        echo(f"and {len(found) - len(shown)} more: give more words, or --all")
+    if len(matches) > len(shown):
+        echo(f"and {len(matches) - len(shown)} more: give more words, or --all")

@@ -54,10 +54,14 @@ def diff(*, config_path: Path, as_json: bool) -> None:
     file = _file(config_path)
     with file.engine.connect() as connection:
         newest, states = newest_rules(connection), file_states(connection)
-    found = file.untaken(newest)
+    differences = file.untaken(newest)
     if as_json:
         print_json(
-            {"published": newest and newest.number, "differences": found, "machines": [asdict(one) for one in states]}
+            {
+                "published": newest and newest.number,
+                "differences": differences,
+                "machines": [asdict(state) for state in states],
+            }
         )
         return
     if newest is None:
@@ -65,11 +69,11 @@ def diff(*, config_path: Path, as_json: bool) -> None:
         return
     of = {"number": newest.number, "who": newest.who, "why": newest.why}
     echo(gettext("version {number}, published by {who}: {why}", **of))
-    if found:
+    if differences:
         echo(gettext("{file} differs (here, published):", file=config_path))
     else:
         echo(gettext("{file} has everything that was published", file=config_path))
-    for line in difference_lines(found):
+    for line in difference_lines(differences):
         echo(line)
     for state in states:
         for line in state_lines(state):
@@ -142,18 +146,20 @@ def versions(*, config_path: Path, as_json: bool, number: int | None) -> None:
 
     file = _file(config_path)
     with file.engine.connect() as connection:
-        found = published_versions(connection, _LISTED) if number is None else [published_version(connection, number)]
-    listed = [one for one in found if one is not None]
+        publications = (
+            published_versions(connection, _LISTED) if number is None else [published_version(connection, number)]
+        )
+    listed = [version for version in publications if version is not None]
     if number is not None and not listed:
         raise NotFoundError(f"no version {number} was published; `ainode config versions` lists them")
     if as_json:
-        print_json([asdict(one) for one in listed])
+        print_json([asdict(version) for version in listed])
         return
-    for one in listed:
-        of = {"number": one.number, "at": clock(one.at), "who": one.who, "why": one.why}
+    for version in listed:
+        of = {"number": version.number, "at": clock(version.at), "who": version.who, "why": version.why}
         echo(gettext("version {number}, {at}, by {who}: {why}", **of))
         if number is not None:
-            echo(f"\n{one.settings or ''}\n{one.text}")
+            echo(f"\n{version.settings or ''}\n{version.text}")
 
 
 @config.command()
@@ -171,10 +177,10 @@ def take(*, config_path: Path, yes: bool) -> None:
 
     file = _file(config_path)
     version = file.published()
-    found = file.untaken(version)
-    for line in difference_lines(found, between=" -> "):
+    differences = file.untaken(version)
+    for line in difference_lines(differences, between=" -> "):
         echo(line)
-    if version is None or not found:
+    if version is None or not differences:
         echo(gettext("{file} has everything that was published", file=config_path))
     elif yes or confirmed(gettext("Write this into {file}?", file=config_path)):
         taken = file.take_over(confirmed_by=local_user(), seen=version.number)

@@ -29,7 +29,9 @@ def export(*, config_path: Path, as_json: bool, pipeline: str, folder: Path) -> 
         written = export_data_set(engine, spool, pipeline, folder, show)
     record_export(engine, pipeline, len(written.cases), who=local_user())
     if as_json:
-        cases = [{"case": one.name, "patient": one.patient, "scanner": one.exported.scanner} for one in written.cases]
+        cases = [
+            {"case": case.name, "patient": case.patient, "scanner": case.exported.scanner} for case in written.cases
+        ]
         print_json({"cases": cases, "labels": written.labels, "left_out": written.left_out})
     else:
         echo(as_text(written, folder))

@@ -85,7 +85,7 @@ def _fetch_now(
     with open_archive(config, engine, spool, destination) as archive:
         for keys in wanted:
             try:
-                found = [
+                incomplete = [
                     series
                     for study in archive.studies(keys)
                     for series in wanted_series(archive.series(study), modalities, config.rules)
@@ -95,7 +95,7 @@ def _fetch_now(
                 faults.append(str(error))
                 echo(str(error), err=as_json)
                 continue
-            for series in found:
+            for series in incomplete:
                 fetched = FetchedSeries(series=series) if dry_run else archive.fetch(series)
                 results.append(fetched.series)
                 faults += filter(None, [fetched.error])
@@ -129,7 +129,7 @@ def _queue(
     from node.service import open_storage
 
     archive_destination(config, destination)
-    keys = [item for one in wanted for item in one.items()]
+    keys = [item for study in wanted for item in study.items()]
     new = NewFetchList(destination=destination, modalities=modalities, requester=local_user(), keys=keys)
     engine, _ = open_storage(config)
     with begin_immediate(engine) as connection:

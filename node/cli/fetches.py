@@ -33,7 +33,7 @@ def fetches(*, config_path: Path, as_json: bool, missing: int | None, again: int
     from node.ledger.fetch_lists import fetch_progress, missing_items
     from node.service import open_storage
 
-    if sum(one is not None for one in (missing, again, cancel)) > 1:
+    if sum(option is not None for option in (missing, again, cancel)) > 1:
         raise click.UsageError("give one of --missing, --again and --cancel")
     config = load(config_path)
     engine, spool = open_storage(config)
@@ -48,13 +48,13 @@ def fetches(*, config_path: Path, as_json: bool, missing: int | None, again: int
             return
         lists, waits = fetch_progress(connection), why_waiting(config, connection, spool, local_now())
     if as_json:
-        print_json({"waits": waits, "lists": [asdict(one) for one in lists]})
+        print_json({"waits": waits, "lists": [asdict(progress) for progress in lists]})
         return
-    for one in lists:
-        _echo_list(one)
+    for progress in lists:
+        _echo_list(progress)
     if not lists:
         echo(gettext("no lists of studies to fetch"))
-    elif waits and any(one.waiting for one in lists):
+    elif waits and any(progress.waiting for progress in lists):
         echo(gettext("nothing is fetched now: {reason}", reason=gettext(waits)))
 
 
@@ -74,37 +74,37 @@ def _change(connection: Connection, number: int, *, is_again: bool, as_json: boo
 
 def _show_missing(items: list[FetchItem], *, as_json: bool) -> None:
     if as_json:
-        print_json([asdict(one) for one in items])
+        print_json([asdict(item) for item in items])
         return
-    for one in items:
+    for item in items:
         what = gettext(
             "{keyword} {value}: {state}, {here} of {there} images",
-            keyword=one.keyword,
-            value=one.value,
-            state=gettext(one.state),
-            here=one.here,
-            there=one.there,
+            keyword=item.keyword,
+            value=item.value,
+            state=gettext(item.state),
+            here=item.here,
+            there=item.there,
         )
-        echo("; ".join(filter(None, [what, one.error])))
+        echo("; ".join(filter(None, [what, item.error])))
     if not items:
         echo(gettext("nothing is missing"))
 
 
-def _echo_list(one: FetchProgress) -> None:
+def _echo_list(progress: FetchProgress) -> None:
     from node.operate.explain import clock
 
     head = gettext(
         "list {number} from {destination}, requested by {requester}",
-        number=one.id,
-        destination=one.destination,
-        requester=one.requester,
+        number=progress.id,
+        destination=progress.destination,
+        requester=progress.requester,
     )
-    echo(f"{clock(one.requested_at)}  {head}")
-    states = [f"{number} {gettext(state)}" for state, number in one.items.items()]
-    images = ngettext("{number} image", "{number} images", one.images)
+    echo(f"{clock(progress.requested_at)}  {head}")
+    states = [f"{number} {gettext(state)}" for state, number in progress.items.items()]
+    images = ngettext("{number} image", "{number} images", progress.images)
     echo("  " + "; ".join([", ".join(states), images]))
-    if one.error:
-        echo("  " + gettext("tried again: {error}", error=one.error))
+    if progress.error:
+        echo("  " + gettext("tried again: {error}", error=progress.error))
 
 
 VERBS = (fetches,)

@@ -65,7 +65,7 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
         return
     _print_members(members)
     _print_machines(members)
-    for line in [*notices, *(line for one in states if not one.is_as_published for line in state_lines(one))]:
+    for line in [*notices, *(line for state in states if not state.is_as_published for line in state_lines(state))]:
         echo(line)
 
 
@@ -99,15 +99,15 @@ def _print_members(members: list[dict[str, Any]]) -> None:
 def _print_machines(members: list[dict[str, Any]]) -> None:
     from node.operate.fleet_machines import fleet_machines, offset_text
 
-    for one in fleet_machines(members):
-        parts = [gettext("machine {host} ({machine})", host=one.host, machine=one.machine[:_MACHINE])]
-        if one.space is not None:
-            free, total = (decimal(f"{size / 2**30:.1f}") for size in (one.space.free, one.space.total))
+    for machine in fleet_machines(members):
+        parts = [gettext("machine {host} ({machine})", host=machine.host, machine=machine.machine[:_MACHINE])]
+        if machine.space is not None:
+            free, total = (decimal(f"{size / 2**30:.1f}") for size in (machine.space.free, machine.space.total))
             parts.append(gettext("{free} of {total} GiB free", free=free, total=total))
-        if one.clock is not None:
-            parts.append(gettext("clock {offset} from the ledger's", offset=offset_text(*one.clock)))
+        if machine.clock is not None:
+            parts.append(gettext("clock {offset} from the ledger's", offset=offset_text(*machine.clock)))
         echo("; ".join(parts))
-        for notice in one.notices():
+        for notice in machine.notices():
             echo(f"{'':9} {notice}")
 
 

@@ -78,7 +78,8 @@ class _Formatter(click.HelpFormatter):
     def write_text(self, text: str) -> None:
         width = self.width - self.current_indent
         paragraphs = [
-            one if one.startswith(_RAW) else _RAW + "\n".join(wrapped(one, width)) for one in text.split("\n\n")
+            paragraph if paragraph.startswith(_RAW) else _RAW + "\n".join(wrapped(paragraph, width))
+            for paragraph in text.split("\n\n")
         ]
         super().write_text("\n\n".join(paragraphs))
 

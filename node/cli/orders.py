@@ -42,16 +42,16 @@ def orders(*, config_path: Path, as_json: bool, of_messages: bool, rejected: boo
         if of_messages or rejected:
             messages = latest_messages(connection, limit, rejected=rejected)
             if as_json:
-                print_json([_message(one, content=content) for one in messages])
+                print_json([_message(message, content=content) for message in messages])
             else:
                 _echo_messages(messages, content=content)
             return
         latest, changed = latest_orders(connection, limit), changed_studies(connection)
     if as_json:
-        print_json({"orders": [asdict(one) for one in latest], "changed": [asdict(one) for one in changed]})
+        print_json({"orders": [asdict(order) for order in latest], "changed": [asdict(study) for study in changed]})
         return
-    for one in latest:
-        _echo_order(one)
+    for order in latest:
+        _echo_order(order)
     for study in changed:
         echo(
             gettext(
@@ -64,8 +64,8 @@ def orders(*, config_path: Path, as_json: bool, of_messages: bool, rejected: boo
         echo(gettext("no orders"))
 
 
-def _message(one: Receipt, *, content: bool) -> dict[str, object]:
-    values = asdict(one)
+def _message(message: Receipt, *, content: bool) -> dict[str, object]:
+    values = asdict(message)
     raw = values.pop("content")
     return values | ({"content": (raw or b"").decode("latin-1")} if content else {})
 
@@ -73,33 +73,33 @@ def _message(one: Receipt, *, content: bool) -> dict[str, object]:
 def _echo_messages(messages: list[Receipt], *, content: bool) -> None:
     from node.operate.explain import clock
 
-    for one in messages:
-        kind = one.kind or gettext("unreadable")
-        named = f"{kind} {one.control_id}".rstrip()
+    for message in messages:
+        kind = message.kind or gettext("unreadable")
+        named = f"{kind} {message.control_id}".rstrip()
         sender = gettext(
             "{message} of {sender} at {address}",
             message=named,
-            sender=one.sender or gettext("nobody"),
-            address=one.peer_address,
+            sender=message.sender or gettext("nobody"),
+            address=message.peer_address,
         )
-        echo(f"{clock(one.received_at)}  {one.answer}  {sender}")
-        if one.reason:
-            echo(f"  {one.reason}")
+        echo(f"{clock(message.received_at)}  {message.answer}  {sender}")
+        if message.reason:
+            echo(f"  {message.reason}")
         if content:
-            for line in (one.content or b"").decode("latin-1").replace("\n", "\r").split("\r"):
+            for line in (message.content or b"").decode("latin-1").replace("\n", "\r").split("\r"):
                 echo(f"    {line}")
     if not messages:
         echo(gettext("no messages"))
 
 
-def _echo_order(one: Order) -> None:
+def _echo_order(order: Order) -> None:
     from node.operate.explain import clock
 
-    keys, values = one.keys, one.values
+    keys, values = order.keys, order.values
     what = " ".join(filter(None, (values.procedure_code, values.procedure and repr(values.procedure))))
-    shown = [values.priority or gettext("no priority"), what or gettext("no procedure"), gettext(one.state)]
-    shown += [gettext("from the worklist")] if one.of_worklist else []
-    echo(f"{clock(one.updated_at)}  {', '.join(shown)}")
+    shown = [values.priority or gettext("no priority"), what or gettext("no procedure"), gettext(order.state)]
+    shown += [gettext("from the worklist")] if order.of_worklist else []
+    echo(f"{clock(order.updated_at)}  {', '.join(shown)}")
     named = {
         gettext("accession {value}"): keys.accession,
         gettext("placer {value}"): keys.placer,

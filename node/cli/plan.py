@@ -22,21 +22,21 @@ def _analysis(
     _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> list[tuple[str, float, float]]:
     """``nodule=15`` or ``nodule=15:0.3`` as pipeline, seconds, share."""
-    found = []
+    analyses = []
     for value in values:
         name, _, rest = value.partition("=")
         seconds, _, share = rest.partition(":")
         try:
-            one = (name, float(seconds), float(share or 1))
+            analysis = (name, float(seconds), float(share or 1))
         except ValueError:
-            one = ("", 0.0, 0.0)
-        if not one[0] or not 0 < one[1] < 1e6 or not 0 <= one[2] <= 1:
+            analysis = ("", 0.0, 0.0)
+        if not analysis[0] or not 0 < analysis[1] < 1e6 or not 0 <= analysis[2] <= 1:
             raise click.BadParameter(
                 f"{value!r} is not PIPELINE=SECONDS[:SHARE], such as nodule=15:0.3 "
                 "(15 s on the device, on 30 % of the studies)"
             )
-        found.append(one)
-    return found
+        analyses.append(analysis)
+    return analyses
 
 
 @click.command()
@@ -119,14 +119,14 @@ def plan(
         devices=devices,
     )
     try:
-        found = plan(work, site)
+        requirements = plan(work, site)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(requirements))
     else:
-        echo(as_text(found, work, site))
-    if not found.is_enough:
+        echo(as_text(requirements, work, site))
+    if not requirements.is_enough:
         raise SystemExit(1)
 
 

@@ -26,19 +26,19 @@ def recipes(*, as_json: bool, name: str) -> None:
     if name and name not in known:
         raise NotFoundError(f"recipe {name!r} does not exist{suggest(name, known)}; known are {', '.join(known)}")
     if as_json:
-        print_json(known[name] if name else [{"name": one, "about": _about(text)} for one, text in known.items()])
+        print_json(known[name] if name else [{"name": recipe, "about": _about(text)} for recipe, text in known.items()])
     elif name:
         echo(known[name].rstrip())
     else:
-        for one, text in known.items():
-            echo(f"{one:12} {_about(text)}")
+        for recipe, text in known.items():
+            echo(f"{recipe:12} {_about(text)}")
 
 
 def recipe_texts() -> dict[str, str]:
     """Every recipe by name, as it is printed."""
     folder = files("node") / "inference" / "recipes"
-    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(_KIND)), key=lambda entry: entry.name)
-    return {entry.name.removesuffix(_KIND): entry.read_text(encoding="utf-8") for entry in found}
+    entries = sorted((entry for entry in folder.iterdir() if entry.name.endswith(_KIND)), key=lambda entry: entry.name)
+    return {entry.name.removesuffix(_KIND): entry.read_text(encoding="utf-8") for entry in entries}
 
 
 def _about(text: str) -> str:

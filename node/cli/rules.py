@@ -121,7 +121,7 @@ def _answers(
     decisions, seen = decide_with_pixels(study_uid, study, rules, of_ct, readers)
     paths = {series.series_instance_uid: series.paths for series in study}
     for uid, decision in decisions.items():
-        found = readers.headers.call(f"series {uid}", characteristics_of_files, paths[uid])
+        characteristics = readers.headers.call(f"series {uid}", characteristics_of_files, paths[uid])
         yield {
             "study_instance_uid": study_uid,
             "series_instance_uid": uid,
@@ -129,7 +129,9 @@ def _answers(
             **asdict(decision),
             "reason": reason_text(decision.reason),
             "trace": trace_in_words(decision.trace),
-            "characteristics": {name: asdict(one) for name, one in {**found, **seen[uid]}.items()},
+            "characteristics": {
+                name: asdict(characteristic) for name, characteristic in {**characteristics, **seen[uid]}.items()
+            },
         }
 
 
@@ -197,7 +199,7 @@ def reroute(*, config_path: Path, since: float, rule: str | None, apply: bool) -
     from node.service import open_storage
 
     config = load(config_path)
-    if rule is not None and rule not in {one.name for one in config.rules}:
+    if rule is not None and rule not in {configured.name for configured in config.rules}:
         raise NotFoundError(f"--rule {rule!r}: {config_path} has no rule of this name")
     changes = newly_routed(_replayed(config, config, since).changes, rule)
     for change in changes:

@@ -36,7 +36,9 @@ def similar(*, config_path: Path, as_json: bool, rebuild: bool) -> None:
         with begin_immediate(engine) as connection:
             deleted, _ = embeddings.rebuild(connection, pipelines)
     with engine.connect() as connection:
-        counts = [(one.key, embeddings.embedding_count(connection, one.key)) for one in embeddings.spaces(connection)]
+        counts = [
+            (space.key, embeddings.embedding_count(connection, space.key)) for space in embeddings.spaces(connection)
+        ]
     if as_json:
         rows = [{"pipeline": key.pipeline, "space": key.name, "embeddings": count} for key, count in counts]
         print_json({"spaces": rows, "deleted": deleted})

@@ -73,15 +73,15 @@ def status(*, config_path: Path, as_json: bool, studies: int, name: str | None) 
         if isinstance(counted, Mapping):
             counted = ", ".join(f"{n} {gettext(what)}" for what, n in counted.items()) or gettext("none")
         echo(f"{padded(gettext(label), width)} {counted}")
-    for one in summary["turnaround"]:
-        median, most, _ = one["quantiles"].values()
+    for row in summary["turnaround"]:
+        median, most, _ = row["quantiles"].values()
         sentence = gettext(
             "{pipeline}, {scanner}: {analyses} analyses, median {median:.0f} s, 90 % within {most:.0f} s, longest "
             "{longest:.0f} s",
-            scanner=one["scanner"] or gettext("unnamed scanner"),
+            scanner=row["scanner"] or gettext("unnamed scanner"),
             median=median,
             most=most,
-            **{key: one[key] for key in ("pipeline", "analyses", "longest")},
+            **{key: row[key] for key in ("pipeline", "analyses", "longest")},
         )
         echo(f"{padded(gettext(_TURNAROUND), width)} {sentence}")
     for pipeline, stages in summary["turnaround_stages"].items():
@@ -121,20 +121,20 @@ def _echo_waiting(summary: Mapping[str, Any]) -> None:
     """Pipelines whose jobs wait for more than their turn, or whose results are not sent."""
     from node.operate.explain import clock
 
-    for one in summary["failing"]:
-        times = {"since": clock(one["since"]), "until": clock(one["until"])}
-        echo(gettext("FAILING since {since}: pipeline {pipeline}, {failures} jobs in a row", **one | times))
+    for row in summary["failing"]:
+        times = {"since": clock(row["since"]), "until": clock(row["until"])}
+        echo(gettext("FAILING since {since}: pipeline {pipeline}, {failures} jobs in a row", **row | times))
         echo("  " + gettext("next attempt after {until}", **times))
-    for one in summary["in_shadow"]:
-        values = one | {"since": clock(one["since"])}
+    for row in summary["in_shadow"]:
+        values = row | {"since": clock(row["since"])}
         echo(gettext("IN SHADOW since {since}: pipeline {pipeline}, its results are sent nowhere", **values))
         echo("  " + gettext("{reason}; `ainode resume {pipeline} --reason ...` sends them again", **values))
-    for one in summary["promotions"]:
-        values = one | {"since": clock(one["promoted_at"])}
+    for row in summary["promotions"]:
+        values = row | {"since": clock(row["promoted_at"])}
         echo(gettext("PROMOTED since {since}: {candidate} in the place of {champion}", **values))
         echo("  " + gettext("by {who}: {reason}", **values))
-    for one in summary["without_worker"]:
-        echo(gettext("NO WORKER: {number} jobs wait for pipeline {name}, which no live worker has", **one))
+    for row in summary["without_worker"]:
+        echo(gettext("NO WORKER: {number} jobs wait for pipeline {name}, which no live worker has", **row))
 
 
 def _echo_study(study: Mapping[str, Any]) -> None:

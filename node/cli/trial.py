@@ -45,15 +45,15 @@ def report(*, config_path: Path, as_json: bool, latest: int, pdf: Path | None, c
         if name not in config.pipelines:
             raise ConfigError(f"there is no pipeline {name!r}; [pipelines.NAME] defines {', '.join(config.pipelines)}")
     pictures = 0 if pdf is None else MOST_PICTURES
-    found = read_trial(*open_storage(config), champion, candidate, latest, pictures=pictures)
+    reading = read_trial(*open_storage(config), champion, candidate, latest, pictures=pictures)
     if pdf is not None:
         from node.feedback.trial_pdf import trial_pdf
 
-        pdf.write_bytes(trial_pdf(found, at=datetime.now(UTC).astimezone(), link=config.web.study_link))
+        pdf.write_bytes(trial_pdf(reading, at=datetime.now(UTC).astimezone(), link=config.web.study_link))
     if as_json:
-        print_json(asdict(found.trial))
+        print_json(asdict(reading.trial))
     else:
-        echo(as_text(found.trial))
+        echo(as_text(reading.trial))
 
 
 _reason_option = click.option("--reason", required=True, help="Why; it is kept in the audit trail.")

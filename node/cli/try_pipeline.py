@@ -105,11 +105,11 @@ def _before(pipeline: str, after: tuple[str, ...], config: Config) -> dict[str, 
     """
     own, _ = _named(pipeline, config)
     before: dict[str, PipelineTable] = {}
-    for one in after or _needed(pipeline, config):
-        name, table = _named(one, config)
-        chain = {needed: config.pipelines[needed] for needed in _needed(one, config)} | {name: table}
+    for option in after or _needed(pipeline, config):
+        name, table = _named(option, config)
+        chain = {needed: config.pipelines[needed] for needed in _needed(option, config)} | {name: table}
         if own in chain or any(before.get(needed, chain[needed]) != chain[needed] for needed in chain):
-            raise click.BadParameter(f"--after {one}: {own} or {name} would run twice; write NAME=module:factory")
+            raise click.BadParameter(f"--after {option}: {own} or {name} would run twice; write NAME=module:factory")
         before |= chain
     return before
 

@@ -45,10 +45,10 @@ class MeasurementLimit:
 
 def parse_limit(text: str) -> MeasurementLimit:
     """Read ``Volume > 30 ml``. Raises ``ValueError``."""
-    found = _LIMIT.fullmatch(text)
-    if found is None:
+    match = _LIMIT.fullmatch(text)
+    if match is None:
         raise ValueError(f"{text!r}: give name, <, <=, > or >=, number and unit of a measurement: 'Volume > 30 ml'")
-    name, than, number, unit = found.groups()
+    name, than, number, unit = match.groups()
     if unit not in _UNITS:
         raise ValueError(f"{text!r}: unit {unit!r} is not known; give one of {', '.join(_UNITS)}")
     return MeasurementLimit(text=text.strip(), name=name, than=than, number=float(number), unit=unit)

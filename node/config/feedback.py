@@ -35,7 +35,7 @@ class Feedback(Table):
 
     @model_validator(mode="after")
     def _each_code_once(self) -> Feedback:
-        codes = [(one.code, one.scheme) for one in self.assessment_codes]
+        codes = [(code.code, code.scheme) for code in self.assessment_codes]
         if twice := [code for code in codes if codes.count(code) > 1]:
             raise ValueError(f"assessment_codes has {' '.join(twice[0])} twice; state one verdict for it")
         return self

@@ -52,8 +52,8 @@ class Hl7Message(Table):
     @classmethod
     def _fields(cls, fields: dict[str, str]) -> dict[str, str]:
         for name, value in fields.items():
-            found = _FIELD.fullmatch(name)
-            if found is None or not (found[1] in SEGMENTS or name.startswith("Z")):
+            match = _FIELD.fullmatch(name)
+            if match is None or not (match[1] in SEGMENTS or name.startswith("Z")):
                 known = ", ".join(SEGMENTS)
                 raise ValueError(
                     f"{name!r} is no field; give one such as OBR-24, of {known} or a segment of your own (Z..)"
@@ -61,7 +61,7 @@ class Hl7Message(Table):
             if name in _MADE_BY_NODE:
                 raise ValueError(f"{name} is made by the node; remove it (charset sets MSH-18, codes those of OBX)")
             placeholders = [f"{{{name}}}", *([] if name == "PID-5" else [f"{{{name}.1}}"])]
-            if name in _SAY_WHOSE and not any(one in value for one in placeholders):
+            if name in _SAY_WHOSE and not any(placeholder in value for placeholder in placeholders):
                 raise ValueError(
                     f"{name} = {value!r}: it says whose result this is, so its content must remain: {{{name}}}"
                 )

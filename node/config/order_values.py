@@ -29,9 +29,9 @@ class OrderValues:
 
 def values_of_orders(path: str, orders: Iterable[OrderValues]) -> list[str]:
     """Return the values of ``path``, one of ``ORDER_VALUES``; one empty text when there is none."""
-    return [value for one in orders if (value := getattr(one, path.removeprefix(PREFIX)))] or [""]
+    return [value for order in orders if (value := getattr(order, path.removeprefix(PREFIX)))] or [""]
 
 
 def are_urgent(orders: Iterable[OrderValues]) -> bool:
     """Return whether one of the orders is to be done before others."""
-    return any(one.priority in URGENT for one in orders)
+    return any(order.priority in URGENT for order in orders)

@@ -36,19 +36,19 @@ def procedure_fault(
 ) -> str:
     """Say what is wrong with procedures; empty: nothing."""
     codes: dict[tuple[str, str], str] = {}
-    for name, one in procedures.items():
+    for name, procedure in procedures.items():
         for kind, wanted, known in (
-            ("pipelines", (one.pipeline,), pipelines),
-            ("destinations", one.destinations, destinations),
+            ("pipelines", (procedure.pipeline,), pipelines),
+            ("destinations", procedure.destinations, destinations),
         ):
             if missing := next((other for other in wanted if other not in known), ""):
                 return (
                     f"procedures.{name} names {missing!r}, which is not defined{suggest(missing, known)}; "
                     f"add [{kind}.{missing}]"
                 )
-        if tried := next((rule.name for rule in rules if one.pipeline in rule.shadow), ""):
-            return f"procedures.{name} names {one.pipeline!r}, which rule {tried!r} tries in shadow"
-        if other := codes.get((one.code, one.scheme)):
+        if tried := next((rule.name for rule in rules if procedure.pipeline in rule.shadow), ""):
+            return f"procedures.{name} names {procedure.pipeline!r}, which rule {tried!r} tries in shadow"
+        if other := codes.get((procedure.code, procedure.scheme)):
             return f"procedures.{name} and procedures.{other} have the same code and scheme; change one"
-        codes[one.code, one.scheme] = name
+        codes[procedure.code, procedure.scheme] = name
     return ""

@@ -33,13 +33,13 @@ class Selection(Table):
     @property
     def asks_for_characteristics(self) -> bool:
         """Whether a condition is on what the whole series shows, and not on one attribute."""
-        tables = (self.match, self.unless, *(one for one in self.prefer if isinstance(one, dict)))
+        tables = (self.match, self.unless, *(preference for preference in self.prefer if isinstance(preference, dict)))
         return any(path in CHARACTERISTICS for table in tables for path in table)
 
     @property
     def prefers_body_region(self) -> bool:
         """Whether ``prefer`` compares regions, which only pixels show."""
-        return any(BODY_REGION in one for one in self.prefer if isinstance(one, dict))
+        return any(BODY_REGION in preference for preference in self.prefer if isinstance(preference, dict))
 
     @field_validator("match", "unless")
     @classmethod
@@ -125,7 +125,7 @@ class Rule(Selection):
     @property
     def asks_for_characteristics(self) -> bool:
         """Also of its companions."""
-        companions = any(one.asks_for_characteristics for one in self.companions.values())
+        companions = any(companion.asks_for_characteristics for companion in self.companions.values())
         return companions or super().asks_for_characteristics
 
     @model_validator(mode="after")

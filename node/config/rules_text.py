@@ -124,33 +124,33 @@ def _rename_files(own: dict[str, Any], target: MutableMapping[str, Any]) -> None
 
 def _files(table: dict[str, Any]) -> set[tuple[str, str, str]]:
     """Key and value of every file of a destination; with a secret also the addresses that get it."""
-    found = set()
-    for one in table.get("destinations", {}).values():
-        addresses = " ".join(str(one.get(name, "")) for name in _ADDRESSES)
-        for keys in (one, one.get("tls", {})):
+    files = set()
+    for destination in table.get("destinations", {}).values():
+        addresses = " ".join(str(destination.get(name, "")) for name in _ADDRESSES)
+        for keys in (destination, destination.get("tls", {})):
             names = [name for name in FILE_KEYS if keys.get(name)]
-            found |= {(name, str(keys[name]), addresses if name in _SECRETS else "") for name in names}
-    return found
+            files |= {(name, str(keys[name]), addresses if name in _SECRETS else "") for name in names}
+    return files
 
 
 def _deidentified(table: dict[str, Any]) -> dict[str, tuple[str, set[str]]]:
     """Profile and options of each destination that is de-identified."""
     return {
-        name: (str(one["deidentify"]), set(map(str, one.get("deidentify_options", ()))))
-        for name, one in table.get("destinations", {}).items()
-        if one.get("deidentify")
+        name: (str(destination["deidentify"]), set(map(str, destination.get("deidentify_options", ()))))
+        for name, destination in table.get("destinations", {}).items()
+        if destination.get("deidentify")
     }
 
 
 def _encrypted(table: dict[str, Any]) -> dict[str, set[str]]:
     """What protects the way to each destination."""
-    found = {}
-    for name, one in table.get("destinations", {}).items():
-        tls = one.get("tls", {})
-        is_https = str(one.get("url") or one.get("fhir")).startswith("https://")
+    protections = {}
+    for name, destination in table.get("destinations", {}).items():
+        tls = destination.get("tls", {})
+        is_https = str(destination.get("url") or destination.get("fhir")).startswith("https://")
         switches = {
             "TLS": tls.get("enabled", False),
             "tls.check_host": tls.get("enabled") and tls.get("check_host", True),
         }
-        found[name] = {switch for switch, is_on in switches.items() if is_on or is_https}
-    return found
+        protections[name] = {switch for switch, is_on in switches.items() if is_on or is_https}
+    return protections

@@ -104,7 +104,7 @@ def part_of(key: Key) -> Part | None:
 
 def is_like(key: Key, pattern: Key) -> bool:
     """Whether a key is one of a pattern's."""
-    return len(key) == len(pattern) and all(one in ("*", name) for name, one in zip(key, pattern, strict=True))
+    return len(key) == len(pattern) and all(part in ("*", name) for name, part in zip(key, pattern, strict=True))
 
 
 def values_of(table: dict[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
@@ -137,17 +137,17 @@ def _shared(value: object, key: Key) -> Any:
         fields = type(value).model_fields
         values = {name: getattr(value, name) for name in fields}
         return {
-            name: _shared(one, (*key, name))
-            for name, one in values.items()
-            if not is_file(name, one)
+            name: _shared(item, (*key, name))
+            for name, item in values.items()
+            if not is_file(name, item)
             and part_of((*key, name)) != Part.LOCAL
-            and one != fields[name].get_default(call_default_factory=True)
+            and item != fields[name].get_default(call_default_factory=True)
         }
     if isinstance(value, dict):
         has_options = is_like(key[: len(OPTIONS)], OPTIONS)  # others have names, which may be like those of files
         return {
-            name: _shared(one, (*key, name))
-            for name, one in value.items()
-            if not (has_options and is_file(name, one)) and part_of((*key, name)) != Part.LOCAL
+            name: _shared(item, (*key, name))
+            for name, item in value.items()
+            if not (has_options and is_file(name, item)) and part_of((*key, name)) != Part.LOCAL
         }
-    return [_shared(one, key) for one in value] if isinstance(value, (list, tuple)) else value
+    return [_shared(item, key) for item in value] if isinstance(value, (list, tuple)) else value

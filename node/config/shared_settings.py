@@ -36,8 +36,8 @@ def settings_text(text: str) -> str:
     taken: dict[str, Any] = {}
     table = _parsed(text)
     for name in _NAMED:
-        for one in table.get(name, {}):
-            taken.setdefault(name, {})[one] = {}
+        for item in table.get(name, {}):
+            taken.setdefault(name, {})[item] = {}
     for key, value in _settings(table):
         _put(taken, key, value)
     return tomlkit.dumps(taken, sort_keys=True)
@@ -73,8 +73,8 @@ def with_settings(text: str, settings: str, *, confirmed: bool = False) -> str:
 def pipeline_keys_of_machine(text: str) -> set[str]:
     """Return the keys of pipelines in a file whose values are of one machine, files too: no publication has them."""
     pipelines = {"pipelines": _parsed(text).get("pipelines", {})}
-    found = (key for key, value in values_of(pipelines) if part_of(key) == Part.LOCAL or is_file(key[-1], value))
-    return {_name(key) for key in found}
+    keys = (key for key, value in values_of(pipelines) if part_of(key) == Part.LOCAL or is_file(key[-1], value))
+    return {_name(key) for key in keys}
 
 
 def differences(here: str, there: str) -> dict[str, tuple[str, str]]:
@@ -83,12 +83,12 @@ def differences(here: str, there: str) -> dict[str, tuple[str, str]]:
     An absent value is that of the default. Files have a name on each machine, and only count where one has none.
     """
     mine, theirs = _all_shared(_parsed(here)), _all_shared(_parsed(there))
-    found = {}
+    pairs = {}
     for key in sorted(mine.keys() | theirs.keys()):
-        one, other = mine.get(key), theirs.get(key)
-        if not _same(key, one, other):
-            found[_name(key)] = shown(one), shown(other)
-    return found
+        own, other = mine.get(key), theirs.get(key)
+        if not _same(key, own, other):
+            pairs[_name(key)] = shown(own), shown(other)
+    return pairs
 
 
 def shown(value: Any) -> str:
@@ -117,34 +117,34 @@ def _settings(table: dict[str, Any]) -> Iterator[tuple[Key, Any]]:
 
 def _all_shared(table: dict[str, Any]) -> dict[Key, Any]:
     """Settings with the values of rules and destinations, by name, and names of pipelines."""
-    found = dict(_settings(table))
-    rules = {str(one.get("name")): one for one in table.get("rules", ())}
+    values = dict(_settings(table))
+    rules = {str(rule.get("name")): rule for rule in table.get("rules", ())}
     for above, named in (("rules", rules), ("destinations", table.get("destinations", {}))):
-        for name, one in named.items():
-            found |= {(above, name): True} | {(above, name, key): value for key, value in one.items() if key != "tls"}
-            found |= {(above, name, "tls", key): value for key, value in one.get("tls", {}).items()}
-    return found | {(above, name): True for above in _NAMED for name in table.get(above, {})}
+        for name, item in named.items():
+            values |= {(above, name): True} | {(above, name, key): value for key, value in item.items() if key != "tls"}
+            values |= {(above, name, "tls", key): value for key, value in item.get("tls", {}).items()}
+    return values | {(above, name): True for above in _NAMED for name in table.get(above, {})}
 
 
 def _changes(own: dict[str, Any], published: dict[str, Any]) -> Iterator[tuple[Key, Any, Any]]:
     """Keys whose values differ, with both values; of a pipeline or procedure that only one has, its whole table."""
     for name in _NAMED:
         mine, new = own.get(name, {}), published.get(name, {})
-        alone = [one for one in (*mine, *new) if (one in mine) != (one in new)]
-        yield from (((name, one), mine.get(one), new.get(one)) for one in alone)
+        alone = [item for item in (*mine, *new) if (item in mine) != (item in new)]
+        yield from (((name, item), mine.get(item), new.get(item)) for item in alone)
     here, there = dict(_settings(own)), dict(_settings(published))
     for key in sorted(here.keys() | there.keys()):
-        in_both = key[0] not in _NAMED or all(key[1] in one.get(key[0], {}) for one in (own, published))
+        in_both = key[0] not in _NAMED or all(key[1] in table.get(key[0], {}) for table in (own, published))
         if in_both and not _same(key, here.get(key), there.get(key)):
             yield key, here.get(key), there.get(key)
 
 
-def _same(key: Key, one: Any, other: Any) -> bool:
+def _same(key: Key, value: Any, other: Any) -> bool:
     """Whether two values mean the same; a file may have another name on each machine."""
-    if is_file(key[-1], other) and one and other:
+    if is_file(key[-1], other) and value and other:
         return True
     default = _default(key)
-    return bool((default if one is None else one) == (default if other is None else other))
+    return bool((default if value is None else value) == (default if other is None else other))
 
 
 def _default(key: Key) -> Any:
@@ -160,9 +160,13 @@ def _defaults() -> tuple[tuple[Key, Any], ...]:
 def _defaults_of(model: type[BaseModel], above: Key = ()) -> Iterator[tuple[Key, Any]]:
     for name, field in model.model_fields.items():
         key, kind = (*above, name), field.annotation
-        inner = [one for one in get_args(kind) or (kind,) if isinstance(one, type) and issubclass(one, BaseModel)]
-        for one in inner:
-            yield from _defaults_of(one, key if one is kind else (*key, "*"))
+        inner = [
+            argument
+            for argument in get_args(kind) or (kind,)
+            if isinstance(argument, type) and issubclass(argument, BaseModel)
+        ]
+        for nested in inner:
+            yield from _defaults_of(nested, key if nested is kind else (*key, "*"))
         if not field.is_required() and kind not in inner:
             yield key, to_jsonable_python(field.get_default(call_default_factory=True))
 
@@ -183,7 +187,7 @@ def _needs_confirmation(key: Key, mine: Any, new: Any, own: dict[str, Any]) -> b
     if is_like(key, (*OPTIONS, "*")):
         return _is_delicate(key[-1], mine, new)
     if is_like(key, ("pipelines", "*", "factory")) and key[1] not in own.get("pipelines", {}):
-        return new not in {one.get("factory") for one in own.get("pipelines", {}).values()}
+        return new not in {pipeline.get("factory") for pipeline in own.get("pipelines", {}).values()}
     return part_of(key) == Part.CONFIRMED
 
 
@@ -192,18 +196,18 @@ def _is_delicate(name: str, mine: Any, new: Any) -> bool:
     if mine == new:
         return False
     if isinstance(mine, dict) and isinstance(new, dict):
-        return any(_is_delicate(one, mine.get(one), new.get(one)) for one in mine.keys() | new.keys())
+        return any(_is_delicate(key, mine.get(key), new.get(key)) for key in mine.keys() | new.keys())
     if isinstance(mine, list) and isinstance(new, list):
-        values = [one for one in mine if one not in new] + [one for one in new if one not in mine]
-        return any(_names_or_switches(name, one) for one in values)
+        values = [item for item in mine if item not in new] + [item for item in new if item not in mine]
+        return any(_names_or_switches(name, value) for value in values)
     return _names_or_switches(name, mine) or _names_or_switches(name, new)
 
 
 def _names_or_switches(name: str, value: Any) -> bool:
     if isinstance(value, dict):
-        return any(_names_or_switches(one, inner) for one, inner in value.items())
+        return any(_names_or_switches(key, inner) for key, inner in value.items())
     if isinstance(value, list):
-        return any(_names_or_switches(name, one) for one in value)
+        return any(_names_or_switches(name, item) for item in value)
     if isinstance(value, str):
         return is_file(name, value) or name in _NAMING or _PLAIN.fullmatch(value) is None
     return isinstance(value, bool)
@@ -219,7 +223,7 @@ def _assign(target: MutableMapping[str, Any], key: Key, value: Any) -> None:
     elif isinstance(old, MutableMapping) and isinstance(value, Mapping):
         for name in old.keys() - value.keys():
             del old[name]
-        for name in [one for one in value if old.get(one) != value[one]]:
+        for name in [item for item in value if old.get(item) != value[item]]:
             _assign(old, (name,), value[name])
     else:
         target[key[-1]] = copy.deepcopy(value)

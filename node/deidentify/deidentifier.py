@@ -181,7 +181,7 @@ class Deidentifier:
     def _identifies(self, element: DataElement) -> bool:
         """Whether a text, which the table leaves as it is, has something that identifies the patient."""
         text = " ".join(" ".join(str(value) for value in _values(element)).split()).casefold()
-        return any(one in text for one in self._texts) or not self._long_names.isdisjoint(_WORDS.findall(text))
+        return any(value in text for value in self._texts) or not self._long_names.isdisjoint(_WORDS.findall(text))
 
     def _text(self, element: DataElement, *, is_dummy: bool) -> None:
         """Replace or clean the text of a content item; that of this node's own reports has no text of others."""

@@ -101,10 +101,10 @@ def _check(sent: bytes, dataset: FileDataset, identifiers: Identifiers) -> None:
         raise GateError("not sent: it does not state that and how it was de-identified")
     if any(misplaced(dataset)):
         raise GateError("not sent: after de-identification it still has pictures or lines where its IOD has none")
-    found = sorted(set(traces(sent, dataset, identifiers)))
-    if found:
-        more = f" and {len(found) - _MOST_TRACES} more" if len(found) > _MOST_TRACES else ""
-        raise GateError(f"not sent: after de-identification it still has {', '.join(found[:_MOST_TRACES])}{more}")
+    remains = sorted(set(traces(sent, dataset, identifiers)))
+    if remains:
+        more = f" and {len(remains) - _MOST_TRACES} more" if len(remains) > _MOST_TRACES else ""
+        raise GateError(f"not sent: after de-identification it still has {', '.join(remains[:_MOST_TRACES])}{more}")
 
 
 def _identity(dataset: Dataset) -> Identity:

@@ -60,8 +60,8 @@ def _frames(dataset: FileDataset) -> list[bytes]:
     else:
         offsets = tuple(dataset[keyword].value for keyword in _OFFSETS if keyword in dataset)
         extended = offsets if len(offsets) == len(_OFFSETS) else None
-        found = generate_frames(dataset.PixelData, number_of_frames=number, extended_offsets=extended)
-        frames = [*islice(found, number)]
+        all_frames = generate_frames(dataset.PixelData, number_of_frames=number, extended_offsets=extended)
+        frames = [*islice(all_frames, number)]
     if len(frames) < number:
         raise GateError(
             f"not sent: {len(frames)} frames are found in its pixel data, and its header says {number}; "

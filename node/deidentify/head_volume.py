@@ -101,8 +101,8 @@ def regions_of(images: tuple[SourceImage, ...]) -> tuple[Region, ...]:
             mm=1.0,
             margin=np.zeros((0, 0, 0), np.int8),
         )
-        regions.append(_region(empty, [one for one in frames if empty.is_of(one[1])]))
-        frames = [one for one in frames if not empty.is_of(one[1])]
+        regions.append(_region(empty, [pair for pair in frames if empty.is_of(pair[1])]))
+        frames = [pair for pair in frames if not empty.is_of(pair[1])]
     return tuple(regions)
 
 
@@ -146,10 +146,10 @@ def _region(empty: Region, frames: _Frames) -> Region:
         origin = places.min(axis=0)
         extent = (places + [[0, *_size(frame)] for _, frame in frames]).max(axis=0) - origin
         mm = _spacing(extent)
-        shape = tuple(ceil(one / mm) + 1 for one in extent)
+        shape = tuple(ceil(length / mm) + 1 for length in extent)
         if len(frames) > _MOST_IMAGES or prod(shape) * len(volumes) > _MOST_VOXELS_OF_ALL:
             return replace(empty, fault=f"{len(frames)} images in {len(volumes)} volumes are too many")
-        margin = np.minimum.reduce([_margin(one, empty.axes, origin, mm, shape) for one in volumes])
+        margin = np.minimum.reduce([_margin(volume, empty.axes, origin, mm, shape) for volume in volumes])
     except (InputError, GateError, Unsuitable) as error:
         return replace(empty, fault=str(error))
     if not (margin > 0).any():
@@ -162,7 +162,7 @@ def _spacing(extent: NDArray[np.float64]) -> float:
     """Return the mm between voxels of a coarse volume."""
     mm = max(_LEAST_MM, float(prod(extent + _LEAST_MM) / _MOST_VOXELS) ** (1 / 3))
     if mm > _MOST_MM:
-        raise GateError(f"a volume of {' x '.join(f'{one:.0f}' for one in extent)} mm is too large")
+        raise GateError(f"a volume of {' x '.join(f'{length:.0f}' for length in extent)} mm is too large")
     return mm
 
 
@@ -181,7 +181,7 @@ def _volumes(axes: NDArray[np.float64], frames: _Frames) -> list[_Frames]:
             slices[-1].append(at)
         else:
             slices.append([at])
-    steps = np.diff([heights[one[0]] for one in slices])
+    steps = np.diff([heights[members[0]] for members in slices])
     extent = float(steps.sum())
     if len(slices) < _LEAST_SLICES or extent < _LEAST_EXTENT_MM:
         raise GateError(
@@ -190,12 +190,12 @@ def _volumes(axes: NDArray[np.float64], frames: _Frames) -> list[_Frames]:
         )
     if float(steps.max()) > _WIDEST_GAP_MM:
         raise GateError(f"two slices are {float(steps.max()):.1f} mm apart, more than {_WIDEST_GAP_MM} mm")
-    numbers_of_images = {len(one) for one in slices}
+    numbers_of_images = {len(members) for members in slices}
     if len(numbers_of_images) > 1 or max(numbers_of_images) > _MOST_VOLUMES:
         raise GateError(f"{min(numbers_of_images)} to {max(numbers_of_images)} images lie on one place")
-    for one in slices:
-        one.sort(key=lambda at: _sorted_by(frames[at][1]))
-    return [[frames[one[at]] for one in slices] for at in range(numbers_of_images.pop())]
+    for members in slices:
+        members.sort(key=lambda at: _sorted_by(frames[at][1]))
+    return [[frames[members[at]] for members in slices] for at in range(numbers_of_images.pop())]
 
 
 def _sorted_by(frame: Dataset) -> tuple[str, float, str, int]:
@@ -212,7 +212,7 @@ def _margin(
     """Decode the images of one volume; return its margin."""
     is_ct = frames[0][1].get("Modality") == "CT"
     sums, counts = np.zeros(shape, np.float32), np.zeros(shape[0], np.int64)
-    for path, of_file in groupby(frames, key=lambda one: one[0]):
+    for path, of_file in groupby(frames, key=lambda pair: pair[0]):
         headers = [frame for _, frame in of_file]
         for header, values in zip(headers, read_pixels(path, headers, _values), strict=True):
             place = (axes @ _position(header) - origin) / mm
@@ -249,10 +249,10 @@ def _coarse(
         values = np.clip(values, _LEAST_HU, _MOST_HU)
     elif float(values.min()) < 0:
         raise GateError("its values are below 0, as those of MR magnitude images are not")
-    spacing = [float(one) for one in header.PixelSpacing]
-    values = ndimage.uniform_filter(values, [max(1, round(mm / one)) for one in spacing], mode="nearest")
+    spacing = [float(value) for value in header.PixelSpacing]
+    values = ndimage.uniform_filter(values, [max(1, round(mm / distance)) for distance in spacing], mode="nearest")
     rows, columns = (
-        (np.arange(size) - first) * mm / one for size, first, one in zip(shape, place, spacing, strict=True)
+        (np.arange(size) - first) * mm / distance for size, first, distance in zip(shape, place, spacing, strict=True)
     )
     grid = np.stack(np.meshgrid(rows, columns, indexing="ij"))
     around = ndimage.map_coordinates(values, grid, order=1, mode="constant", cval=_air(header))

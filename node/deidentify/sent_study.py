@@ -24,16 +24,16 @@ def frames_of_reference(
     Of a single series it is not looked at: what comes back can be about no other one.
     """
     if len(sent) < 2:
-        return {pseudonym(one.series_instance_uid): "" for one in sent}
+        return {pseudonym(series.series_instance_uid): "" for series in sent}
     known = {}
     with closing(ConfinedProcess("header reader", readable=spool.data_folders, decodes=False)) as process:
-        for one in sent:
+        for item in sent:
             with engine.connect() as connection:
-                paths = series_files(connection, one.study_instance_uid, one.series_instance_uid)
-            known[one.series_instance_uid] = ""
+                paths = series_files(connection, item.study_instance_uid, item.series_instance_uid)
+            known[item.series_instance_uid] = ""
             with suppress(NodeError):  # purged, or damaged
                 for path in spool.all_readable([*paths.values()][:1]):
-                    known[one.series_instance_uid] = process.call(path.name, frame_of_reference, path)
+                    known[item.series_instance_uid] = process.call(path.name, frame_of_reference, path)
     return {pseudonym(series): pseudonym(frame) for series, frame in known.items()}
 
 

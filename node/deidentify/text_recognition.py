@@ -82,12 +82,12 @@ def _places(picture: npt.NDArray[np.uint8]) -> int:
     words: list[str] = []
     for piece in _pieces(picture):
         try:
-            found, _ = _engine()(piece)
+            lines, _ = _engine()(piece)
         except PlatformError:
             raise
         except Exception as error:  # it meets whatever a stranger sent
             raise InputError(f"its pixels cannot be searched for text ({type(error).__name__})") from error
-        words += [text for _, text, _ in found or ()]
+        words += [text for _, text, _ in lines or ()]
     return len([text for text in words if _letters(text)]) if is_text(words) else 0
 
 

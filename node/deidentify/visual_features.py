@@ -85,7 +85,7 @@ def _withheld(why: str) -> GateError:
 def _shown_pixels(frame: Dataset, regions: tuple[Region, ...]) -> NDArray[np.bool_]:
     if numbers(frame, "ImagePositionPatient", 3) is None or numbers(frame, "ImageOrientationPatient", 6) is None:
         raise _withheld("ImagePositionPatient or ImageOrientationPatient is absent")
-    region = next((one for one in regions if one.is_of(frame)), None)
+    region = next((candidate for candidate in regions if candidate.is_of(frame)), None)
     if region is None:
         raise _withheld("no image of its series lies in its planes")
     try:

@@ -153,7 +153,7 @@ class DatasetStream(Generic[P]):
 
     def _file_meta(self, event: evt.Event, context_id: int) -> bytes:
         request = self._request or Dataset()
-        syntaxes = {one.context_id: one.transfer_syntax[0] for one in event.assoc.accepted_contexts}
+        syntaxes = {context.context_id: context.transfer_syntax[0] for context in event.assoc.accepted_contexts}
         meta = create_file_meta(
             sop_class_uid=UID(str(request.get("AffectedSOPClassUID", ""))),
             sop_instance_uid=UID(str(request.get("AffectedSOPInstanceUID", ""))),

@@ -41,7 +41,7 @@ def profile_of(config: Config, engine: Engine, name: str, destination: Destinati
         destination=name,
         options=tuple(sorted(destination.deidentify_options)),
         read_text=config.deidentify.read_text,
-        masks=tuple(PixelMask(**one.model_dump()) for one in config.deidentify.masks),
+        masks=tuple(PixelMask(**mask.model_dump()) for mask in config.deidentify.masks),
     )
 
 

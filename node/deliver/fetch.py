@@ -79,7 +79,11 @@ def wanted_series(
     found: Collection[ArchivedSeries], modalities: Collection[str], rules: Sequence[Rule]
 ) -> list[ArchivedSeries]:
     """Return the series that are to be fetched or are here; ``modalities``: empty for those that a rule matches."""
-    return [one for one in found if (one.modality in modalities if modalities else is_wanted(one.modality, rules))]
+    return [
+        series
+        for series in found
+        if (series.modality in modalities if modalities else is_wanted(series.modality, rules))
+    ]
 
 
 def incomplete_series(archive: Archive, study: str, series_uid: str = "") -> list[ArchivedSeries]:
@@ -87,11 +91,11 @@ def incomplete_series(archive: Archive, study: str, series_uid: str = "") -> lis
 
     Raises ``NotFoundError`` when the archive has no such series, ``DeliveryError`` when it does not answer.
     """
-    found = [one for one in archive.series(study) if series_uid in ("", one.series_instance_uid)]
-    if not found:
+    listed = [series for series in archive.series(study) if series_uid in ("", series.series_instance_uid)]
+    if not listed:
         of = f"series {series_uid} of " if series_uid else ""
         raise NotFoundError(f"the archive has no {of}study {study}")
-    return [one for one in found if not one.is_complete]
+    return [series for series in listed if not series.is_complete]
 
 
 OpenArchive = Callable[[str], AbstractContextManager[Archive]]

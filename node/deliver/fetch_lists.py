@@ -154,15 +154,15 @@ class FetchLists:
                 with begin_immediate(self._engine) as connection:
                     split_item(connection, item, [study, *others])
                 return
-        found = archive.series(study)
-        if not found:
+        listed = archive.series(study)
+        if not listed:
             raise NotFoundError(f"{item.destination} has no study {study}")
-        wanted = wanted_series(found, item.modalities, self._config.rules)
+        wanted = wanted_series(listed, item.modalities, self._config.rules)
         if not wanted:
-            has = ", ".join(sorted({one.modality for one in found}))
+            has = ", ".join(sorted({series.modality for series in listed}))
             raise NotFoundError(f"the study has no series of a wanted modality, only {has}")
         with about(study):
-            results = [one for one in wanted if one.is_complete]
+            results = [series for series in wanted if series.is_complete]
             faults: list[str] = []
             for series in wanted:
                 if series.is_complete:
@@ -175,7 +175,7 @@ class FetchLists:
             self._conclude(item, results, "; ".join(faults))
 
     def _conclude(self, item: FetchItem, series: Sequence[ArchivedSeries], fault: str) -> None:
-        here, there = sum(one.here for one in series), sum(one.there for one in series)
+        here, there = sum(member.here for member in series), sum(member.there for member in series)
         if fault:
             self._fail(item, fault, here=here, there=there)
         else:

@@ -145,9 +145,9 @@ def ping(client: httpx.Client, version: FhirVersion) -> str:
 def held(client: httpx.Client, _study: str, series: str) -> set[str]:
     """Return the SOP Instance UIDs of the reports of a series. Raises ``DeliveryError`` when the search fails."""
     identifiers = (
-        str(one.get("value", ""))
+        str(identifier.get("value", ""))
         for report in _search(client, "DiagnosticReport", series)
-        for one in report.get("identifier", ())
+        for identifier in report.get("identifier", ())
     )
     return {value.removeprefix("urn:oid:") for value in identifiers if value.startswith("urn:oid:")}
 
@@ -155,9 +155,9 @@ def held(client: httpx.Client, _study: str, series: str) -> set[str]:
 def _post(client: httpx.Client, bundle: dict[str, Any]) -> Answer:
     status, answer = _request(client, "POST", "", json=bundle)
     if status in (200, 201):
-        done = [str(one.get("response", {}).get("status", "")) for one in answer.get("entry", ())]
-        if len(done) == len(bundle["entry"]) and all(one.startswith("2") for one in done):
-            created = sum(one.startswith("201") for one in done)
+        done = [str(entry.get("response", {}).get("status", "")) for entry in answer.get("entry", ())]
+        if len(done) == len(bundle["entry"]) and all(code.startswith("2") for code in done):
+            created = sum(code.startswith("201") for code in done)
             return Answer(status=_SUCCESS, comment=f"HTTP {status}, {created} of {len(done)} resources are new")
         return Answer(status=None, comment=f"HTTP {status} without a success for each resource")
     return _refusal(status, answer)
@@ -182,11 +182,11 @@ def _search(client: httpx.Client, kind: str, uid: str) -> Iterator[dict[str, Any
         status, answer = _request(client, "GET", where)
         if status != 200 or answer.get("resourceType") != "Bundle":
             raise DeliveryError(f"{client.base_url}: search for {kind}: HTTP {status}; check its log")
-        for one in answer.get("entry", ()):
-            resource = one.get("resource", {})
+        for entry in answer.get("entry", ()):
+            resource = entry.get("resource", {})
             if resource.get("resourceType") == kind:
                 yield resource
-        where = next((str(one.get("url")) for one in answer.get("link", ()) if one.get("relation") == "next"), "")
+        where = next((str(link.get("url")) for link in answer.get("link", ()) if link.get("relation") == "next"), "")
         if not where:
             return
         if urlsplit(urljoin(str(client.base_url), where))[:2] != urlsplit(str(client.base_url))[:2]:
@@ -216,7 +216,7 @@ def _request(client: httpx.Client, method: str, where: str, **options: Any) -> t
 def _refusal(status: int, answer: dict[str, Any]) -> Answer:
     """The codes of an OperationOutcome; its texts may name the patient."""
     issues = answer.get("issue") if answer.get("resourceType") == "OperationOutcome" else None
-    stated = [str(one.get("code", "")) for one in issues or () if isinstance(one, dict)]
+    stated = [str(issue.get("code", "")) for issue in issues or () if isinstance(issue, dict)]
     comment = ": ".join(filter(None, [f"HTTP {status}", ", ".join(dict.fromkeys(stated))]))
     refused = status in _REFUSALS
     return Answer(status=_CANNOT_UNDERSTAND if refused else None, comment=comment, lost=not refused)

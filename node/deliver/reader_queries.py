@@ -73,10 +73,10 @@ class ReaderQueries:
         with begin_immediate(self._engine) as connection:
             record_query(connection, study)
         try:
-            found = [one for one in incomplete_series(archive, study) if one.modality in _MODALITIES]
+            incomplete = [series for series in incomplete_series(archive, study) if series.modality in _MODALITIES]
         except NotFoundError:  # it may hold results of the node elsewhere
             return 0
-        for series in found:
+        for series in incomplete:
             with begin_immediate(self._engine) as connection:
                 record_query(connection, study, series.series_instance_uid)
             fetched = archive.fetch(series)
@@ -84,4 +84,4 @@ class ReaderQueries:
                 logger.warning("series %s: %s", series.series_instance_uid, fetched.error)
             else:
                 logger.info("series %s of a reader came from the archive", series.series_instance_uid)
-        return len(found)
+        return len(incomplete)

@@ -127,8 +127,8 @@ def _series_there(
             if of_study and not any(is_wanted(modality, config.rules) for modality in of_study):
                 continue
             uid = str(study.StudyInstanceUID)
-            found = series_of_study(association, peer, uid, lambda series: here.get(series, 0))
-            yield from (series for series in found if is_wanted(series.modality, config.rules))
+            listed = series_of_study(association, peer, uid, lambda series: here.get(series, 0))
+            yield from (series for series in listed if is_wanted(series.modality, config.rules))
 
 
 def series_of_study(

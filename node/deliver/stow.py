@@ -117,7 +117,7 @@ def series_of_study(client: httpx.Client, study: str) -> list[HeldSeries]:
     """Return the series of a study at the service, none of an unknown one. Raises ``DeliveryError`` on failure."""
 
     def read(content: bytes) -> dict[str, HeldSeries]:
-        return {one.series_instance_uid: one for one in read_series(content)}
+        return {series.series_instance_uid: series for series in read_series(content)}
 
     where = f"studies/{study}/series"
     return list(_listed(client, where, read, _MOST_SERIES, nothing=(204, 404)).values())
@@ -131,13 +131,13 @@ def matching_studies(client: httpx.Client, keys: Mapping[str, str], most: int) -
     """
 
     def read(content: bytes) -> dict[str, HeldStudy]:
-        return {one.study_instance_uid: one for one in read_studies(content)}
+        return {study.study_instance_uid: study for study in read_studies(content)}
 
-    found = _listed(client, "studies", read, most, keys)
+    studies = _listed(client, "studies", read, most, keys)
     for keyword, value in keys.items():
-        if not all(study.matches(keyword, value) for study in found.values()):
+        if not all(study.matches(keyword, value) for study in studies.values()):
             raise DeliveryError(f"{client.base_url}: lists studies without {keyword} {value}: it does not match by it")
-    return list(found)
+    return list(studies)
 
 
 def _listed(
@@ -150,12 +150,12 @@ def _listed(
     nothing: Collection[int] = (204,),
 ) -> dict[str, Entry]:
     """Return all pages of a list, by UID; ``nothing``: statuses of an empty one."""
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     while True:
-        parameters = {**(keys or {}), "limit": _PAGE, "offset": len(found)}
+        parameters = {**(keys or {}), "limit": _PAGE, "offset": len(entries)}
         response = send_request(client, "GET", where, params=parameters)
         if response.status_code in nothing:
-            return found
+            return entries
         what = where.rpartition("/")[2]
         if response.status_code != 200:
             raise DeliveryError(f"{client.base_url}: query for {what}: {http_fault(response.status_code)}")
@@ -163,10 +163,10 @@ def _listed(
             page = read(response.content)
         except ValueError as error:
             raise DeliveryError(f"{client.base_url}: its list of {what} cannot be read ({error})") from error
-        if not page.keys() - found.keys():
-            return found
-        found |= page
-        if len(found) > most:
+        if not page.keys() - entries.keys():
+            return entries
+        entries |= page
+        if len(entries) > most:
             raise DeliveryError(f"{client.base_url}: lists more than {most} {what}; ask for fewer")
 
 

@@ -133,32 +133,32 @@ def read_instances(content: bytes) -> set[str]:
 
 def read_studies(content: bytes) -> list[HeldStudy]:
     """Studies of the answer to a query for them. Raises ``ValueError``, also for a UID that is none."""
-    found = []
+    studies = []
     for study in _validated(_STUDIES, from_json(content.removeprefix(BOM_UTF8))):
         stated = {tag: str((values.values or ("",))[0] or "").strip() for tag, values in study.items()}
         uid = stated.get(_STUDY_UID, "")
         if not is_uid(uid):
             raise ValueError(f"{_STUDY_UID}: not a UID")
-        found.append(HeldStudy(study_instance_uid=uid, stated=stated))
-    return found
+        studies.append(HeldStudy(study_instance_uid=uid, stated=stated))
+    return studies
 
 
 def read_series(content: bytes) -> list[HeldSeries]:
     """Series of the answer to a query for them. Raises ``ValueError``, also for a UID that is none."""
-    found = []
+    held = []
     for series in _validated(_SERIES, from_json(content.removeprefix(BOM_UTF8))):
         uid = series.uid.values[0]
         if not is_uid(uid):
             raise ValueError("0020000E: not a UID")
         modality = (series.modality.values or ("",))[0] or ""
-        found.append(
+        held.append(
             HeldSeries(
                 series_instance_uid=uid,
                 modality=escaped(modality.strip(), 16),
                 instances=_first(series.instances.values, 0),
             )
         )
-    return found
+    return held
 
 
 def _validated(wanted: TypeAdapter[Valid], body: Any) -> Valid:

@@ -31,7 +31,7 @@ def listed_studies(text: str) -> list[tuple[str, str]]:
     lines = [line.strip() for line in text.lstrip("\ufeff").splitlines() if line.strip()]
     if not lines:
         return []
-    separator = next((one for one in _SEPARATORS if one in lines[0]), ",")
+    separator = next((character for character in _SEPARATORS if character in lines[0]), ",")
     rows = list(csv.reader(lines, delimiter=separator))
     titles = [_COLUMNS.get("".join(filter(str.isalpha, title)).lower(), "") for title in rows[0]]
     column = next((titles.index(keyword) for keyword in dict.fromkeys(_COLUMNS.values()) if keyword in titles), None)

@@ -160,21 +160,21 @@ class WorkitemEvents:
         with self._engine.connect() as connection:
             unknown = new_workitems(connection, of, _AT_ONCE)
             again = begun_again(connection, of, at, _AT_ONCE)
-        found = [
+        keys = [
             (
-                WorkitemKey(uid=uid, study_instance_uid=one.study_instance_uid, job_id=one.job_id),
+                WorkitemKey(uid=uid, study_instance_uid=workitem.study_instance_uid, job_id=workitem.job_id),
                 self._is_wanted(of, uid),
             )
-            for one in unknown
-            for uid in [one.uid or self._uids.uid(one.job_id)]
+            for workitem in unknown
+            for uid in [workitem.uid or self._uids.uid(workitem.job_id)]
         ]
         is_whole = len(unknown) < _AT_ONCE and len(again) < _AT_ONCE
         is_old = abs(at - of.looked_at) > _LOOKED_AT_SECONDS
-        if not (found or again or (is_whole and is_old)):
+        if not (keys or again or (is_whole and is_old)):
             return
         with begin_immediate(self._engine) as connection:
-            for one, is_wanted in found:
-                add_watch(connection, of.title, one, is_subscribed=is_wanted, is_locked=is_wanted and of.locks)
+            for key, is_wanted in keys:
+                add_watch(connection, of.title, key, is_subscribed=is_wanted, is_locked=is_wanted and of.locks)
             follow_again(connection, of.title, again)
             if is_whole:
                 set_looked_at(connection, of.title, at)
@@ -192,22 +192,22 @@ class WorkitemEvents:
         """
         sent = 0
         with self._association(of.title) as (peer, association):
-            for one in pending:
+            for workitem in pending:
                 if sent and look.is_over:
                     break
                 try:
-                    for report in one.reports:
+                    for report in workitem.reports:
                         if self._ending.is_set():
                             return sent
-                        self._report(peer, association, one.watch.uid, report)
+                        self._report(peer, association, workitem.watch.uid, report)
                         sent += 1
                 except _RefusedError as error:
-                    delay = retry_delay(one.watch.failures + 1, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
+                    delay = retry_delay(workitem.watch.failures + 1, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
                     logger.warning("UPS events: %s; trying again in %g s", error, delay)
                     with begin_immediate(self._engine) as connection:
-                        put_off_watch(connection, of.title, one.watch.uid, look.now + delay)
+                        put_off_watch(connection, of.title, workitem.watch.uid, look.now + delay)
                 else:
-                    self._pending.record(of, one)
+                    self._pending.record(of, workitem)
         return sent
 
     @contextmanager

@@ -69,11 +69,11 @@ class _Programs:
 
 
 def _programs() -> Path:
-    found = shutil.which("initdb")
+    program = shutil.which("initdb")
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[4]))
-    if not found and not versions:
+    if not program and not versions:
         raise PlatformError("several machines share a PostgreSQL; install it (Debian package postgresql)")
-    return Path(found or versions[-1]).resolve().parent
+    return Path(program or versions[-1]).resolve().parent
 
 
 def _account() -> str:

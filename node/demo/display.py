@@ -88,12 +88,16 @@ def _show_truth(console: Console, pacs: Pacs, truth: Truth) -> None:
     shown = Table(title="What the phantom contains, and what the SEG in the PACS shows there", title_justify="left")
     for heading in ("Lesion", "Centre (LPS mm)", "Volume", "Found as", "Volume found", "Distance"):
         shown.add_column(heading)
-    found, others = compare(pacs, truth)
-    for one in found:
-        centre = ", ".join(f"{c:.0f}" for c in one.lesion.centre)
-        match = (one.found.label, f"{one.found.volume_ml:.2f} ml", f"{one.distance_mm:.1f} mm") if one.found else ("-",)
-        style = "green" if one.found else "yellow"
-        shown.add_row(one.lesion.name, centre, f"{one.lesion.volume_ml:.2f} ml", *match, style=style)
+    comparisons, others = compare(pacs, truth)
+    for comparison in comparisons:
+        centre = ", ".join(f"{c:.0f}" for c in comparison.lesion.centre)
+        match = (
+            (comparison.found.label, f"{comparison.found.volume_ml:.2f} ml", f"{comparison.distance_mm:.1f} mm")
+            if comparison.found
+            else ("-",)
+        )
+        style = "green" if comparison.found else "yellow"
+        shown.add_row(comparison.lesion.name, centre, f"{comparison.lesion.volume_ml:.2f} ml", *match, style=style)
     for other in others:
         centre = ", ".join(f"{c:.0f}" for c in other.centre)
         shown.add_row("(none there)", centre, "", other.label, f"{other.volume_ml:.2f} ml", style="yellow")

@@ -164,8 +164,8 @@ def _child_of(process: subprocess.Popen[bytes]) -> int:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     deadline = time.monotonic() + _ON_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        found = children.read_text().split()
-        if found:
-            return int(found[0])
+        ids = children.read_text().split()
+        if ids:
+            return int(ids[0])
         time.sleep(0.01)
     raise PlatformError(f"{process.args!r} did not start")

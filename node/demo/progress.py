@@ -64,9 +64,9 @@ def sent_series(files: Sequence[DicomFile]) -> tuple[Sent, ...]:
 
 def progress(connection: Connection, sent: Sequence[Sent]) -> tuple[ProgressRow, ...]:
     """One row for each pipeline that works on each series."""
-    studies = progress_of(connection, dict.fromkeys(one.study_instance_uid for one in sent))
-    received = {one.series.series_instance_uid: one for study in studies for one in study.series}
-    return tuple(row for one in sent for row in _rows(one, received.get(one.series_instance_uid)))
+    studies = progress_of(connection, dict.fromkeys(series.study_instance_uid for series in sent))
+    received = {member.series.series_instance_uid: member for study in studies for member in study.series}
+    return tuple(row for series in sent for row in _rows(series, received.get(series.series_instance_uid)))
 
 
 def _rows(sent: Sent, received: SeriesProgress | None) -> Iterator[ProgressRow]:
@@ -76,7 +76,7 @@ def _rows(sent: Sent, received: SeriesProgress | None) -> Iterator[ProgressRow]:
     undecided = received.routing in (Progress.RECEIVING, Progress.UNDECIDED)
     state = received.series.state.lower() if undecided else str(received.routing)
     head = (sent.name, f"{received.series.instances}/{sent.images}", state)
-    for work in sorted(received.current_jobs, key=lambda one: one.job.pipeline):
+    for work in sorted(received.current_jobs, key=lambda work: work.job.pipeline):
         yield _job(head, work, received.series.last_at)
     if not received.current_jobs:
         yield ProgressRow(
@@ -93,7 +93,7 @@ def _job(head: tuple[str, str, str], work: JobProgress, last_at: float) -> Progr
         pipeline=job.pipeline,
         stage=job.state if over else f"{job.stage} {job.state.lower()}",
         outcome=job.outcome or "",
-        delivered=", ".join(sorted({one.state for one in work.deliveries})),
+        delivered=", ".join(sorted({delivery.state for delivery in work.deliveries})),
         seconds=job.updated_at - last_at if over else None,
         reason=reason_text(job.reason),
         over=over,

@@ -93,8 +93,8 @@ def _application(pages: Path, orthanc: str) -> Starlette:
             return FileResponse(SETTINGS, media_type="text/javascript", headers=_ISOLATED)
         file = (root / request.path_params["path"]).resolve()
         # A path without a file is a view of the application, which finds its way from there.
-        found = file if file.is_relative_to(root) and file.is_file() else root / "index.html"
-        return FileResponse(found, headers=_ISOLATED)
+        target = file if file.is_relative_to(root) and file.is_file() else root / "index.html"
+        return FileResponse(target, headers=_ISOLATED)
 
     return Starlette(
         routes=[

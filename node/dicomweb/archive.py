@@ -53,12 +53,12 @@ class WebArchive:
         return [
             ArchivedSeries(
                 study_instance_uid=study,
-                series_instance_uid=one.series_instance_uid,
-                modality=one.modality,
-                there=one.instances,
-                here=self._received.count(study, one.series_instance_uid),
+                series_instance_uid=series.series_instance_uid,
+                modality=series.modality,
+                there=series.instances,
+                here=self._received.count(study, series.series_instance_uid),
             )
-            for one in series_of_study(self._http, study)
+            for series in series_of_study(self._http, study)
         ]
 
     def fetch(self, series: ArchivedSeries) -> FetchedSeries:
@@ -129,10 +129,10 @@ class WebArchive:
                 ours.append(part)
         refusals = [] if len(ours) == len(parts) else [f"{self._name} sent what is no object of the series"]
         try:
-            results = [one for one in upload_files(self._config, ours) if one.kind is not FileKind.STORED]
+            results = [result for result in upload_files(self._config, ours) if result.kind is not FileKind.STORED]
         except ConfigError as error:
             raise DeliveryError(str(error)) from error
-        refusals += [f"{one.sop_instance_uid or one.name}: {one.reason}" for one in results]
+        refusals += [f"{result.sop_instance_uid or result.name}: {result.reason}" for result in results]
         return "; ".join(refusals[:3])
 
 

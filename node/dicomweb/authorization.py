@@ -72,12 +72,12 @@ class Authorization:
 
     def _client_of(self, connection: HTTPConnection) -> Client | None:
         name, token = _credentials(connection.headers.get("authorization", ""))
-        found = None
+        holder = None
         for client in self._clients:
             is_right = hmac.compare_digest(token_of(client.settings.token_file, client.name).encode(), token.encode())
             if is_right and name in ("", client.name):
-                found = client
-        return found
+                holder = client
+        return holder
 
     def _log_refusal(self, connection: HTTPConnection) -> None:
         at = time.monotonic()

@@ -125,10 +125,10 @@ class EventChannel:
     async def _report_portion(self) -> int | None:
         """Return of how many workitems the subscriber was told; ``None``: it does not answer."""
         of, pending = await run_in_threadpool(self._look)
-        for one in pending:
-            for report in one.reports:
+        for workitem in pending:
+            for report in workitem.reports:
                 self._messages = (self._messages + 1) % _MESSAGE_IDS
-                text = event_report_json(one.watch.uid, report, self._messages)
+                text = event_report_json(workitem.watch.uid, report, self._messages)
                 with anyio.move_on_after(self._intervals.answer) as sending:
                     await self._websocket.send_text(text)
                 if sending.cancelled_caught:
@@ -152,8 +152,8 @@ class EventChannel:
     def _record(self, of: Subscriber, pending: list[Pending]) -> int:
         recorded = 0
         with surviving(f"UPS events for {self._title}"):
-            for one in pending:
-                self._pending.record(of, one)
+            for workitem in pending:
+                self._pending.record(of, workitem)
                 recorded += 1
         return recorded
 

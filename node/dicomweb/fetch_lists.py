@@ -113,8 +113,14 @@ class FetchListService:
                 "error": of.error,
                 "waits": waits if of.waiting else "",
                 "missing": [
-                    {"study": one.value, "state": one.state, "here": one.here, "there": one.there, "error": one.error}
-                    for one in missing
+                    {
+                        "study": item.value,
+                        "state": item.state,
+                        "here": item.here,
+                        "there": item.there,
+                        "error": item.error,
+                    }
+                    for item in missing
                 ],
             }
         )
@@ -135,9 +141,9 @@ class FetchListService:
 def _own_list(connection: sa.Connection, request: Request, client: Client) -> FetchProgress:
     """The list of this client that the address names; those of others are none of its business."""
     text = request.path_params["number"]
-    for one in fetch_progress(connection):
-        if str(one.id) == text and one.requester == _requester(client):
-            return one
+    for progress in fetch_progress(connection):
+        if str(progress.id) == text and progress.requester == _requester(client):
+            return progress
     raise HTTPException(404, f"There is no list {text[:16]} of this client.")
 
 

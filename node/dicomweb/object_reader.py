@@ -35,13 +35,13 @@ class ObjectReader:
 
     def chosen(self, objects: Sequence[HeldObject], keywords: tuple[str, ...]) -> list[Mapping[str, Any]]:
         """Return these attributes of each object as DICOM JSON; none of an object that cannot be read."""
-        unknown = [one for one in objects if (one.path, keywords) not in self._chosen]
-        for one, values in zip(unknown, self._read(unknown, keywords), strict=True):
-            self._chosen[one.path, keywords] = values
-        found = [self._chosen[one.path, keywords] for one in objects]
+        unknown = [instance for instance in objects if (instance.path, keywords) not in self._chosen]
+        for instance, values in zip(unknown, self._read(unknown, keywords), strict=True):
+            self._chosen[instance.path, keywords] = values
+        attributes = [self._chosen[instance.path, keywords] for instance in objects]
         while len(self._chosen) > _KEPT:
             self._chosen.popitem(last=False)
-        return found
+        return attributes
 
     def metadata(self, objects: Sequence[HeldObject]) -> list[Mapping[str, Any]]:
         """Return all attributes of each object but pixel data, private ones and long binary values."""
@@ -56,14 +56,14 @@ class ObjectReader:
         return self._process.call(of.sop_instance_uid, document_of, self.path(of))
 
     def _read(self, objects: Sequence[HeldObject], keywords: tuple[str, ...]) -> list[Mapping[str, Any]]:
-        found: list[Mapping[str, Any]] = []
+        attributes: list[Mapping[str, Any]] = []
         for start in range(0, len(objects), _AT_ONCE):
-            found += self._read_some(objects[start : start + _AT_ONCE], keywords)
-        return found
+            attributes += self._read_some(objects[start : start + _AT_ONCE], keywords)
+        return attributes
 
     def _read_some(self, objects: Sequence[HeldObject], keywords: tuple[str, ...]) -> list[Mapping[str, Any]]:
         try:
-            paths = self._spool.all_readable([one.path for one in objects])
+            paths = self._spool.all_readable([instance.path for instance in objects])
             texts = self._process.call(f"{len(paths)} headers", attributes_as_json, paths, keywords)
         except NodeError as error:
             if isinstance(error, InputError | PlatformError) and len(objects) > 1:  # one must not hide the others

@@ -103,12 +103,14 @@ class RenderedService:
                 some = objects[start : start + _READ_AT_ONCE]
                 values += await run_in_threadpool(self._reader.chosen, some, _OF_ORDER)
         images = []
-        for one, stated in zip(objects, values, strict=True):
+        for instance, stated in zip(objects, values, strict=True):
             rows, number, frames = (_number(texts_of(stated, keyword)) for keyword in _OF_ORDER)
             if rows:
-                images.append((one.series_instance_uid, number, one.sop_instance_uid, one, max(frames, 1)))
+                images.append(
+                    (instance.series_instance_uid, number, instance.sop_instance_uid, instance, max(frames, 1))
+                )
         images.sort(key=lambda image: image[:3])
-        every = (_Frame(one, frame) for *_, one, frames in images for frame in range(1, frames + 1))
+        every = (_Frame(instance, frame) for *_, instance, frames in images for frame in range(1, frames + 1))
         places = list(islice(every, _MOST_FRAMES))  # a file can state any number
         if not places:
             raise HTTPException(406, "These objects are no images; only images are rendered.")

@@ -37,7 +37,7 @@ def chosen(accept: str, offered: Sequence[str], *, pictures: int, must_be_all: b
         if must_be_all and not is_one and not is_multipart:
             continue
         for media_type in offered:
-            matching = [one.matches(media_type, is_multipart=is_multipart) for one in entries]
+            matching = [entry.matches(media_type, is_multipart=is_multipart) for entry in entries]
             rank, quality = max(matching, default=(0, 0.0))
             if rank and quality and (best is None or quality > best[0]):
                 best = quality, Form(media_type=media_type, is_multipart=is_multipart)

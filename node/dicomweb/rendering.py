@@ -180,7 +180,7 @@ def _height_per_width(header: Dataset) -> float:
     """Return the proportion of a pixel; 1 where the image states none, or none that can be."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
         value = header.get(keyword)
-        if value is not None and len(value) == 2 and all(float(one) > 0 for one in value):
+        if value is not None and len(value) == 2 and all(float(number) > 0 for number in value):
             height_per_width = float(value[0]) / float(value[1])
             return height_per_width if _FLATTEST <= height_per_width <= 1 / _FLATTEST else 1.0
     return 1.0

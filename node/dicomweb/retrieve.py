@@ -109,11 +109,11 @@ class RetrieveService:
         """Return the objects that an address names, and note the access. Raises ``HTTPException``."""
         path = request.path_params
         with self._engine.connect() as connection:
-            found = objects_of_study(connection, path["study"], path.get("series", ""), path.get("instance", ""))
-        if not found:
+            objects = objects_of_study(connection, path["study"], path.get("series", ""), path.get("instance", ""))
+        if not objects:
             raise HTTPException(404, "This node holds no such objects.")
         self._accesses.note(client.name, request.client.host if request.client else "", path["study"])
-        return found
+        return objects
 
     def _files(self, objects: Sequence[HeldObject], boundary: str) -> Iterator[bytes]:
         """Yield the parts; an error ends the response before its closing boundary: nobody takes it for whole then."""
@@ -146,7 +146,7 @@ _ENCAPSULATED = "1.2.840.10008.5.1.4.1.1.104."
 def _accepted(request: Request) -> set[str]:
     """Media types of the Accept field, without parameters; ``type`` of multipart/related counts as one."""
     header = request.headers.get("accept", "*/*").lower()
-    types = {one.split(";")[0].strip() for one in header.split(",")}
+    types = {part.split(";")[0].strip() for part in header.split(",")}
     inner = set(re.findall(r'type="?([a-z0-9.+*-]+/[a-z0-9.+*-]+)', header))
     return types | inner or {"*/*"}
 

@@ -73,8 +73,8 @@ class SearchService:
                 candidates = latest_studies(connection, MOST_STUDIES + 1)
                 is_all = len(candidates) <= MOST_STUDIES
             addresses = Addresses.of(request, self._link_base)
-            found = self._matching(connection, candidates[:MOST_STUDIES], keys, addresses)
-            page = list(islice(found, keys.offset, keys.offset + keys.limit + 1))
+            studies = self._matching(connection, candidates[:MOST_STUDIES], keys, addresses)
+            page = list(islice(studies, keys.offset, keys.offset + keys.limit + 1))
         warnings = []
         if not is_all and len(page) <= keys.limit:
             warnings.append(f"Only the latest {MOST_STUDIES} studies were searched")
@@ -87,7 +87,7 @@ class SearchService:
             objects = objects_of_studies(connection, candidates[start : start + _AT_ONCE])
             firsts = {study: _first_of_series(of_study) for study, of_study in objects.items()}
             # The reader gets all series of these studies at once; a study has the attributes of its first one.
-            read = iter(self._reader.chosen([one for of_study in firsts.values() for one in of_study], READ))
+            read = iter(self._reader.chosen([instance for of_study in firsts.values() for instance in of_study], READ))
             for study, of_study in firsts.items():
                 values = [next(read) for _ in of_study]
                 if values:
@@ -101,7 +101,7 @@ class SearchService:
             objects = objects_of_study(connection, study)
         _refuse_unknown(objects)
         addresses = Addresses.of(request, self._link_base)
-        firsts, counts = _first_of_series(objects), Counter(one.series_instance_uid for one in objects)
+        firsts, counts = _first_of_series(objects), Counter(instance.series_instance_uid for instance in objects)
         results = []
         for first, read in zip(firsts, self._reader.chosen(firsts, READ), strict=True):
             uid = first.series_instance_uid
@@ -121,12 +121,14 @@ class SearchService:
             objects = objects_of_study(connection, path["study"], path.get("series", ""))
         _refuse_unknown(objects)
         addresses, results = Addresses.of(request, self._link_base), []
-        for one, read in zip(objects, self._reader.chosen(objects, _OF_OBJECT), strict=True):
-            url = addresses.instance(one.study_instance_uid, one.series_instance_uid, one.sop_instance_uid)
+        for instance, read in zip(objects, self._reader.chosen(objects, _OF_OBJECT), strict=True):
+            url = addresses.instance(
+                instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid
+            )
             result = {
                 **_only(read, _OF_OBJECT),
-                **_values(StudyInstanceUID=one.study_instance_uid, SeriesInstanceUID=one.series_instance_uid),
-                **_values(SOPClassUID=one.sop_class_uid, SOPInstanceUID=one.sop_instance_uid),
+                **_values(StudyInstanceUID=instance.study_instance_uid, SeriesInstanceUID=instance.series_instance_uid),
+                **_values(SOPClassUID=instance.sop_class_uid, SOPInstanceUID=instance.sop_instance_uid),
                 **_values(RetrieveURL=url, InstanceAvailability="ONLINE"),
             }
             if keys.matches(result):
@@ -137,7 +139,7 @@ class SearchService:
 def _study(study: str, series: Sequence[Values], objects: Sequence[HeldObject], addresses: Addresses) -> Values:
     modalities = sorted({value for read in series for value in read.get("00080060", {}).get("Value", ())})
     numbers = {
-        "NumberOfStudyRelatedSeries": len({one.series_instance_uid for one in objects}),
+        "NumberOfStudyRelatedSeries": len({instance.series_instance_uid for instance in objects}),
         "NumberOfStudyRelatedInstances": len(objects),
     }
     return {
@@ -148,7 +150,7 @@ def _study(study: str, series: Sequence[Values], objects: Sequence[HeldObject], 
 
 
 def _first_of_series(objects: Sequence[HeldObject]) -> list[HeldObject]:
-    return list({one.series_instance_uid: one for one in reversed(objects)}.values())[::-1]
+    return list({instance.series_instance_uid: instance for instance in reversed(objects)}.values())[::-1]
 
 
 def _only(values: Values, keywords: Sequence[str]) -> dict[str, Any]:

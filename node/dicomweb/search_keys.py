@@ -69,11 +69,11 @@ def texts_of(values: Values, path: str) -> list[str]:
     """
     keyword, _, rest = path.partition(".")
     tag = tag_for_keyword(keyword)
-    found = values.get(f"{tag:08X}", {}).get("Value", ()) if tag is not None else ()
+    items = values.get(f"{tag:08X}", {}).get("Value", ()) if tag is not None else ()
     if rest:
-        return [text for item in found if isinstance(item, dict) for text in texts_of(item, rest)]
+        return [text for item in items if isinstance(item, dict) for text in texts_of(item, rest)]
     texts: list[str] = []
-    for value in found:
+    for value in items:
         texts += map(str, value.values()) if isinstance(value, dict) else [str(value)]
     return texts
 

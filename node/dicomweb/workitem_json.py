@@ -49,7 +49,7 @@ class WorkitemJson:
         """Return what the first image of each says of patient and order; empty attributes where there is none."""
         with self._engine.connect() as connection:
             firsts = [input_images(connection, of.study_instance_uid, of.series_instance_uid, 1) for of in items]
-        read = iter(self._reader.chosen([one for of in firsts for one in of], (*OF_PATIENT, _OF_ORDER)))
+        read = iter(self._reader.chosen([image for of in firsts for image in of], (*OF_PATIENT, _OF_ORDER)))
         return [
             _of_image(of.study_instance_uid, next(read) if first else {})
             for of, first in zip(items, firsts, strict=True)

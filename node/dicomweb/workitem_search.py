@@ -66,8 +66,8 @@ class WorkitemSearch:
             else:
                 studies = latest_studies(connection, MOST_STUDIES + 1)
                 is_all = len(studies) <= MOST_STUDIES
-            found = self._matching(connection, studies[:MOST_STUDIES], keys)
-            page = list(islice(found, keys.offset, keys.offset + keys.limit + 1))
+            workitems = self._matching(connection, studies[:MOST_STUDIES], keys)
+            page = list(islice(workitems, keys.offset, keys.offset + keys.limit + 1))
         remarks = []
         if len(page) > keys.limit:
             remarks.append("There are more results; ask for them with offset")
@@ -84,14 +84,14 @@ class WorkitemSearch:
         of_images = replace(keys, wanted=named)
         others = replace(keys, wanted={key: texts for key, texts in keys.wanted.items() if key not in named})
         for start in range(0, len(studies), _AT_ONCE):
-            found = [
+            workitems = [
                 (of, values)
                 for of in progress_of_studies(connection, studies[start : start + _AT_ONCE])
                 if not states or progress_of(of).state in states  # most are left out before they are put together
                 if others.matches(values := self._json.brief(self._uid(of), of))
             ]
-            read = self._json.of_images([of for of, _ in found])
-            for (_, values), of_image in zip(found, read, strict=True):
+            read = self._json.of_images([of for of, _ in workitems])
+            for (_, values), of_image in zip(workitems, read, strict=True):
                 if of_images.matches(result := {**values, **of_image}):
                     yield result
 

@@ -41,19 +41,19 @@ def _expiry(file: str, where: str) -> Check:
         return Check(name=name, good=True, found=gettext("expiry date not known"), remedy=gettext("install openssl"))
     if result.returncode:
         why = (result.stderr.strip().splitlines() or ["not a certificate"])[0]
-        found, remedy = (
+        text, remedy = (
             gettext("cannot be read ({reason})", reason=why),
             gettext("use a PEM file in {place}", place=where),
         )
-        return Check(name=name, good=False, found=found, remedy=remedy)
+        return Check(name=name, good=False, found=text, remedy=remedy)
     end = result.stdout.strip().partition("=")[2]
     days = (ssl.cert_time_to_seconds(end) - time.time()) / 86400
     of = {"end": end, "days": f"{days:.0f}", "place": where}
     if days > _SOON_DAYS:
         return Check(name=name, good=True, found=gettext("valid until {end}, {days} days ({place})", **of))
-    found = (
+    text = (
         gettext("expires in {days} days, {end} ({place})", **of)
         if days > 0
         else gettext("expired {end}: associations fail ({place})", **of)
     )
-    return Check(name=name, good=days > 0, found=found, remedy=gettext("renew it; no restart is needed"))
+    return Check(name=name, good=days > 0, found=text, remedy=gettext("renew it; no restart is needed"))

@@ -73,7 +73,7 @@ def _mechanisms(sandbox: dict[str, Any]) -> Iterator[Check]:
     yield _mechanism("seccomp", gettext("models have no network or sockets"), "")
 
 
-def _mechanism(name: str, found: str, remedy: str) -> Check:
+def _mechanism(name: str, text: str, remedy: str) -> Check:
     return Check(
-        name=gettext("isolation: {mechanism}", mechanism=gettext(name)), good=True, found=found, remedy=gettext(remedy)
+        name=gettext("isolation: {mechanism}", mechanism=gettext(name)), good=True, found=text, remedy=gettext(remedy)
     )

@@ -38,15 +38,15 @@ def _rules(config: Config, needs: dict[str, list[str]]) -> Iterator[Check]:
         yield _note(gettext("there are no rules: nothing is analysed"), remedy)
     for rule in config.rules:
         if fault := _never_matches(rule) or _senders_rejected(rule, config):
-            found = gettext("can never match: {reason}", reason=fault[0])
-            yield Check(name=gettext("rule {rule}", rule=repr(rule.name)), good=False, found=found, remedy=fault[1])
+            text = gettext("can never match: {reason}", reason=fault[0])
+            yield Check(name=gettext("rule {rule}", rule=repr(rule.name)), good=False, found=text, remedy=fault[1])
         if rule.pipelines and not rule.destinations:
-            found = gettext("rule {rule} has no destinations", rule=repr(rule.name))
-            yield _note(found, gettext("add destinations, unless the rule is a trial"))
+            text = gettext("rule {rule} has no destinations", rule=repr(rule.name))
+            yield _note(text, gettext("add destinations, unless the rule is a trial"))
         if not config.orders.enabled and any(path.startswith(PREFIX) for path in (*rule.match, *rule.unless)):
-            found = gettext("rule {rule} asks for orders, and [orders] is not enabled", rule=repr(rule.name))
+            text = gettext("rule {rule} asks for orders, and [orders] is not enabled", rule=repr(rule.name))
             remedy = gettext("enable [orders] here, unless another machine of this ledger takes the messages")
-            yield _note(found, remedy)
+            yield _note(text, remedy)
         for name in (*rule.pipelines, *rule.shadow):
             modalities = [m for m in needs.get(name, []) if _can_match(rule, m)]
             if needs.get(name) and not modalities:
@@ -123,13 +123,13 @@ def _unused(config: Config) -> Iterator[Check]:
             "destinations",
             config.destinations,
             {n for r in config.rules for n in (*r.destinations, *r.send, *((r.prior.source,) if r.prior else ()))}
-            | {n for one in config.destinations.values() for n in one.results_to},
+            | {n for destination in config.destinations.values() for n in destination.results_to},
         ),
     ):
         for name in defined:
             if name not in used:
-                found = gettext("no rule uses [{table}]", table=f"{kind}.{name}")
-                yield _note(found, gettext("name it in {key} of a rule, or remove it", key=kind))
+                text = gettext("no rule uses [{table}]", table=f"{kind}.{name}")
+                yield _note(text, gettext("name it in {key} of a rule, or remove it", key=kind))
 
 
 def _titles(config: Config) -> Iterator[Check]:
@@ -192,8 +192,8 @@ def _keep_days(config: Config) -> Iterator[Check]:
         key = f"[destinations.{name}] keep_days = {to.keep_days:g}"
         sending = [rule for rule in config.rules if name in rule.destinations and rule.pipelines]
         if not sending:
-            found = gettext("{key} is about results, and no rule sends any there", key=key)
-            yield _note(found, gettext("remove it, or use keep_days of the rule"))
+            text = gettext("{key} is about results, and no rule sends any there", key=key)
+            yield _note(text, gettext("remove it, or use keep_days of the rule"))
             continue
         images = {rule.name: default if rule.keep_days == "default" else rule.keep_days for rule in sending}
         if (shortest := min(images.values())) > to.keep_days:
@@ -225,5 +225,5 @@ def _quotas(config: Config) -> Iterator[Check]:
             )
 
 
-def _note(found: str, remedy: str) -> Check:
-    return Check(name=_NAME, good=True, found=found, remedy=remedy)
+def _note(text: str, remedy: str) -> Check:
+    return Check(name=_NAME, good=True, found=text, remedy=remedy)

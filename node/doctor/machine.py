@@ -26,8 +26,8 @@ def our_clock() -> Check:
     """Check that the kernel's clock is synchronised, by NTP, PTP or the host of a virtual machine."""
     state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))  # struct timex, modes = 0
     if state < 0:
-        found = gettext("state not known ({reason})", reason=os.strerror(ctypes.get_errno()))
-        return Check(name="clock", good=True, found=found)
+        text = gettext("state not known ({reason})", reason=os.strerror(ctypes.get_errno()))
+        return Check(name="clock", good=True, found=text)
     if state == _TIME_ERROR:
         return Check(
             name="clock",
@@ -76,8 +76,8 @@ def integrity(config: Config) -> Check:
     finally:
         engine.dispose()
     if engine.dialect.name != "sqlite":
-        found = gettext("PostgreSQL {version} answers; it checks its own files", version=answer[0])
-        return Check(name=name, good=True, found=found)
+        text = gettext("PostgreSQL {version} answers; it checks its own files", version=answer[0])
+        return Check(name=name, good=True, found=text)
     if answer == ["ok"]:
         return Check(name=name, good=True, found=gettext("ok"))
     remedy = gettext("stop the node and move ledger.sqlite* away: it is rebuilt from the files")

@@ -63,13 +63,13 @@ def host_names(config: Config) -> Iterator[Check]:
         try:
             addresses = {str(answer[4][0]) for answer in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
         except OSError as error:
-            found = gettext("has no address ({reason})", reason=error.strerror)
+            text = gettext("has no address ({reason})", reason=error.strerror)
             remedy = gettext("correct the name in {place}, or the name server in /etc/resolv.conf", place=where)
-            yield Check(name=gettext("host {name}", name=host), good=False, found=found, remedy=remedy)
+            yield Check(name=gettext("host {name}", name=host), good=False, found=text, remedy=remedy)
         else:
             if addresses != {host}:
-                found = gettext("resolves to {addresses}", addresses=", ".join(sorted(addresses)))
-                yield Check(name=gettext("host {name}", name=host), good=True, found=found)
+                text = gettext("resolves to {addresses}", addresses=", ".join(sorted(addresses)))
+                yield Check(name=gettext("host {name}", name=host), good=True, found=text)
 
 
 def reports(config: Config) -> Iterator[Check]:
@@ -79,11 +79,11 @@ def reports(config: Config) -> Iterator[Check]:
         if caller.host:
             there = Destination(title=caller.title, host=caller.host, port=caller.port, tls=tls)
             answer = echo(f"caller {caller.title}", there, config.ae.title)
-            found = answers_in(there.place, answer.seconds) if answer.ok else answer.reason
+            text = answers_in(there.place, answer.seconds) if answer.ok else answer.reason
             remedy = gettext("correct host and port in [ae] callers: commitment reports are sent there")
             remedy = "" if answer.ok else remedy
             yield Check(
-                name=gettext("reports to {title}", title=caller.title), good=answer.ok, found=found, remedy=remedy
+                name=gettext("reports to {title}", title=caller.title), good=answer.ok, found=text, remedy=remedy
             )
 
 
@@ -101,8 +101,8 @@ def callers(config: Config) -> Iterator[Check]:
     for title in titles:
         if (call := last.get(title)) is not None:
             at = datetime.fromtimestamp(call.opened_at).astimezone().isoformat(" ", "seconds")
-            found = gettext("last sent images at {time}, from {address}", time=at, address=call.peer_address)
-            yield Check(name=gettext("caller {title}", title=title), good=True, found=found)
+            text = gettext("last sent images at {time}, from {address}", time=at, address=call.peer_address)
+            yield Check(name=gettext("caller {title}", title=title), good=True, found=text)
         elif title not in destinations or destinations[title].commitment:
             yield Check(
                 name=gettext("caller {title}", title=title),
@@ -196,8 +196,8 @@ def their_clock(config: Config, name: str) -> Check:
     to, line = config.destinations[name], gettext("clock of {name}", name=name)
     if not to.url:
         kind = "HL7" if to.hl7 else "FHIR" if to.fhir else "DICOM"
-        found = gettext("a folder has none") if to.folder else gettext("{protocol} does not report it", protocol=kind)
-        return Check(name=line, good=True, found=found)
+        text = gettext("a folder has none") if to.folder else gettext("{protocol} does not report it", protocol=kind)
+        return Check(name=line, good=True, found=text)
     try:
         with service(name, to, Timeouts()) as client:
             before = time.time()
@@ -210,5 +210,5 @@ def their_clock(config: Config, name: str) -> Check:
         return Check(name=line, good=True, found=gettext("not known: its responses have no Date header"))
     far = abs(offset) > FAR_SECONDS
     remedy = gettext("synchronise both clocks with NTP; times in results and audit trail disagree") if far else ""
-    found = gettext("{seconds} s from this machine", seconds=f"{offset:+.0f}")
-    return Check(name=line, good=not far, found=found, remedy=remedy)
+    text = gettext("{seconds} s from this machine", seconds=f"{offset:+.0f}")
+    return Check(name=line, good=not far, found=text, remedy=remedy)

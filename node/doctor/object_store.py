@@ -38,5 +38,5 @@ def object_store(config: Config) -> Iterator[Check]:
         yield Check(name=name, good=True, found=gettext("works: {abilities}", abilities=", ".join(working)))
     for of in answers:
         if not of.works:
-            found = gettext("does not work: {ability} {reason}", ability=of.ability, reason=of.found).strip()
-            yield Check(name=name, good=of.ability == _OPTIONAL, found=found, remedy=gettext(_REMEDIES[of.ability]))
+            text = gettext("does not work: {ability} {reason}", ability=of.ability, reason=of.found).strip()
+            yield Check(name=name, good=of.ability == _OPTIONAL, found=text, remedy=gettext(_REMEDIES[of.ability]))

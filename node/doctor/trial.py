@@ -37,13 +37,13 @@ def try_pipelines(config: Config, config_path: Path, pipelines: Sequence[dict[st
 def _try(config: Config, config_path: Path, pipeline: dict[str, Any], below: Path) -> Check:
     name, line = pipeline["name"], gettext("self-test of {name}", name=pipeline["name"])
     if source := config.returned.get(name):
-        found = gettext("not run: it reads what comes back from {destination}", destination=source)
-        return Check(name=line, good=True, found=found)
+        text = gettext("not run: it reads what comes back from {destination}", destination=source)
+        return Check(name=line, good=True, found=text)
     wanted = pipeline["needs"]["modalities"]
     modality = next((m for m in _PHANTOMS if m in wanted), None)
     if modality is None:
-        found = gettext("not run: no synthetic series for {modalities}", modalities=", ".join(wanted))
-        return Check(name=line, good=True, found=found)
+        text = gettext("not run: no synthetic series for {modalities}", modalities=", ".join(wanted))
+        return Check(name=line, good=True, found=text)
     folder = below / modality
     if not folder.exists():
         _PHANTOMS[modality](folder)
@@ -59,9 +59,9 @@ def _try(config: Config, config_path: Path, pipeline: dict[str, Any], below: Pat
             [*command, name, str(folder)], capture_output=True, text=True, errors="replace", timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        found = gettext("took more than {seconds} s on {device}", seconds=f"{limit:g}", device=device)
+        text = gettext("took more than {seconds} s on {device}", seconds=f"{limit:g}", device=device)
         remedy = gettext("use a faster device, or raise [jobs] run_timeout_seconds")
-        return Check(name=line, good=False, found=found, remedy=remedy)
+        return Check(name=line, good=False, found=text, remedy=remedy)
     if result.returncode not in (0, GateError.exit_code) or not result.stdout:
         why = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
         remedy = gettext(
@@ -69,7 +69,7 @@ def _try(config: Config, config_path: Path, pipeline: dict[str, Any], below: Pat
         )
         return Check(name=line, good=False, found=why, remedy=remedy)
     (series,) = json.loads(result.stdout)["series"]
-    found = gettext(
+    text = gettext(
         "{outcome} on {modality} phantom, {lesions} lesions, {seconds} s on {device} ({whole} s including loading)",
         outcome=gettext(series["outcome"]),
         modality=modality,
@@ -79,8 +79,8 @@ def _try(config: Config, config_path: Path, pipeline: dict[str, Any], below: Pat
         whole=f"{time.monotonic() - started:.0f}",
     )
     if series["fault"]:
-        found = gettext("{result}; not valid: {fault}", result=found, fault=series["fault"])
+        text = gettext("{result}; not valid: {fault}", result=text, fault=series["fault"])
         remedy = gettext("the node would quarantine this result; report it to the author of the pipeline")
-        return Check(name=line, good=False, found=found, remedy=remedy)
+        return Check(name=line, good=False, found=text, remedy=remedy)
     reason = Sentence(series["reason"], series["reason_translations"])
-    return Check(name=line, good=True, found=f"{found}: {reason}" if reason else found)
+    return Check(name=line, good=True, found=f"{text}: {reason}" if reason else text)

@@ -38,21 +38,21 @@ _SEED = 20
 
 def figures_of(cases: Sequence[AcceptanceCase]) -> Figures:
     """Sum up the series of a test."""
-    compared = [one.comparison for one in cases if one.comparison is not None]
-    seconds = [one.seconds for one in cases if one.outcome in ANALYSED]
+    compared = [case.comparison for case in cases if case.comparison is not None]
+    seconds = [case.seconds for case in cases if case.outcome in ANALYSED]
     return Figures(
         series=len(cases),
-        patients=len({one.patient for one in compared}),
+        patients=len({comparison.patient for comparison in compared}),
         compared=len(compared),
-        outcomes=dict(Counter(str(one.outcome) for one in cases).most_common()),
+        outcomes=dict(Counter(str(case.outcome) for case in cases).most_common()),
         without_comparison=len(cases) - len(compared),
-        by_algorithms=sum(one.by_algorithms for one in compared),
-        structures_alone=sum(one.structures_alone for one in compared),
+        by_algorithms=sum(comparison.by_algorithms for comparison in compared),
+        structures_alone=sum(comparison.structures_alone for comparison in compared),
         median_seconds=float(np.median(seconds)) if seconds else None,
         whole=_group("all", compared),
         by_scanner=tuple(
-            _group(scanner or "not named", [one for one in compared if one.scanner == scanner])
-            for scanner, _ in Counter(one.scanner for one in compared).most_common()
+            _group(scanner or "not named", [comparison for comparison in compared if comparison.scanner == scanner])
+            for scanner, _ in Counter(comparison.scanner for comparison in compared).most_common()
         ),
         by_size=_by_size(compared),
         froc=_froc(compared),
@@ -60,20 +60,20 @@ def figures_of(cases: Sequence[AcceptanceCase]) -> Figures:
         structures=_structures(compared),
         failed=tuple(
             FailedCase(
-                study_instance_uid=one.study_instance_uid,
-                series_instance_uid=one.series_instance_uid,
-                scanner="" if one.comparison is None else one.comparison.scanner,
+                study_instance_uid=case.study_instance_uid,
+                series_instance_uid=case.series_instance_uid,
+                scanner="" if case.comparison is None else case.comparison.scanner,
                 what=what,
             )
-            for one in cases
-            if (what := _failure(one))
+            for case in cases
+            if (what := _failure(case))
         ),
     )
 
 
 def _group(name: str, cases: Sequence[CaseComparison]) -> AcceptanceGroup:
     lesions, hits = _lesions(cases), _hits(cases)
-    false = sum(len(one.false) for one in cases)
+    false = sum(len(case.false) for case in cases)
     difference, limits = volume_agreement((lesion.reported_mm3, lesion.volume_mm3) for lesion in hits)
     return AcceptanceGroup(
         name=name,
@@ -81,8 +81,8 @@ def _group(name: str, cases: Sequence[CaseComparison]) -> AcceptanceGroup:
         lesions=len(lesions),
         hits=len(hits),
         false=false,
-        sensitivity=_widened(share(len(hits), len(lesions)), cases, lambda one: _counted([one])),
-        false_per_series=_widened(rate(false, len(cases)), cases, lambda one: (len(one.false), 1)),
+        sensitivity=_widened(share(len(hits), len(lesions)), cases, lambda case: _counted([case])),
+        false_per_series=_widened(rate(false, len(cases)), cases, lambda case: (len(case.false), 1)),
         dice=_dice(cases),
         volume_difference=difference,
         limits_of_agreement=limits,
@@ -90,7 +90,7 @@ def _group(name: str, cases: Sequence[CaseComparison]) -> AcceptanceGroup:
 
 
 def _lesions(cases: Iterable[CaseComparison]) -> list[TruthLesion]:
-    return [lesion for one in cases for lesion in one.lesions]
+    return [lesion for case in cases for lesion in case.lesions]
 
 
 def _hits(cases: Iterable[CaseComparison]) -> list[TruthLesion]:
@@ -102,11 +102,11 @@ def _counted(cases: Sequence[CaseComparison]) -> tuple[float, float]:
 
 
 def _dice(cases: Sequence[CaseComparison]) -> Estimate | None:
-    def summed(one: CaseComparison) -> tuple[float, float]:
-        values = [lesion.dice for lesion in one.lesions if lesion.dice is not None]
+    def summed(case: CaseComparison) -> tuple[float, float]:
+        values = [lesion.dice for lesion in case.lesions if lesion.dice is not None]
         return sum(values), len(values)
 
-    return _widened(mean([one.dice for one in _hits(cases) if one.dice is not None]), cases, summed)
+    return _widened(mean([lesion.dice for lesion in _hits(cases) if lesion.dice is not None]), cases, summed)
 
 
 def _widened(
@@ -120,14 +120,14 @@ def _widened(
     from scipy.stats import bootstrap
 
     sums: dict[str, np.ndarray] = {}
-    for one in cases:
-        sums[one.patient] = sums.get(one.patient, np.zeros(2)) + np.array(parts(one), float)
+    for case in cases:
+        sums[case.patient] = sums.get(case.patient, np.zeros(2)) + np.array(parts(case), float)
     above, below = np.array([pair for pair in sums.values() if pair[1]]).T
     if below.size < 2:
         return estimate
     drawn = bootstrap(
         (above, below),
-        lambda one, other, axis: one.sum(axis=axis) / other.sum(axis=axis),
+        lambda numerators, other, axis: numerators.sum(axis=axis) / other.sum(axis=axis),
         paired=True,
         method="percentile",
         n_resamples=_RESAMPLES,
@@ -173,8 +173,8 @@ def _froc(cases: Sequence[CaseComparison]) -> tuple[FrocPoint, ...]:
     return tuple(
         FrocPoint(
             certainty=level,
-            false_per_series=sum(one >= level for one in false) / series,
-            sensitivity=sum(one >= level for one in true) / len(lesions),
+            false_per_series=sum(certainty >= level for certainty in false) / series,
+            sensitivity=sum(certainty >= level for certainty in true) / len(lesions),
         )
         for level in sorted({*true, *false}, reverse=True)
     )
@@ -184,12 +184,12 @@ def _certainties(cases: Iterable[CaseComparison]) -> tuple[list[float] | None, l
     """Of the lesions that were found and of false reports; ``None`` when one has no certainty."""
 
     def complete(of: Iterable[TruthLesion | FalseReport]) -> list[float] | None:
-        values = [one.certainty for one in of]
+        values = [finding.certainty for finding in of]
         known = [value for value in values if value is not None]
         return known if len(known) == len(values) else None
 
     cases = list(cases)
-    return complete(_hits(cases)), complete(report for one in cases for report in one.false)
+    return complete(_hits(cases)), complete(report for case in cases for report in case.false)
 
 
 def _calibration(cases: Sequence[CaseComparison]) -> Calibration | None:
@@ -218,17 +218,17 @@ def _calibration(cases: Sequence[CaseComparison]) -> Calibration | None:
 
 
 def _structures(cases: Sequence[CaseComparison]) -> tuple[StructureAgreement, ...]:
-    labels = Counter(one.label for case in cases for one in case.structures)
+    labels = Counter(structure.label for case in cases for structure in case.structures)
     agreements = []
     for label in sorted(labels):
-        of = [one for case in cases for one in case.structures if one.label == label]
-        difference, limits = volume_agreement((one.reported_mm3, one.volume_mm3) for one in of)
+        of = [structure for case in cases for structure in case.structures if structure.label == label]
+        difference, limits = volume_agreement((structure.reported_mm3, structure.volume_mm3) for structure in of)
         agreements.append(
             StructureAgreement(
                 label=label,
                 series=len(of),
-                dice=mean([one.dice for one in of]),
-                median_dice=float(np.median([one.dice for one in of])),
+                dice=mean([structure.dice for structure in of]),
+                median_dice=float(np.median([structure.dice for structure in of])),
                 volume_difference=difference,
                 limits_of_agreement=limits,
             )
@@ -236,17 +236,17 @@ def _structures(cases: Sequence[CaseComparison]) -> tuple[StructureAgreement, ..
     return tuple(agreements)
 
 
-def _failure(one: AcceptanceCase) -> str:
-    if one.comparison is None:
-        return one.fault or str(one.outcome)
-    missed = [lesion for lesion in one.comparison.lesions if not lesion.hit]
-    apart = [lesion for lesion in one.comparison.lesions if lesion.dice is not None and lesion.dice < _ALIKE]
-    apart_structures = [structure for structure in one.comparison.structures if structure.dice < _ALIKE]
+def _failure(case: AcceptanceCase) -> str:
+    if case.comparison is None:
+        return case.fault or str(case.outcome)
+    missed = [lesion for lesion in case.comparison.lesions if not lesion.hit]
+    apart = [lesion for lesion in case.comparison.lesions if lesion.dice is not None and lesion.dice < _ALIKE]
+    apart_structures = [structure for structure in case.comparison.structures if structure.dice < _ALIKE]
     parts = []
     if missed:
         parts.append(f"missed {', '.join(f'{lesion.diameter_mm:.0f} mm' for lesion in missed)}")
-    if one.comparison.false:
-        parts.append(f"{len(one.comparison.false)} reported falsely")
+    if case.comparison.false:
+        parts.append(f"{len(case.comparison.false)} reported falsely")
     if apart:
         parts.append(f"{len(apart)} with a Dice below {_ALIKE:g}")
     if apart_structures:

@@ -70,18 +70,18 @@ def _head(report: AcceptanceReport) -> list[str]:
 
 def _groups(groups: Sequence[AcceptanceGroup]) -> Table:
     rows = []
-    for one in groups if len(groups) > 2 else groups[:1]:
-        limits = one.limits_of_agreement
+    for group in groups if len(groups) > 2 else groups[:1]:
+        limits = group.limits_of_agreement
         agreement = "" if limits is None else f"; limits {limits[0]:+.0f} to {limits[1]:+.0f} %"
         rows.append(
             (
-                one.name,
-                str(one.series),
-                f"{one.hits} of {one.lesions}",
-                in_words(one.sensitivity, 100.0, "%"),
-                in_words(one.false_per_series, 1.0, "", "series"),
-                in_words(one.dice, 1.0, ""),
-                in_words(one.volume_difference, 1.0, "%") + agreement,
+                group.name,
+                str(group.series),
+                f"{group.hits} of {group.lesions}",
+                in_words(group.sensitivity, 100.0, "%"),
+                in_words(group.false_per_series, 1.0, "", "series"),
+                in_words(group.dice, 1.0, ""),
+                in_words(group.volume_difference, 1.0, "%") + agreement,
             )
         )
     titles = ("Scanner", "Series", "Found", "Sensitivity", "False reports per series", "Dice", "Volume difference")
@@ -104,13 +104,13 @@ def _sizes(report: AcceptanceReport) -> Table:
 def _structures(report: AcceptanceReport) -> Table:
     rows = [
         (
-            one.label,
-            str(one.series),
-            f"{one.median_dice:.2f}",
-            in_words(one.dice, 1.0, "", "series"),
-            in_words(one.volume_difference, 1.0, "%", "series"),
+            structure.label,
+            str(structure.series),
+            f"{structure.median_dice:.2f}",
+            in_words(structure.dice, 1.0, "", "series"),
+            in_words(structure.volume_difference, 1.0, "%", "series"),
         )
-        for one in report.figures.structures
+        for structure in report.figures.structures
     ]
     titles = ("Structure", "Series", "Median Dice", "Mean Dice", "Volume difference")
     return table(titles, rows, (0.25, 0.1, 0.15, 0.25, 0.25))
@@ -130,7 +130,7 @@ def _plots(report: AcceptanceReport, cases: Sequence[AcceptanceCase]) -> Image |
 
 
 def _froc(axes: Axes, points: Sequence[FrocPoint]) -> None:
-    axes.step([one.false_per_series for one in points], [one.sensitivity for one in points], where="post")
+    axes.step([point.false_per_series for point in points], [point.sensitivity for point in points], where="post")
     axes.plot(points[-1].false_per_series, points[-1].sensitivity, "o", markersize=4)
     axes.set(title="FROC", xlabel="false reports per series", ylabel="sensitivity", ylim=(0, 1.02))
 
@@ -149,9 +149,9 @@ def _bland_altman(axes: Axes, whole: AcceptanceGroup, cases: Sequence[Acceptance
 
 def _calibration(axes: Axes, bands: Sequence[CertaintyBand]) -> None:
     axes.plot((0, 1), (0, 1), linewidth=0.6, color="grey")
-    axes.plot([one.mean_certainty for one in bands], [one.true / one.lesions for one in bands], "o-", markersize=3)
-    for one in bands:
-        axes.annotate(str(one.lesions), (one.mean_certainty, one.true / one.lesions), fontsize=5, xytext=(2, 3),
+    axes.plot([band.mean_certainty for band in bands], [band.true / band.lesions for band in bands], "o-", markersize=3)
+    for band in bands:
+        axes.annotate(str(band.lesions), (band.mean_certainty, band.true / band.lesions), fontsize=5, xytext=(2, 3),
                       textcoords="offset points")  # fmt: skip
     axes.set(title="Calibration", xlabel="certainty", ylabel="share that is there", xlim=(0, 1), ylim=(0, 1.02))
 
@@ -159,7 +159,7 @@ def _calibration(axes: Axes, bands: Sequence[CertaintyBand]) -> None:
 def _failed(report: AcceptanceReport, cases: Sequence[AcceptanceCase]) -> list[Flowable]:
     failed = report.figures.failed
     lines: list[Flowable] = [pdf_text(f"Failed cases: {len(failed)} of {report.figures.series} series", 12)]
-    lines += [pdf_text(f"{one.series_instance_uid}: {one.what}", 7.5) for one in failed[:_LISTED]]
+    lines += [pdf_text(f"{case.series_instance_uid}: {case.what}", 7.5) for case in failed[:_LISTED]]
     if len(failed) > _LISTED:
         lines.append(pdf_text(f"and {len(failed) - _LISTED} more", 7.5))
     pictures = [

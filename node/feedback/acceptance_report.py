@@ -84,7 +84,8 @@ def as_text(report: AcceptanceReport) -> str:
     number = len(figures.failed)
     lines += ["", f"failed cases: {number} of {figures.series} series"]
     lines += [
-        f"  {one.series_instance_uid}  {one.scanner or 'no scanner'}: {one.what}" for one in figures.failed[:_LISTED]
+        f"  {case.series_instance_uid}  {case.scanner or 'no scanner'}: {case.what}"
+        for case in figures.failed[:_LISTED]
     ]
     lines += [f"  and {number - _LISTED} more (--json lists all)"] if number > _LISTED else []
     return "\n".join(lines)
@@ -104,17 +105,17 @@ def size_text(band: SizeBand) -> str:
 
 def froc_readings(figures: Figures) -> list[tuple[float, float]]:
     """Sensitivity at each of ``FALSE_PER_SERIES`` that the curve reaches."""
-    most = max((one.false_per_series for one in figures.froc), default=-1.0)
+    most = max((point.false_per_series for point in figures.froc), default=-1.0)
     return [
-        (at, max((one.sensitivity for one in figures.froc if one.false_per_series <= at), default=0.0))
+        (at, max((point.sensitivity for point in figures.froc if point.false_per_series <= at), default=0.0))
         for at in FALSE_PER_SERIES
         if at <= most
     ]
 
 
 def _group(group: AcceptanceGroup) -> Iterator[str]:
-    found = f"{group.hits} of {group.lesions} lesions found"
-    yield f"{group.name}: {group.series} series, {found}, {group.false} false reports"
+    hits = f"{group.hits} of {group.lesions} lesions found"
+    yield f"{group.name}: {group.series} series, {hits}, {group.false} false reports"
     yield f"  sensitivity: {in_words(group.sensitivity, 100.0, '%')}"
     yield f"  false reports per series: {in_words(group.false_per_series, 1.0, '', 'series')}"
     yield f"  mean Dice of lesions found: {in_words(group.dice, 1.0, '')}"
@@ -156,11 +157,11 @@ def _calibration(of: Calibration | None) -> Iterator[str]:
         )
 
 
-def _structure(one: StructureAgreement) -> str:
-    limits = one.limits_of_agreement
+def _structure(structure: StructureAgreement) -> str:
+    limits = structure.limits_of_agreement
     agreement = "" if limits is None else f", limits of agreement {limits[0]:+.1f} to {limits[1]:+.1f} %"
-    volume = in_words(one.volume_difference, 1.0, "%", "series")
+    volume = in_words(structure.volume_difference, 1.0, "%", "series")
     return (
-        f"  {one.label}: {one.series} series, median Dice {one.median_dice:.2f}, mean "
-        f"{in_words(one.dice, 1.0, '', 'series')}, volume {volume}{agreement}"
+        f"  {structure.label}: {structure.series} series, median Dice {structure.median_dice:.2f}, mean "
+        f"{in_words(structure.dice, 1.0, '', 'series')}, volume {volume}{agreement}"
     )

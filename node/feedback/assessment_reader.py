@@ -57,7 +57,9 @@ def read_assessment(
     """
     reader = verifier_of(dataset) or observer_of(dataset) or _person(dataset)
     named = _named_instances(dataset)
-    candidates = one_per_pipeline([one for one in analyses if named & set(one.objects) and one.reports], named)
+    candidates = one_per_pipeline(
+        [analysis for analysis in analyses if named & set(analysis.objects) and analysis.reports], named
+    )
     if not reader or not candidates or str(dataset.get("Manufacturer", "")) == MAKER:
         return None
     statements = list(_statements(dataset, _Scope(), _Results.of(candidates), codes))
@@ -68,7 +70,7 @@ def read_assessment(
         return refused(reason(ReasonCode.UNKNOWN_ASSESSMENT, codes="; ".join(other[:_MOST_SHOWN])))
     if why := other_patient(dataset, candidates):
         return why
-    verdicts = tuple(verdict for one in candidates for verdict in _verdicts(one, statements))
+    verdicts = tuple(verdict for analysis in candidates for verdict in _verdicts(analysis, statements))
     if not verdicts:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
     return ObjectReading(verdicts=verdicts, is_whole=False, reader=reader, content_time=content_time(dataset))
@@ -85,12 +87,12 @@ class _Results:
     @classmethod
     def of(cls, analyses: Sequence[AnalysisFiles]) -> _Results:
         segments: dict[tuple[str, int], str] = {}
-        for path in (one.segmentation for one in analyses if one.segmentation is not None):
+        for path in (analysis.segmentation for analysis in analyses if analysis.segmentation is not None):
             header = read_header(path)
             for item in header.get("SegmentSequence") or ():
                 if uid := str(item.get("TrackingUID", "")):
                     segments[str(header.SOPInstanceUID), int(item.SegmentNumber)] = uid
-        return cls(objects=frozenset(uid for one in analyses for uid in one.objects), segments=segments)
+        return cls(objects=frozenset(uid for analysis in analyses for uid in analysis.objects), segments=segments)
 
 
 def _statements(
@@ -151,8 +153,8 @@ def _named_instances(dataset: Dataset) -> set[str]:
     named = predecessor_instances(dataset) | set(evidence_instances(dataset))
     items, depth = [dataset], 0
     while items and depth < _DEEPEST:
-        references = (one for item in items for one in item.get("ReferencedSOPSequence") or ())
-        named |= {str(one.get("ReferencedSOPInstanceUID", "")) for one in references}
+        references = (reference for item in items for reference in item.get("ReferencedSOPSequence") or ())
+        named |= {str(reference.get("ReferencedSOPInstanceUID", "")) for reference in references}
         items, depth = [child for item in items for child in item.get("ContentSequence") or ()], depth + 1
     return named
 

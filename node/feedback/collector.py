@@ -62,7 +62,7 @@ class Collector:
         self._engine = engine
         self._spool = spool
         codes = feedback.assessment_codes if feedback is not None else ()
-        self._codes = {(one.code, one.scheme): Verdict(one.verdict) for one in codes}
+        self._codes = {(code.code, code.scheme): Verdict(code.verdict) for code in codes}
         self._process = ConfinedProcess("reader of verdicts", readable=spool.data_folders, bounds=_BOUNDS)
         self._whole_at = 0.0
 
@@ -76,11 +76,11 @@ class Collector:
         is_whole = at - self._whole_at >= _WHOLE_SECONDS
         with self._engine.connect() as connection:
             objects = unread_objects(connection, tuple(_KINDS), _MODALITIES, 0.0 if is_whole else at - _BACK_SECONDS)
-        for one in objects:
-            if not self._is_readable(one.path):
+        for instance in objects:
+            if not self._is_readable(instance.path):
                 continue
-            with about(one.study_instance_uid), surviving(f"verdicts of {one.sop_instance_uid}"):
-                self._collect(one)
+            with about(instance.study_instance_uid), surviving(f"verdicts of {instance.sop_instance_uid}"):
+                self._collect(instance)
         if is_whole:
             self._whole_at = at
         return len(objects)
@@ -115,15 +115,15 @@ class Collector:
         with self._engine.connect() as connection:
             analyses = [
                 AnalysisFiles(
-                    job_id=one.job_id,
-                    pipeline=one.pipeline,
-                    series_instance_uid=one.series_instance_uid,
-                    images=self._paths(source_paths(connection, get_job(connection, one.job_id))),
-                    segmentation=next(iter(self._objects(one, SEGMENTATIONS)), None),
-                    reports=self._objects(one, _REPORTS),
-                    objects=tuple(own.sop_instance_uid for own in one.objects),
+                    job_id=analysis.job_id,
+                    pipeline=analysis.pipeline,
+                    series_instance_uid=analysis.series_instance_uid,
+                    images=self._paths(source_paths(connection, get_job(connection, analysis.job_id))),
+                    segmentation=next(iter(self._objects(analysis, SEGMENTATIONS)), None),
+                    reports=self._objects(analysis, _REPORTS),
+                    objects=tuple(own.sop_instance_uid for own in analysis.objects),
                 )
-                for one in analyses_before(connection, of.study_instance_uid, of.received_at)
+                for analysis in analyses_before(connection, of.study_instance_uid, of.received_at)
             ]
         return self._process.call(
             f"object {of.sop_instance_uid}",
@@ -135,7 +135,7 @@ class Collector:
         )
 
     def _objects(self, of: AnalysisOfStudy, classes: Sequence[str]) -> tuple[Path, ...]:
-        return self._paths([one.path for one in of.objects if one.sop_class_uid in classes])
+        return self._paths([instance.path for instance in of.objects if instance.sop_class_uid in classes])
 
     def _paths(self, paths: list[str]) -> tuple[Path, ...]:
         return self._spool.all_readable(paths)

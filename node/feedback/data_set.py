@@ -66,7 +66,7 @@ def export_data_set(engine: sa.Engine, spool: Spool, pipeline: str, folder: Path
         "export of cases", readable=spool.data_folders, writable=[folder.absolute()], bounds=_BOUNDS
     )
     try:
-        cases = [one.judged.segmentation for one in verified.cases]
+        cases = [case.judged.segmentation for case in verified.cases]
         ours = spool.all_readable(path for path in cases if path is not None)
         types = process.call("segmentations", segment_types, ours) or {"": "lesion"}
         written = _written(_Writer(engine, process, folder.absolute(), types), verified, progress)
@@ -74,7 +74,7 @@ def export_data_set(engine: sa.Engine, spool: Spool, pipeline: str, folder: Path
         process.close()
     if not written.cases:
         raise InputError(f"none of {len(verified.cases)} verified cases can be exported: {_counted(written.left_out)}")
-    modalities = {one.exported.modality for one in written.cases}
+    modalities = {case.exported.modality for case in written.cases}
     if len(modalities) > 1:
         raise InputError(f"the cases are of several modalities ({', '.join(sorted(modalities))}): no data set of one")
     _describe(pipeline, written, folder, modalities.pop())
@@ -113,10 +113,10 @@ class _Writer:
 def _written(writer: _Writer, verified: VerifiedCases, progress: Progress) -> DataSet:
     cases: list[SetCase] = []
     left_out = Counter(verified.left_out)
-    for number, one in enumerate(verified.cases):
+    for number, case in enumerate(verified.cases):
         progress(f"case {number + 1} of {len(verified.cases)}", number, len(verified.cases))
         try:
-            cases.append(writer.write(one))
+            cases.append(writer.write(case))
         except InputError as error:
             left_out[str(error)] += 1
             writer.tidy()
@@ -133,7 +133,7 @@ def _describe(pipeline: str, written: DataSet, folder: Path, modality: str) -> N
         "name": pipeline,
         "description": "Cases that radiologists have verified; see DATA_CARD.md",
     }
-    splits = splits_by_patient({one.name: one.patient for one in written.cases})
+    splits = splits_by_patient({case.name: case.patient for case in written.cases})
     if splits:
         _save_json(folder / "splits_final.json", splits)
     (folder / "DATA_CARD.md").write_text(data_card(pipeline, written, modality), encoding="utf-8")
@@ -167,20 +167,20 @@ def splits_by_patient(patients: Mapping[str, str]) -> list[dict[str, list[str]]]
 def data_card(pipeline: str, written: DataSet, modality: str) -> str:
     """Return what the set is, for whoever trains on it: counts, scanners, sources, dates as months, and its bias."""
     cases = written.cases
-    verdicts = [verdict for one in cases for verdict in one.verified.judged.verdicts]
-    given = Counter(one.verdict for one in verdicts)
-    months = sorted(datetime.fromtimestamp(one.verified.judged.at, UTC).strftime("%Y-%m") for one in cases)
-    diameters = [diameter_mm(volume) for one in cases for volume in one.exported.volumes_mm3]
+    verdicts = [verdict for case in cases for verdict in case.verified.judged.verdicts]
+    given = Counter(verdict.verdict for verdict in verdicts)
+    months = sorted(datetime.fromtimestamp(case.verified.judged.at, UTC).strftime("%Y-%m") for case in cases)
+    diameters = [diameter_mm(volume) for case in cases for volume in case.exported.volumes_mm3]
     bounds = (0.0, *SIZES_MM, float("inf"))
-    bands = [(low, high, sum(low <= one < high for one in diameters)) for low, high in pairwise(bounds)]
+    bands = [(low, high, sum(low <= diameter < high for diameter in diameters)) for low, high in pairwise(bounds)]
     sections: dict[str, Mapping[str, object]] = {
         "Cases": {
             "cases": len(cases),
-            "patients": len({one.patient for one in cases}),
-            "without a lesion": sum(not one.exported.volumes_mm3 for one in cases),
+            "patients": len({case.patient for case in cases}),
+            "without a lesion": sum(not case.exported.volumes_mm3 for case in cases),
             "modality": modality,
             "analysed": f"{months[0]} to {months[-1]}",
-            "voxels of several lesions": sum(one.exported.overlapping for one in cases),
+            "voxels of several lesions": sum(case.exported.overlapping for case in cases),
         },
         "Lesions": {"all": len(diameters)}
         | {
@@ -188,10 +188,10 @@ def data_card(pipeline: str, written: DataSet, modality: str) -> str:
             for low, high, number in bands
         },
         "Verdicts": {str(name): given[name] for name in Verdict},
-        "Read in": dict(Counter(one.kind for one in verdicts)),
-        "Readers": {"readers (keyed hashes)": len({one.reader for one in verdicts if one.reader})},
-        "Scanners": dict(Counter(one.exported.scanner or "not named" for one in cases).most_common()),
-        "Versions of the pipeline": dict(Counter(one.verified.judged.version or "not known" for one in cases)),
+        "Read in": dict(Counter(verdict.kind for verdict in verdicts)),
+        "Readers": {"readers (keyed hashes)": len({verdict.reader for verdict in verdicts if verdict.reader})},
+        "Scanners": dict(Counter(case.exported.scanner or "not named" for case in cases).most_common()),
+        "Versions of the pipeline": dict(Counter(case.verified.judged.version or "not known" for case in cases)),
         "Left out": written.left_out,
     }
     lines = [
@@ -225,10 +225,10 @@ def _counted(reasons: Mapping[str, int]) -> str:
 def as_text(written: DataSet, folder: Path) -> str:
     """Return what was written, for a terminal."""
     cases: Sequence[SetCase] = written.cases
-    lesions = sum(len(one.exported.volumes_mm3) for one in cases)
-    patients = len({one.patient for one in cases})
+    lesions = sum(len(case.exported.volumes_mm3) for case in cases)
+    patients = len({case.patient for case in cases})
     lines = [f"{folder}: {len(cases)} cases with {lesions} lesions, patients: {patients}; DATA_CARD.md describes them"]
     lines += [f"  left out, {number}: {why}" for why, number in written.left_out.items()]
-    if not splits_by_patient({one.name: one.patient for one in cases}):
+    if not splits_by_patient({case.name: case.patient for case in cases}):
         lines.append("  no splits: they need two patients")
     return "\n".join(lines)

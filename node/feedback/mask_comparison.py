@@ -69,22 +69,22 @@ def compare_masks(files: TrialFiles) -> MaskComparison:
 
     try:
         source = SourceSeries.read(files.images)
-        one, other = segments_on(files.champion, source), segments_on(files.candidate, source)
-        pairs, voxel = paired_segments(one, other), voxel_mm3(source)
+        champion, other = segments_on(files.champion, source), segments_on(files.candidate, source)
+        pairs, voxel = paired_segments(champion, other), voxel_mm3(source)
         taken = {number for number, _ in pairs.values()}
-        added = [tuple(_overlapping(of, source, *lesion) for of in (one, other)) for lesion in files.added]
+        added = [tuple(_overlapping(of, source, *lesion) for of in (champion, other)) for lesion in files.added]
         return MaskComparison(
             both=tuple(
                 PairedLesion(
-                    champion=str(one.segments[number].TrackingUID),
+                    champion=str(champion.segments[number].TrackingUID),
                     candidate=str(other.segments[to].TrackingUID),
-                    dice=one.masks[number].dice(other.masks[to]),
-                    champion_mm3=one.masks[number].voxels * voxel,
+                    dice=champion.masks[number].dice(other.masks[to]),
+                    champion_mm3=champion.masks[number].voxels * voxel,
                     candidate_mm3=other.masks[to].voxels * voxel,
                 )
                 for number, (to, _) in pairs.items()
             ),
-            champion_only=_lone(one, pairs, voxel),
+            champion_only=_lone(champion, pairs, voxel),
             candidate_only=_lone(other, taken, voxel),
             added=tuple((bool(ours), bool(theirs)) for ours, theirs in added),
             as_added=tuple(uid for ours, theirs in added for uid in (*ours, *theirs)),

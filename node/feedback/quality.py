@@ -96,24 +96,26 @@ def merged(
         )
 
     sums: dict[AnalysisGroup, int] = {}
-    for one, number in analyses.items():
-        sums[group(one)] = sums.get(group(one), 0) + number
+    for key, number in analyses.items():
+        sums[group(key)] = sums.get(group(key), 0) + number
     together: dict[AnalysisGroup, list[CountedVerdict]] = {}
-    for one, given in verdicts.items():
-        together.setdefault(group(one), []).extend(given)
+    for key, given in verdicts.items():
+        together.setdefault(group(key), []).extend(given)
     return sums, together
 
 
 def _quality(group: AnalysisGroup, analyses: int, given: Sequence[CountedVerdict], month: str) -> Quality:
-    number = Counter(one.verdict for one in given)
-    judged = len({one.job_id for one in given})
+    number = Counter(verdict.verdict for verdict in given)
+    judged = len({verdict.job_id for verdict in given})
     confirmed = number[Verdict.ACCEPTED] + number[Verdict.EDITED]
     complete = (Verdict.ADDED, Verdict.NOTHING_MISSED)
-    whole = {one.job_id for one in given if one.kind in _COULD_ADD or one.verdict in complete}
-    searched = [one.verdict for one in given if one.job_id in whole]
+    whole = {verdict.job_id for verdict in given if verdict.kind in _COULD_ADD or verdict.verdict in complete}
+    searched = [verdict.verdict for verdict in given if verdict.job_id in whole]
     seen = searched.count(Verdict.ACCEPTED) + searched.count(Verdict.EDITED)
-    edited = [one for one in given if one.verdict == Verdict.EDITED and one.dice is not None]
-    volume_difference, limits = volume_agreement([(one.volume_mm3, one.reader_volume_mm3) for one in edited])
+    edited = [verdict for verdict in given if verdict.verdict == Verdict.EDITED and verdict.dice is not None]
+    volume_difference, limits = volume_agreement(
+        [(verdict.volume_mm3, verdict.reader_volume_mm3) for verdict in edited]
+    )
     return Quality(
         pipeline=group.pipeline,
         version=group.version,
@@ -129,7 +131,7 @@ def _quality(group: AnalysisGroup, analyses: int, given: Sequence[CountedVerdict
         ppv=share(confirmed, confirmed + number[Verdict.REJECTED]),
         false_per_analysis=rate(number[Verdict.REJECTED], judged),
         sensitivity=share(seen, seen + searched.count(Verdict.ADDED)),
-        dice=mean([one.dice for one in edited if one.dice is not None]),
+        dice=mean([verdict.dice for verdict in edited if verdict.dice is not None]),
         volume_difference=volume_difference,
         limits_of_agreement=limits,
     )
@@ -176,7 +178,7 @@ def volume_agreement(
 
     Bland and Altman, 1986. Pairs without both volumes are left out.
     """
-    differences = [200.0 * (one - other) / (one + other) for one, other in pairs if one and other]
+    differences = [200.0 * (first - other) / (first + other) for first, other in pairs if first and other]
     middle = mean(differences)
     if middle is None:
         return None, None

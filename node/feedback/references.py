@@ -41,8 +41,8 @@ def referenced_series(dataset: Dataset) -> set[str]:
 def one_per_pipeline(analyses: Sequence[AnalysisFiles], named: set[str]) -> list[AnalysisFiles]:
     """Of each pipeline the analysis that is named, else the latest."""
     chosen: dict[tuple[str, str], AnalysisFiles] = {}
-    for one in sorted(analyses, key=lambda one: not named & set(one.objects)):
-        chosen.setdefault((one.pipeline, one.series_instance_uid), one)
+    for analysis in sorted(analyses, key=lambda analysis: not named & set(analysis.objects)):
+        chosen.setdefault((analysis.pipeline, analysis.series_instance_uid), analysis)
     return list(chosen.values())
 
 

@@ -45,10 +45,10 @@ def plots(draw: Sequence[Callable[[Axes], None]]) -> Image:
 
     inches = _INCHES[0] * len(draw)
     figure = Figure(figsize=(inches, _INCHES[1]), dpi=200, layout="constrained")
-    for one, axes in zip(draw, figure.subplots(1, len(draw), squeeze=False)[0], strict=True):
+    for plot, axes in zip(draw, figure.subplots(1, len(draw), squeeze=False)[0], strict=True):
         axes.tick_params(labelsize=6)
         axes.spines[["top", "right"]].set_visible(False)
-        one(axes)
+        plot(axes)
         axes.title.set_size(8)
         axes.xaxis.label.set_size(7)
         axes.yaxis.label.set_size(7)

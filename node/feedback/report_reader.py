@@ -52,31 +52,33 @@ def read_report(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectRe
         return refused(reason(ReasonCode.OF_NO_READER))
     predecessors, evidence = predecessor_instances(dataset), evidence_instances(dataset)
     named = predecessors | set(evidence)
-    candidates = one_per_pipeline([one for one in analyses if named & set(one.objects) and one.reports], named)
+    candidates = one_per_pipeline(
+        [analysis for analysis in analyses if named & set(analysis.objects) and analysis.reports], named
+    )
     if concept_value(dataset) != IMAGING_MEASUREMENT_REPORT or not candidates:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
     if why := other_patient(dataset, candidates):
         return why
     verdicts: list[LesionVerdict] = []
-    reported = {one.job_id: reported_lesions(one) for one in candidates}
+    reported = {analysis.job_id: reported_lesions(analysis) for analysis in candidates}
     own = {uid: values for lesions in reported.values() for uid, values in lesions.items()}
     measured, outlined = measurements_in(dataset), _outlined(dataset)
     theirs = {uid: of for uid, of in measured.items() if uid in outlined or of.keys() & own.get(uid, {}).keys()}
     mentioned = own.keys() & measured.keys() - theirs.keys()
     is_emptied = not theirs and not mentioned and _is_emptied(dataset, candidates)
     is_whole = not mentioned
-    for one in candidates:
-        ours, is_successor = reported[one.job_id], bool(predecessors & set(one.objects))
+    for analysis in candidates:
+        ours, is_successor = reported[analysis.job_id], bool(predecessors & set(analysis.objects))
         if not ours.keys() & theirs.keys() and not (is_successor and ours and is_emptied):
             continue
         is_whole = is_whole and is_successor
-        verdicts += [_verdict(one, uid, ours[uid], theirs[uid]) for uid in ours if uid in theirs]
+        verdicts += [_verdict(analysis, uid, ours[uid], theirs[uid]) for uid in ours if uid in theirs]
         if is_successor:
-            verdicts += [_rejected(one, uid, ours[uid]) for uid in ours.keys() - theirs.keys() - mentioned]
+            verdicts += [_rejected(analysis, uid, ours[uid]) for uid in ours.keys() - theirs.keys() - mentioned]
         if len(candidates) == 1:
             verdicts += [
                 LesionVerdict(
-                    job_id=one.job_id, lesion=uid, verdict=Verdict.ADDED, reader_volume_mm3=volume_of(theirs[uid])
+                    job_id=analysis.job_id, lesion=uid, verdict=Verdict.ADDED, reader_volume_mm3=volume_of(theirs[uid])
                 )
                 for uid in theirs.keys() - own.keys()
             ]
@@ -94,10 +96,14 @@ def read_rejection_note(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> 
         return refused(reason(ReasonCode.OF_OTHER_REASON, title=str(title[0].get("CodeMeaning", "none"))))
     classes = evidence_instances(dataset)
     named = {uid for uid, of_class in classes.items() if of_class.startswith(_WITH_LESIONS)}
-    candidates = [one for one in analyses if named & set(one.objects) and one.reports]
+    candidates = [analysis for analysis in analyses if named & set(analysis.objects) and analysis.reports]
     if why := other_patient(dataset, candidates):
         return why
-    verdicts = tuple(_rejected(one, uid, values) for one in candidates for uid, values in reported_lesions(one).items())
+    verdicts = tuple(
+        _rejected(analysis, uid, values)
+        for analysis in candidates
+        for uid, values in reported_lesions(analysis).items()
+    )
     if not verdicts:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
     return ObjectReading(verdicts=verdicts, reader=observer_of(dataset), content_time=content_time(dataset))
@@ -145,9 +151,9 @@ def _is_emptied(report: Dataset, analyses: Sequence[AnalysisFiles]) -> bool:
     """Whether a report has the container of measurements, and nothing to say that ours do not say."""
     if not any(concept_value(item) == _IMAGING_MEASUREMENTS for item in report.get("ContentSequence") or ()):
         return False
-    ours = [read_header(path) for one in analyses for path in one.reports]
-    groups = {uid for one in ours for uid in measurements_in(one)} - {""}
-    statements = {statement for one in ours for statement in _statements(one)}
+    ours = [read_header(path) for analysis in analyses for path in analysis.reports]
+    groups = {uid for header in ours for uid in measurements_in(header)} - {""}
+    statements = {statement for header in ours for statement in _statements(header)}
     return measurements_in(report).keys() <= groups and statements.issuperset(_statements(report))
 
 
@@ -176,7 +182,7 @@ def _tracking_uid(items: Sequence[Dataset]) -> str:
 def _verdict(analysis: AnalysisFiles, uid: str, ours: Values, theirs: Values) -> LesionVerdict:
     """Edited when a measurement that both have differs."""
     both = [(ours[key], theirs[key]) for key in ours.keys() & theirs.keys()]
-    is_changed = any(abs(one - other) > _TOLERANCE * max(abs(one), abs(other)) for one, other in both)
+    is_changed = any(abs(value - other) > _TOLERANCE * max(abs(value), abs(other)) for value, other in both)
     return LesionVerdict(
         job_id=analysis.job_id,
         lesion=uid,
@@ -198,7 +204,7 @@ def volume_of(values: Values) -> float | None:
 
 def other_patient(dataset: Dataset, candidates: Sequence[AnalysisFiles]) -> ObjectReading | None:
     """Return why an object is not about the patient of our images; ``None``: it may be."""
-    for path in {one.images[0]: None for one in candidates if one.images}:
+    for path in {analysis.images[0]: None for analysis in candidates if analysis.images}:
         if keywords := contradictions([read_header(Path(path)), dataset], PRIOR):
             return refused(reason(ReasonCode.OF_ANOTHER_PATIENT, keywords=", ".join(keywords)))
     return None

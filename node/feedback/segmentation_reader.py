@@ -36,23 +36,27 @@ def answers(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReadin
     named = named_instances(dataset)
     series = {str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()}
     series |= referenced_series(dataset)
-    with_masks = [one for one in analyses if one.segmentation is not None]
+    with_masks = [analysis for analysis in analyses if analysis.segmentation is not None]
     candidates = one_per_pipeline(
-        [one for one in with_masks if not series or one.series_instance_uid in series or named & set(one.objects)],
+        [
+            analysis
+            for analysis in with_masks
+            if not series or analysis.series_instance_uid in series or named & set(analysis.objects)
+        ],
         named,
     )
     if not candidates:
         return refused(reason(ReasonCode.OF_OTHER_IMAGES))
     compared = []
-    for images in {one.images: None for one in candidates}:
+    for images in {analysis.images: None for analysis in candidates}:
         source = SourceSeries.read(images)
         if keywords := contradictions([source.datasets[0], dataset], PRIOR):
             return refused(reason(ReasonCode.OF_ANOTHER_PATIENT, keywords=", ".join(keywords)))
         theirs = reader_masks_on(dataset, source)
-        for one in candidates:
-            if one.images == images and one.segmentation is not None:
-                ours = masks_on(read_object(one.segmentation), source)
-                compared.append(_Answer(one, ours, theirs, source, is_named=bool(named & set(one.objects))))
+        for analysis in candidates:
+            if analysis.images == images and analysis.segmentation is not None:
+                ours = masks_on(read_object(analysis.segmentation), source)
+                compared.append(_Answer(analysis, ours, theirs, source, is_named=bool(named & set(analysis.objects))))
     related = [answer for answer in compared if answer.is_related]
     if not related:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
@@ -138,9 +142,9 @@ def _added(answer: _Answer, answers: Sequence[_Answer]) -> list[LesionVerdict]:
     """
     numbers = []
     for number, item in answer.theirs.segments.items():
-        is_known = any(number == other for one in answers for other, _ in one.pairs.values())
+        is_known = any(number == other for related in answers for other, _ in related.pairs.values())
         is_ours = str(item.get("TrackingUID", "")) in {
-            str(own.TrackingUID) for one in answers for own in one.ours.segments.values()
+            str(own.TrackingUID) for related in answers for own in related.ours.segments.values()
         }
         if (
             is_known
@@ -149,7 +153,7 @@ def _added(answer: _Answer, answers: Sequence[_Answer]) -> list[LesionVerdict]:
             or item.get("SegmentAlgorithmType") == "AUTOMATIC"
         ):
             continue
-        alike = [one for one in answers if type_code(item) in one.types]
+        alike = [related for related in answers if type_code(item) in related.types]
         if answer in alike[:1] or (not alike and len(answers) == 1 and not is_anatomy(item)):
             numbers.append(number)
     return [answer.added(number) for number in numbers]

@@ -36,10 +36,10 @@ def draw_slice(
     part = _around(here, values.shape)
     picture = render(values[part], spacing, _EDGE, window_of(values, here, header))
     for colour, masks in outlined:
-        for one in masks:
-            plane = plane_of(one, image, values.shape)[part]
+        for segment in masks:
+            plane = plane_of(segment, image, values.shape)[part]
             if plane.any():
-                draw_outline(picture, plane, colour, _BOLD if one in bold else 1)
+                draw_outline(picture, plane, colour, _BOLD if segment in bold else 1)
     draw_letters(picture, axis_of(header, 0), axis_of(header, 1), size=13)
     file = BytesIO()
     picture.save(file, "JPEG", quality=85)
@@ -64,9 +64,9 @@ def _around(mask: Bools, shape: tuple[int, ...]) -> tuple[slice, slice]:
     detail = detail_of(mask, shape)
     if detail is None:
         return slice(0, shape[0]), slice(0, shape[1])
-    spread = [(_WIDER - 1) * (one.stop - one.start) // 2 for one in detail]
+    spread = [(_WIDER - 1) * (extent.stop - extent.start) // 2 for extent in detail]
     rows, columns = (
-        slice(max(one.start - more, 0), min(one.stop + more, size))
-        for one, more, size in zip(detail, spread, shape, strict=True)
+        slice(max(extent.start - more, 0), min(extent.stop + more, size))
+        for extent, more, size in zip(detail, spread, shape, strict=True)
     )
     return rows, columns

@@ -26,10 +26,10 @@ def stop_reason(rule: StopRule, analyses: Iterable[JudgedAnalysis]) -> Reason | 
     of_confirmed = log(rule.stop_ppv / rule.expected_ppv)
     of_rejected = log((1 - rule.stop_ppv) / (1 - rule.expected_ppv))
     total, number, confirmed, rejected = 0.0, 0, 0, 0
-    for one in analyses:
-        share = one.confirmed / (one.confirmed + one.rejected)
+    for analysis in analyses:
+        share = analysis.confirmed / (analysis.confirmed + analysis.rejected)
         total += share * of_confirmed + (1 - share) * of_rejected
-        number, confirmed, rejected = number + 1, confirmed + one.confirmed, rejected + one.rejected
+        number, confirmed, rejected = number + 1, confirmed + analysis.confirmed, rejected + analysis.rejected
         if total <= 0:
             total, number, confirmed, rejected = 0.0, 0, 0, 0
         elif total >= limit:

@@ -112,25 +112,25 @@ class Trial:
 
 def trial_of(champion: str, candidate: str, pairs: Sequence[ComparedPair], untried: Untried | None = None) -> Trial:
     """Sum up a trial; ``pairs`` of the pipelines with these names. ``untried``: series that wait for idle time."""
-    both = [lesion for one in pairs if one.masks is not None for lesion in one.masks.both]
+    both = [lesion for comparison in pairs if comparison.masks is not None for lesion in comparison.masks.both]
     volume_difference, limits = volume_agreement([(lesion.candidate_mm3, lesion.champion_mm3) for lesion in both])
-    times = [one.pair.candidate.created_at for one in pairs]
+    times = [comparison.pair.candidate.created_at for comparison in pairs]
     return Trial(
         analyses=len(pairs),
         untried=untried or Untried(),
         since=min(times, default=None),
         until=max(times, default=None),
-        without_masks=sum(one.masks is None for one in pairs),
-        without_images=sum(one.masks is None and not one.has_images for one in pairs),
+        without_masks=sum(comparison.masks is None for comparison in pairs),
+        without_images=sum(comparison.masks is None and not comparison.has_images for comparison in pairs),
         champion=_side(
             champion,
-            [one.pair.champion for one in pairs],
-            sum(len(one.masks.champion_only) for one in pairs if one.masks is not None),
+            [comparison.pair.champion for comparison in pairs],
+            sum(len(comparison.masks.champion_only) for comparison in pairs if comparison.masks is not None),
         ),
         candidate=_side(
             candidate,
-            [one.pair.candidate for one in pairs],
-            sum(len(one.masks.candidate_only) for one in pairs if one.masks is not None),
+            [comparison.pair.candidate for comparison in pairs],
+            sum(len(comparison.masks.candidate_only) for comparison in pairs if comparison.masks is not None),
         ),
         paired=len(both),
         dice=mean([lesion.dice for lesion in both]),
@@ -138,23 +138,25 @@ def trial_of(champion: str, candidate: str, pairs: Sequence[ComparedPair], untri
         limits_of_agreement=limits,
         hits=_hits(pairs),
         disagreements=tuple(
-            Disagreement(study_instance_uid=one.pair.study_instance_uid, scanner=one.pair.scanner, what=what)
-            for one in pairs
-            if (what := _disagreement(one))
+            Disagreement(
+                study_instance_uid=comparison.pair.study_instance_uid, scanner=comparison.pair.scanner, what=what
+            )
+            for comparison in pairs
+            if (what := _disagreement(comparison))
         ),
     )
 
 
 def _side(pipeline: str, analyses: Sequence[TrialAnalysis], alone: int) -> Side:
-    seconds = [one.run_seconds for one in analyses if one.run_seconds is not None]
+    seconds = [analysis.run_seconds for analysis in analyses if analysis.run_seconds is not None]
     return Side(
         pipeline=pipeline,
-        versions=tuple(sorted({name for one in analyses if (name := _version(one))})),
-        weights=tuple(sorted({one.weights for one in analyses if one.weights})),
-        failed=sum(one.outcome == Outcome.FAILED for one in analyses),
+        versions=tuple(sorted({name for analysis in analyses if (name := _version(analysis))})),
+        weights=tuple(sorted({analysis.weights for analysis in analyses if analysis.weights})),
+        failed=sum(analysis.outcome == Outcome.FAILED for analysis in analyses),
         run_seconds=(float(np.median(seconds)), float(np.percentile(seconds, 90))) if seconds else None,
-        host_mib=max((one.host_mib for one in analyses if one.host_mib is not None), default=None),
-        device_mib=max((one.device_mib for one in analyses if one.device_mib is not None), default=None),
+        host_mib=max((analysis.host_mib for analysis in analyses if analysis.host_mib is not None), default=None),
+        device_mib=max((analysis.device_mib for analysis in analyses if analysis.device_mib is not None), default=None),
         lesions_alone=alone,
     )
 
@@ -165,25 +167,31 @@ def _version(of: TrialAnalysis) -> str:
 
 
 def _hits(pairs: Sequence[ComparedPair]) -> Hits | None:
-    judged = [one for one in pairs if one.masks is not None and (one.verdicts or one.masks.added)]
+    judged = [
+        comparison
+        for comparison in pairs
+        if comparison.masks is not None and (comparison.verdicts or comparison.masks.added)
+    ]
     if not judged:
         return None
-    found: list[tuple[bool, bool]] = []
+    hits: list[tuple[bool, bool]] = []
     rejected = rejected_both = 0
-    for one in judged:
-        masks = one.masks or MaskComparison()
-        found += masks.added
-        by_champion = one.pair.candidate.in_shadow
+    for comparison in judged:
+        masks = comparison.masks or MaskComparison()
+        hits += masks.added
+        by_champion = comparison.pair.candidate.in_shadow
         shared = {lesion.champion if by_champion else lesion.candidate for lesion in masks.both}
-        found += [(by_champion or uid in shared, not by_champion or uid in shared) for uid in _with(one, _CONFIRMED)]
-        rejections = _with(one, (Verdict.REJECTED,))
+        hits += [
+            (by_champion or uid in shared, not by_champion or uid in shared) for uid in _with(comparison, _CONFIRMED)
+        ]
+        rejections = _with(comparison, (Verdict.REJECTED,))
         rejected, rejected_both = rejected + len(rejections), rejected_both + len(shared & rejections)
-    champion_only, candidate_only = found.count((True, False)), found.count((False, True))
+    champion_only, candidate_only = hits.count((True, False)), hits.count((False, True))
     return Hits(
-        both=found.count((True, True)),
+        both=hits.count((True, True)),
         champion_only=champion_only,
         candidate_only=candidate_only,
-        neither=found.count((False, False)),
+        neither=hits.count((False, False)),
         p_value=mcnemar(champion_only, candidate_only),
         rejected=rejected,
         rejected_both=rejected_both,
@@ -193,8 +201,8 @@ def _hits(pairs: Sequence[ComparedPair]) -> Hits | None:
 _CONFIRMED = (Verdict.ACCEPTED, Verdict.EDITED)
 
 
-def _with(one: ComparedPair, wanted: Collection[str]) -> set[str]:
-    return {uid for uid, said in one.verdicts.items() if said in wanted}
+def _with(comparison: ComparedPair, wanted: Collection[str]) -> set[str]:
+    return {uid for uid, said in comparison.verdicts.items() if said in wanted}
 
 
 def mcnemar(one: int, other: int) -> float:
@@ -204,14 +212,14 @@ def mcnemar(one: int, other: int) -> float:
     return float(binomtest(one, one + other).pvalue) if one + other else 1.0
 
 
-def _disagreement(one: ComparedPair) -> str:
-    first, second = one.pair.champion.outcome, one.pair.candidate.outcome
+def _disagreement(comparison: ComparedPair) -> str:
+    first, second = comparison.pair.champion.outcome, comparison.pair.candidate.outcome
     parts = [f"{first} against {second}"] if first != second else []
-    if one.masks is not None:
-        apart = sum(lesion.dice < ALIKE for lesion in one.masks.both)
+    if comparison.masks is not None:
+        apart = sum(lesion.dice < ALIKE for lesion in comparison.masks.both)
         for number, what in (
-            (len(one.masks.champion_only), "of the champion alone"),
-            (len(one.masks.candidate_only), "of the candidate alone"),
+            (len(comparison.masks.champion_only), "of the champion alone"),
+            (len(comparison.masks.candidate_only), "of the candidate alone"),
             (apart, f"with a Dice below {ALIKE:g}"),
         ):
             parts += [f"{number} lesion{'s' if number > 1 else ''} {what}"] if number else []

@@ -45,18 +45,21 @@ class ScannerCounts:
 
 def disagreements_of(pairs: Iterable[ComparedPair]) -> list[LesionDisagreement]:
     """All of a trial; equal sizes keep the order of ``pairs``."""
-    return sorted((one for pair in pairs for one in _of(pair)), key=lambda one: -one.differing_mm3)
+    return sorted(
+        (disagreement for pair in pairs for disagreement in _of(pair)),
+        key=lambda disagreement: -disagreement.differing_mm3,
+    )
 
 
 def by_scanner(pairs: Sequence[ComparedPair]) -> list[ScannerCounts]:
     """Return the counts of each scanner model, by name; those of pairs without one last."""
-    series, lesions = Counter(one.pair.scanner for one in pairs), Counter[tuple[str, str]]()
-    for one in pairs:
-        if one.masks is not None:
-            lesions[one.pair.scanner, "both"] += len(one.masks.both)
-            lesions[one.pair.scanner, "apart"] += sum(lesion.dice < ALIKE for lesion in one.masks.both)
-            lesions[one.pair.scanner, "champion"] += len(one.masks.champion_only)
-            lesions[one.pair.scanner, "candidate"] += len(one.masks.candidate_only)
+    series, lesions = Counter(comparison.pair.scanner for comparison in pairs), Counter[tuple[str, str]]()
+    for comparison in pairs:
+        if comparison.masks is not None:
+            lesions[comparison.pair.scanner, "both"] += len(comparison.masks.both)
+            lesions[comparison.pair.scanner, "apart"] += sum(lesion.dice < ALIKE for lesion in comparison.masks.both)
+            lesions[comparison.pair.scanner, "champion"] += len(comparison.masks.champion_only)
+            lesions[comparison.pair.scanner, "candidate"] += len(comparison.masks.candidate_only)
     return [
         ScannerCounts(
             scanner=scanner,
@@ -70,29 +73,31 @@ def by_scanner(pairs: Sequence[ComparedPair]) -> list[ScannerCounts]:
     ]
 
 
-def _of(one: ComparedPair) -> Iterable[LesionDisagreement]:
-    if one.masks is None:
+def _of(comparison: ComparedPair) -> Iterable[LesionDisagreement]:
+    if comparison.masks is None:
         return
-    for pair in one.masks.both:
+    for pair in comparison.masks.both:
         if pair.dice < ALIKE:
-            yield _disagreement(one, pair)
-    for lone in one.masks.champion_only:
+            yield _disagreement(comparison, pair)
+    for lone in comparison.masks.champion_only:
         yield _disagreement(
-            one, PairedLesion(champion=lone.lesion, candidate="", dice=0.0, champion_mm3=lone.mm3, candidate_mm3=0.0)
+            comparison,
+            PairedLesion(champion=lone.lesion, candidate="", dice=0.0, champion_mm3=lone.mm3, candidate_mm3=0.0),
         )
-    for lone in one.masks.candidate_only:
+    for lone in comparison.masks.candidate_only:
         yield _disagreement(
-            one, PairedLesion(champion="", candidate=lone.lesion, dice=0.0, champion_mm3=0.0, candidate_mm3=lone.mm3)
+            comparison,
+            PairedLesion(champion="", candidate=lone.lesion, dice=0.0, champion_mm3=0.0, candidate_mm3=lone.mm3),
         )
 
 
-def _disagreement(one: ComparedPair, of: PairedLesion) -> LesionDisagreement:
-    sent = of.champion if one.pair.candidate.in_shadow else of.candidate
-    as_added = () if one.masks is None else one.masks.as_added
+def _disagreement(comparison: ComparedPair, of: PairedLesion) -> LesionDisagreement:
+    sent = of.champion if comparison.pair.candidate.in_shadow else of.candidate
+    as_added = () if comparison.masks is None else comparison.masks.as_added
     return LesionDisagreement(
-        study_instance_uid=one.pair.study_instance_uid,
-        scanner=one.pair.scanner,
-        job_id=one.pair.champion.job_id,
+        study_instance_uid=comparison.pair.study_instance_uid,
+        scanner=comparison.pair.scanner,
+        job_id=comparison.pair.champion.job_id,
         lesion=of,
-        verdict=one.verdicts.get(sent, "added" if {of.champion, of.candidate} & set(as_added) else ""),
+        verdict=comparison.verdicts.get(sent, "added" if {of.champion, of.candidate} & set(as_added) else ""),
     )

@@ -35,8 +35,8 @@ def trial_pdf(reading: TrialReading, *, at: datetime, link: Callable[[str], str]
     """
     fonts.register()
     trial = reading.trial
-    one, other = trial.champion.pipeline, trial.candidate.pipeline
-    title = f"Trial: {other} beside {one}"
+    champion, other = trial.champion.pipeline, trial.candidate.pipeline
+    title = f"Trial: {other} beside {champion}"
     story: list[Flowable] = [
         pdf_text(title, 16),
         pdf_text(f"{at:%Y-%m-%d %H:%M}", 9, colors.grey),
@@ -95,12 +95,12 @@ def _figures(reading: TrialReading) -> Iterator[Flowable]:
     yield _scanners(reading)
 
 
-def _sides(one: Side, other: Side, analyses: int) -> Table:
+def _sides(champion: Side, other: Side, analyses: int) -> Table:
     def mib(number: float | None) -> str:
         return "not known" if number is None else f"{number:.0f} MiB"
 
     rows = [
-        (what, *map(text_of, (one, other)))
+        (what, *map(text_of, (champion, other)))
         for what, text_of in (
             ("Pipeline", lambda side: side.pipeline),
             ("Version", lambda side: "; ".join(side.versions) or "not known"),
@@ -126,10 +126,10 @@ def _hits(hits: Hits) -> Table:
 def _scanners(reading: TrialReading) -> Table:
     rows = [
         (
-            one.scanner or "no scanner named",
-            *map(str, (one.series, one.both, one.apart, one.champion_only, one.candidate_only)),
+            counts.scanner or "no scanner named",
+            *map(str, (counts.series, counts.both, counts.apart, counts.champion_only, counts.candidate_only)),
         )
-        for one in by_scanner(reading.pairs)
+        for counts in by_scanner(reading.pairs)
     ]
     titles = ("Scanner", "Series", "Lesions of both", "of these Dice below 0.5", "Champion alone", "Candidate alone")
     return table(titles, rows, (0.3, 0.1, 0.15, 0.15, 0.15, 0.15))
@@ -157,11 +157,13 @@ def _gallery(reading: TrialReading) -> Iterator[Flowable]:
         7,
         colors.grey,
     )
-    for scanner in sorted({one.scanner for one in shown}, key=lambda name: (not name, name)):
-        here = [one for one in shown if one.scanner == scanner]
-        number = sum(one.scanner == scanner for one in every)
+    for scanner in sorted({disagreement.scanner for disagreement in shown}, key=lambda name: (not name, name)):
+        here = [disagreement for disagreement in shown if disagreement.scanner == scanner]
+        number = sum(disagreement.scanner == scanner for disagreement in every)
         of = f", {len(here)} shown" if number > len(here) else ""
-        first, *others = picture_rows([(_jpeg(reading, one), _caption(reading, one)) for one in here])
+        first, *others = picture_rows(
+            [(_jpeg(reading, disagreement), _caption(reading, disagreement)) for disagreement in here]
+        )
         heading = pdf_text(f"{scanner or 'No scanner named'}: {number}{of}", 10)
         yield KeepTogether([Spacer(0, 6), heading, first])
         yield from others
@@ -191,15 +193,15 @@ def _series(reading: TrialReading, link: Callable[[str], str]) -> Iterator[Flowa
     trial = reading.trial
     yield Spacer(0, 10)
     yield pdf_text(f"Series on which they disagree: {len(trial.disagreements)}", 12)
-    for one in trial.disagreements[:_LISTED]:
-        text = f"{one.study_instance_uid}, {one.scanner or 'no scanner named'}: {one.what}"
-        yield pdf_text(text, 7.5, link=link(one.study_instance_uid))
+    for disagreement in trial.disagreements[:_LISTED]:
+        text = f"{disagreement.study_instance_uid}, {disagreement.scanner or 'no scanner named'}: {disagreement.what}"
+        yield pdf_text(text, 7.5, link=link(disagreement.study_instance_uid))
     if len(trial.disagreements) > _LISTED:
         yield pdf_text(f"and {len(trial.disagreements) - _LISTED} more", 7.5)
-    purged = [one.pair for one in reading.pairs if one.masks is None and not one.has_images]
+    purged = [comparison.pair for comparison in reading.pairs if comparison.masks is None and not comparison.has_images]
     if purged:
         yield Spacer(0, 6)
         yield pdf_text("Not compared, because retention has purged their images:", 9)
-        yield from (pdf_text(f"{one.study_instance_uid}, {one.scanner}", 7.5) for one in purged[:_LISTED])
+        yield from (pdf_text(f"{pair.study_instance_uid}, {pair.scanner}", 7.5) for pair in purged[:_LISTED])
     if len(purged) > _LISTED:
         yield pdf_text(f"and {len(purged) - _LISTED} more", 7.5)

@@ -80,7 +80,7 @@ def _where_they_differ(lesions: Sequence[SegmentMask]) -> int | None:
             pixels[image] += int(np.count_nonzero(part))
     if len(lesions) > 1:
         for image in pixels:
-            here = [SegmentMask({image: one.parts[image]}) for one in lesions if image in one.parts]
+            here = [SegmentMask({image: mask.parts[image]}) for mask in lesions if image in mask.parts]
             if len(here) > 1:
                 pixels[image] -= 2 * here[0].common(here[1])
     return max(sorted(pixels), key=lambda image: pixels[image], default=None)

@@ -49,7 +49,7 @@ def read_trial(
     with snapshot(engine) as connection:
         pairs = trial_pairs(connection, champion, candidate, most)
         images = [source_paths(connection, get_job(connection, pair.champion.job_id)) for pair in pairs]
-        files = [_files(connection, spool, *one) for one in zip(pairs, images, strict=True)]
+        files = [_files(connection, spool, *arguments) for arguments in zip(pairs, images, strict=True)]
         waiting = untried(connection, champion, candidate)
         verdicts = current_verdicts(connection, [pair.sent.job_id for pair in pairs])
     process = ConfinedProcess("comparison of masks", readable=spool.data_folders, bounds=_BOUNDS)
@@ -58,7 +58,7 @@ def read_trial(
             ComparedPair(
                 pair=pair,
                 masks=_masks(process, pair, of),
-                verdicts={uid: one.verdict for uid, one in verdicts.get(pair.sent.job_id, {}).items()},
+                verdicts={uid: verdict.verdict for uid, verdict in verdicts.get(pair.sent.job_id, {}).items()},
                 has_images=bool(stored),
             )
             for pair, of, stored in zip(pairs, files, images, strict=True)
@@ -82,16 +82,18 @@ def _masks(process: ConfinedProcess, pair: TrialPair, files: TrialFiles | None) 
 
 def _files(connection: sa.Connection, spool: Spool, pair: TrialPair, images: Sequence[str]) -> TrialFiles | None:
     paths: list[Path | None] = []
-    for one in (pair.champion, pair.candidate):
-        path = segmentation_path(connection, one.job_id, SEGMENTATIONS)
-        if not images or (path is None and one.outcome not in _WITHOUT_LESION):
+    for analysis in (pair.champion, pair.candidate):
+        path = segmentation_path(connection, analysis.job_id, SEGMENTATIONS)
+        if not images or (path is None and analysis.outcome not in _WITHOUT_LESION):
             return None
         paths.append(None if path is None else spool.readable(path))
     return TrialFiles(
         images=spool.all_readable(images),
         champion=paths[0],
         candidate=paths[1],
-        added=tuple((spool.readable(one.path), one.lesion) for one in added_lesions(connection, pair.sent.job_id)),
+        added=tuple(
+            (spool.readable(addition.path), addition.lesion) for addition in added_lesions(connection, pair.sent.job_id)
+        ),
     )
 
 
@@ -99,9 +101,9 @@ def _drawn(
     process: ConfinedProcess, wanted: Sequence[LesionDisagreement], files: Mapping[str, TrialFiles]
 ) -> dict[LesionDisagreement, SlicePicture | None]:
     drawn: dict[LesionDisagreement, SlicePicture | None] = dict.fromkeys(wanted)
-    for job_id in dict.fromkeys(one.job_id for one in wanted):
-        of_job = [one for one in wanted if one.job_id == job_id]
-        uids = tuple((one.lesion.champion, one.lesion.candidate) for one in of_job)
+    for job_id in dict.fromkeys(disagreement.job_id for disagreement in wanted):
+        of_job = [disagreement for disagreement in wanted if disagreement.job_id == job_id]
+        uids = tuple((disagreement.lesion.champion, disagreement.lesion.candidate) for disagreement in of_job)
         study = of_job[0].study_instance_uid
         try:
             pictures = process.call(f"pictures of study {study}", draw_disagreements, files[job_id], uids)

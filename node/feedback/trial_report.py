@@ -12,16 +12,16 @@ from node.feedback.trial import Side, Trial
 
 def as_text(trial: Trial) -> str:
     """Return the report for a terminal."""
-    one, other = trial.champion, trial.candidate
+    champion, other = trial.champion, trial.candidate
     if not trial.analyses:
         nothing = (
-            f"No series was analysed by both {one.pipeline} and {other.pipeline} in a trial; a rule with "
+            f"No series was analysed by both {champion.pipeline} and {other.pipeline} in a trial; a rule with "
             f'shadow = ["{other.pipeline}"] begins one.'
         )
         return "\n".join([nothing, *_waiting(trial)])
-    lines = [f"{trial.analyses} series, analysed by {_named(one)} (champion) and {_named(other)} (candidate)"]
+    lines = [f"{trial.analyses} series, analysed by {_named(champion)} (champion) and {_named(other)} (candidate)"]
     lines += _waiting(trial)
-    for side in (one, other):
+    for side in (champion, other):
         lines += list(_cost(side, trial.analyses))
     lines += [*lesion_lines(trial), *hit_lines(trial)]
     number = len(trial.disagreements)

@@ -83,20 +83,20 @@ def read_truth_folder(folder: Path, progress: Progress, *, negatives: bool, imag
     Raises ``InputError`` without a series that can be tested.
     """
     folders = [folder.absolute(), *([images.absolute()] if images is not None else [])]
-    files = sorted({one for below in folders for one in below.rglob("*") if one.is_file()})
+    files = sorted({path for below in folders for path in below.rglob("*") if path.is_file()})
     headers: dict[Path, ObjectHeader] = {}
     with closing(file_reader(files)) as reader:
         for number in range(0, len(files), _AT_ONCE):
             progress("reading headers", number, len(files))
             batch = files[number : number + _AT_ONCE]
             headers |= zip(batch, reader.call("the files", object_headers, batch), strict=True)
-    found = _cases({path: header for path, header in headers.items() if header.series}, negatives=negatives)
-    if not found.cases:
+    truth = _cases({path: header for path, header in headers.items() if header.series}, negatives=negatives)
+    if not truth.cases:
         raise InputError(
             f"{folder}: none of {len(files)} files is of a series with a segmentation (SEG) or structure set "
             "(RTSTRUCT) that refers to it; put both into the folder"
         )
-    return found
+    return truth
 
 
 def _cases(headers: Mapping[Path, ObjectHeader], *, negatives: bool) -> TruthFolder:

@@ -203,9 +203,9 @@ def _certainties(report: Path | None) -> dict[str, float]:
     if report is None:
         return {}
     return {
-        one.tracking_uid: float(measured.number) / 100.0
-        for one in read_statement(dcmread(report)).findings
-        for measured in one.measurements
+        finding.tracking_uid: float(measured.number) / 100.0
+        for finding in read_statement(dcmread(report)).findings
+        for measured in finding.measurements
         if measured.name.value == _CERTAINTY
     }
 

@@ -43,11 +43,11 @@ def read_verified_cases(engine: sa.Engine, spool: Spool, pipeline: str) -> Verif
     with snapshot(engine) as connection:
         judged = judged_cases(connection, pipeline, REPORTED, SEGMENTATIONS)
     cases, left_out = [], Counter[str]()
-    for one in judged:
-        if why := _unusable(one):
+    for case in judged:
+        if why := _unusable(case):
             left_out[why] += 1
         else:
-            cases.append(VerifiedCase(judged=one, case=_case(one, spool)))
+            cases.append(VerifiedCase(judged=case, case=_case(case, spool)))
     if not cases:
         reasons = "; ".join(f"{number}: {why}" for why, number in left_out.items())
         raise InputError(
@@ -60,16 +60,16 @@ def read_verified_cases(engine: sa.Engine, spool: Spool, pipeline: str) -> Verif
 def _unusable(judged: JudgedCase) -> str:
     """Why the verdicts are no whole truth; empty: they are."""
     given = judged.verdicts
-    on_ours = [one for one in given if one.verdict not in _COMPLETE]
-    drawn = [one for one in given if one.verdict in (Verdict.EDITED, Verdict.ADDED)]
-    if not any(one.kind in _COULD_ADD or one.verdict == Verdict.NOTHING_MISSED for one in given):
+    on_ours = [verdict for verdict in given if verdict.verdict not in _COMPLETE]
+    drawn = [verdict for verdict in given if verdict.verdict in (Verdict.EDITED, Verdict.ADDED)]
+    if not any(verdict.kind in _COULD_ADD or verdict.verdict == Verdict.NOTHING_MISSED for verdict in given):
         return "no reader says whether a lesion was missed"
     if len(on_ours) < judged.findings:
         return "a lesion without a verdict"
-    if any(one.kind != SourceKind.SEGMENTATION for one in drawn):
+    if any(verdict.kind != SourceKind.SEGMENTATION for verdict in drawn):
         return "a lesion that was edited or added without an outline"
-    lacks_ours = judged.segmentation is None and any(one.verdict == Verdict.ACCEPTED for one in given)
-    if not judged.images or lacks_ours or any(one.path is None for one in drawn):
+    lacks_ours = judged.segmentation is None and any(verdict.verdict == Verdict.ACCEPTED for verdict in given)
+    if not judged.images or lacks_ours or any(verdict.path is None for verdict in drawn):
         return "its images or outlines are no longer stored"
     return ""
 
@@ -79,8 +79,8 @@ def _case(judged: JudgedCase, spool: Spool) -> TruthCase:
     parts = []
     if ours is not None and (accepted := _lesions(judged.verdicts, Verdict.ACCEPTED)):
         parts.append(TruthPart(path=ours, lesions=accepted))
-    for path in dict.fromkeys(one.path for one in judged.verdicts if one.path is not None):
-        given = [one for one in judged.verdicts if one.path == path]
+    for path in dict.fromkeys(verdict.path for verdict in judged.verdicts if verdict.path is not None):
+        given = [verdict for verdict in judged.verdicts if verdict.path == path]
         added, edited = _lesions(given, Verdict.ADDED), _lesions(given, Verdict.EDITED)
         if added or edited:
             parts.append(TruthPart(path=spool.readable(path), lesions=added, edits=edited, edited=ours))
@@ -93,4 +93,4 @@ def _case(judged: JudgedCase, spool: Spool) -> TruthCase:
 
 
 def _lesions(given: Sequence[CaseVerdict], wanted: Verdict) -> tuple[str, ...]:
-    return tuple(one.lesion for one in given if one.verdict == wanted)
+    return tuple(verdict.lesion for verdict in given if verdict.verdict == wanted)

@@ -74,8 +74,8 @@ class FileClient:
             return digests
         with new_client(self._fleet) as client, ThreadPoolExecutor(_AT_ONCE, "files") as threads:
             asked = partial(self._digests, _Asked(client, machines, services))
-            for machine, found in zip(held, threads.map(asked, held, held.values()), strict=True):
-                for path, digest in found.items():
+            for machine, answer in zip(held, threads.map(asked, held, held.values()), strict=True):
+                for path, digest in answer.items():
                     digests.setdefault(path, {})[machine] = digest
         return digests
 
@@ -232,8 +232,8 @@ def _digests(client: httpx.Client, service: str, recorded: Mapping[str, Content]
             timeout=httpx.Timeout(SILENCE_SECONDS, read=longest),
         )
         response.raise_for_status()
-        found = response.json()
-        return {path: str(found[path]) for path in recorded}
+        answer = response.json()
+        return {path: str(answer[path]) for path in recorded}
     except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
         raise _unreachable(url, error) from error
 

@@ -67,9 +67,13 @@ def _check_end(file: IO[bytes], size: int) -> None:
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
     members = archive.infolist()
-    if any(one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size for one in members):
+    if any(
+        member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size for member in members
+    ):
         raise InputError("the file has compressed members")
-    if sum(one.file_size for one in members) > size or len({one.filename for one in members}) < len(members):
+    if sum(member.file_size for member in members) > size or len({member.filename for member in members}) < len(
+        members
+    ):
         raise InputError("members of the file overlap")
 
 

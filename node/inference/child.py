@@ -154,7 +154,7 @@ def execute(
             algorithms = described(source.results)
             one_patient(source)
             clock.lap("read")
-            seen = [one for one in task.seen if one.device == device]
+            seen = [peak for peak in task.seen if peak.device == device]
             outcome, reason, findings = analyse(
                 pipeline,
                 source,

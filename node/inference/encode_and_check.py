@@ -90,7 +90,9 @@ def encode_analysis(task: EncodeTask) -> Encoding:
 
 def _urgent(task: EncodeTask, files: Sequence[EncodedFile]) -> UrgentMeasurement | None:
     """Look for a measurement beyond a limit in the reports as they are sent."""
-    reports = (dcmread(task.out / one.name) for one in files if one.kind.startswith("sr") and one.quarantine is None)
+    reports = (
+        dcmread(task.out / file.name) for file in files if file.kind.startswith("sr") and file.quarantine is None
+    )
     return next(filter(None, (urgent_measurement(report, task.limits) for report in reports)), None)
 
 
@@ -121,7 +123,7 @@ def encode_failure(task: EncodeTask) -> Encoding:
     stated = stated_identity(source.paths)
     objects = encode_failure_reports(analysis, source, task.kinds, stated)
     made_by = {"analysis": analysis_key(analysis, source, identity_of(stated)), "version": analysis.version}
-    files = tuple(_write(task.out, number, one, **made_by) for number, one in enumerate(objects))
+    files = tuple(_write(task.out, number, encoded, **made_by) for number, encoded in enumerate(objects))
     return Encoding(files=files, outcome=analysis.outcome, withheld=(([], None),))
 
 
@@ -160,8 +162,8 @@ def _encoded(
     def write(objects: Sequence[EncodedObject], fault: EncodeError | None, **made_by: Any) -> None:
         quarantine = str(fault) if fault else None
         files.extend(
-            _write(task.out, number, one, quarantine=quarantine, **made_by)
-            for number, one in enumerate(objects, len(files))
+            _write(task.out, number, encoded, quarantine=quarantine, **made_by)
+            for number, encoded in enumerate(objects, len(files))
         )
 
     while True:
@@ -183,7 +185,7 @@ def _encoded(
         if fault is None or not bad:
             write(objects, fault, **made_by)
             return tuple(files), withheld, fault
-        write([one for one in objects if one.kind in bad], fault, **made_by)
+        write([encoded for encoded in objects if encoded.kind in bad], fault, **made_by)
         named = ", ".join(sorted(bad))
         logger.warning("job %s: %s withheld: %s", task.job_id, named, fault, exc_info=logged_error(fault))
         withheld.append((sorted(bad), fault))
@@ -235,11 +237,11 @@ def _predecessor(previous: Sequence[PreviousFiles], analysis: Analysis, source: 
 
     A repeated encoding finds its own, and takes the place of what that one did.
     """
-    for one in previous:
-        if one.analysis != analysis_key(replace(analysis, version=one.version), source):
-            return Predecessor.read(one.paths, one.version)
-        if one.version > 1:
-            return Predecessor.of_repeated(one.paths, one.version, one.replaces)
+    for files in previous:
+        if files.analysis != analysis_key(replace(analysis, version=files.version), source):
+            return Predecessor.read(files.paths, files.version)
+        if files.version > 1:
+            return Predecessor.of_repeated(files.paths, files.version, files.replaces)
     return None
 
 

@@ -208,8 +208,8 @@ def _linked(task: EncodeTask, folders: _Folders) -> EncodeTask:
         task,
         images=tuple(replace(image, path=path) for image, path in zip(task.images, paths, strict=True)),
         previous=tuple(
-            replace(one, paths=_by_kind(one.paths, folders.inside / f"previous {number}"))
-            for number, one in enumerate(task.previous)
+            replace(files, paths=_by_kind(files.paths, folders.inside / f"previous {number}"))
+            for number, files in enumerate(task.previous)
         ),
         handover=handover,
         out=folders.out,

@@ -221,8 +221,8 @@ class Encode:
                 failure = reason(ReasonCode.NOT_ANALYSED, error_code=refused.code, job=job_id)
                 record_outcome(connection, job_id, encoding.outcome, failure)
             if not stays_in_shadow(connection, job, self._refusal(connection, job)):
-                found = encoding.urgent
-                urgent = None if found is None else reason(ReasonCode.URGENT, **asdict(found))
+                measurement = encoding.urgent
+                urgent = None if measurement is None else reason(ReasonCode.URGENT, **asdict(measurement))
                 escalate(connection, job_id, urgent)
                 to = self._kinds_by_destination(connection, job, encoding.outcome, kinds)
                 schedule_results(connection, job_id, to)
@@ -235,11 +235,11 @@ class Encode:
         if table is None or not table.similar_in_pdf or "pdf" not in task.kinds or job.outcome not in ANALYSED:
             return task
         try:
-            found = self._encoder_of(job).embeddings(task)
-            if found is None:
+            embeddings = self._encoder_of(job).embeddings(task)
+            if embeddings is None:
                 return task
             with self._engine.connect() as connection:
-                return replace(task, similar=similar_entries(connection, self._search, job, found))
+                return replace(task, similar=similar_entries(connection, self._search, job, embeddings))
         except Exception as error:  # the list is an extra, and keeps no result back
             logger.warning("job %s: its report has no similar findings: %s", job.id, error, exc_info=error)
             return task
@@ -248,13 +248,13 @@ class Encode:
         table = self._config.pipelines.get(job.pipeline)
         return table is not None and table.similar_findings
 
-    def _record_embeddings(self, connection: Connection, job: Job, found: EncodedEmbeddings | None) -> None:
+    def _record_embeddings(self, connection: Connection, job: Job, embeddings: EncodedEmbeddings | None) -> None:
         """Replace the embeddings of the job: a repeated encoding may be of other findings."""
-        if found is None:
+        if embeddings is None:
             delete_embeddings(connection, job.id)
             return
-        space = NewSpace(name=found.space, dimensions=found.dimensions, statement=found.statement)
-        record_embeddings(connection, job, space, [LesionEmbedding(**vars(one)) for one in found.lesions])
+        space = NewSpace(name=embeddings.space, dimensions=embeddings.dimensions, statement=embeddings.statement)
+        record_embeddings(connection, job, space, [LesionEmbedding(**vars(lesion)) for lesion in embeddings.lesions])
 
     def _refusal(self, connection: Connection, job: Job) -> Reason | None:
         """Why the report of a failure must not be sent; infer has decided on all others."""

@@ -68,14 +68,14 @@ def searched_embeddings(findings: Findings, of: Examined) -> EncodedEmbeddings |
     space = findings.embedding_space
     lesions = tuple(
         EncodedEmbedding(
-            lesion=one.tracking_uid,
-            label=plain(one.segment.label),
-            vector=_unit(one.embedding),
+            lesion=lesion.tracking_uid,
+            label=plain(lesion.segment.label),
+            vector=_unit(lesion.embedding),
             long_axis_mm=None,
             **vars(of),
         )
-        for one in findings.lesions
-        if one.embedding
+        for lesion in findings.lesions
+        if lesion.embedding
     )
     return _encoded(space, lesions) if space is not None and lesions else None
 
@@ -96,19 +96,19 @@ def _unit(values: Sequence[float]) -> bytes:
 def _tracked(files: Sequence[EncodedFile], out: Path) -> dict[str, tuple[str, float | None]]:
     """Tracking UID and long axis in mm by label: of a report, else of a segmentation, which has no axis."""
     for kind in ("sr", "seg", "labelmap"):
-        for one in files:
-            if one.kind.startswith(kind) and one.quarantine is None:
-                header = dcmread(out / one.name, stop_before_pixels=True)
+        for file in files:
+            if file.kind.startswith(kind) and file.quarantine is None:
+                header = dcmread(out / file.name, stop_before_pixels=True)
                 return _of_report(header) if kind == "sr" else _of_segmentation(header)
     return {}
 
 
 def _of_report(report: Dataset) -> dict[str, tuple[str, float | None]]:
-    found: dict[str, tuple[str, float | None]] = {}
-    for one in read_statement(report).findings:
-        axes = (float(m.number) for m in one.measurements if m.name == codes.SCT.LongAxis)
-        found.setdefault(one.label, (one.tracking_uid, next(axes, None)))
-    return found
+    lesions: dict[str, tuple[str, float | None]] = {}
+    for finding in read_statement(report).findings:
+        axes = (float(m.number) for m in finding.measurements if m.name == codes.SCT.LongAxis)
+        lesions.setdefault(finding.label, (finding.tracking_uid, next(axes, None)))
+    return lesions
 
 
 def _of_segmentation(seg: Dataset) -> dict[str, tuple[str, float | None]]:

@@ -84,12 +84,12 @@ def write_findings(findings: Findings, arrays: Arrays) -> dict[str, Any]:
         "looked_for": [list(code) for code in findings.looked_for],
         "assertions": [
             [
-                list(one.finding),
-                one.presence,
-                None if one.probability is None else float(one.probability),
-                one.operating_point and [float(limit) for limit in one.operating_point],
+                list(assertion.finding),
+                assertion.presence,
+                None if assertion.probability is None else float(assertion.probability),
+                assertion.operating_point and [float(limit) for limit in assertion.operating_point],
             ]
-            for one in findings.assertions
+            for assertion in findings.assertions
         ],
         "measurements": write_measurements(findings.measurements),
         "groups": [
@@ -150,7 +150,7 @@ def read_findings(document: dict[str, Any], arrays: Mapping[str, Any]) -> Findin
             )
             for entry in document["maps"]
         ),
-        pictures=tuple(read_picture(one, arrays) for one in document.get("pictures", ())),
+        pictures=tuple(read_picture(picture, arrays) for picture in document.get("pictures", ())),
         remarks=tuple(map(read_text, document["remarks"])),
         looked_for=tuple(Code(*code) for code in document["looked_for"]),
         assertions=tuple(

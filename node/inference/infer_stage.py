@@ -251,7 +251,7 @@ class Infer:
         with self._engine.connect() as connection:
             promoted = active_promotions(connection)
         tried = {name for rule in self._config.rules for name in rule.shadow}
-        return tried - {one.candidate for one in promoted} | {one.champion for one in promoted}
+        return tried - {promotion.candidate for promotion in promoted} | {promotion.champion for promotion in promoted}
 
     def _statistics(self, reply: Reply, device: str) -> dict[str, Any]:
         return {
@@ -275,9 +275,11 @@ class Infer:
 
 def _seen(facts: Sequence[dict[str, Any]]) -> tuple[MemoryPeak, ...]:
     return tuple(
-        MemoryPeak(device=one["device"], voxels=one["voxels"], host_mib=one["host_mib"], device_mib=one["device_mib"])
-        for one in facts
-        if one["voxels"] and one["host_mib"] is not None
+        MemoryPeak(
+            device=fact["device"], voxels=fact["voxels"], host_mib=fact["host_mib"], device_mib=fact["device_mib"]
+        )
+        for fact in facts
+        if fact["voxels"] and fact["host_mib"] is not None
     )
 
 

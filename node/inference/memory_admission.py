@@ -40,9 +40,9 @@ class MemoryPeak:
 
 def expected_mib(seen: Sequence[MemoryPeak], voxels: int) -> tuple[float, float]:
     """Peak memory (host, device; MiB) to expect for ``voxels``, per voxel the most that was seen; 0: not known."""
-    similar = [(max(1.0, voxels / one.voxels), one) for one in seen if voxels <= LARGEST_STEP * one.voxels]
-    host = max((ratio * one.host_mib for ratio, one in similar), default=0.0)
-    return host, max((ratio * (one.device_mib or 0.0) for ratio, one in similar), default=0.0)
+    similar = [(max(1.0, voxels / peak.voxels), peak) for peak in seen if voxels <= LARGEST_STEP * peak.voxels]
+    host = max((ratio * peak.host_mib for ratio, peak in similar), default=0.0)
+    return host, max((ratio * (peak.device_mib or 0.0) for ratio, peak in similar), default=0.0)
 
 
 def admit(

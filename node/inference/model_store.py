@@ -168,7 +168,7 @@ def _download(source: str, part: Path) -> None:
 def _factory(path: Path, source: str) -> str:
     names: list[str] = []
     if path.is_dir():
-        names = [found.relative_to(path).as_posix() for found in path.rglob("*.json")]
+        names = [file.relative_to(path).as_posix() for file in path.rglob("*.json")]
     elif path.suffix == ".zip" and zipfile.is_zipfile(path):
         names = member_names(path)
     elif path.suffix in _MODEL_FILES:

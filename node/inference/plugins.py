@@ -170,7 +170,9 @@ def _contract_fault(pipeline: object) -> str:
         if not isinstance(value, wanted):
             return f"{kind}.{name} is a {type(value).__name__}; use node.pipeline.{wanted.__name__}"
     labels = getattr(pipeline, "segment_labels", None)
-    if labels is not None and not (isinstance(labels, tuple | list) and all(isinstance(one, str) for one in labels)):
+    if labels is not None and not (
+        isinstance(labels, tuple | list) and all(isinstance(label, str) for label in labels)
+    ):
         return f"{kind}.segment_labels is {labels!r}; give a tuple of the labels of its segments"
     return ""
 

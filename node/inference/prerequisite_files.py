@@ -30,16 +30,16 @@ def prerequisite_fault(
 
     ``title``: what reports call a pipeline.
     """
-    for one in needed:
-        name = title(one.pipeline)
-        has_ended = one.job is not None and one.job.stage == JobStage.DELIVER and one.job.outcome
-        if one.job is None or not has_ended:
-            job_id = one.job.id if one.job is not None else "-"
+    for result in needed:
+        name = title(result.pipeline)
+        has_ended = result.job is not None and result.job.stage == JobStage.DELIVER and result.job.outcome
+        if result.job is None or not has_ended:
+            job_id = result.job.id if result.job is not None else "-"
             return Outcome.FAILED, reason(ReasonCode.PREREQUISITE_ABSENT, pipeline=name, job=job_id)
-        if (fault := without_result(name, one.job.outcome or "", one.job.reason)) is not None:
+        if (fault := without_result(name, result.job.outcome or "", result.job.reason)) is not None:
             return fault
-        if not one.paths:
-            return Outcome.FAILED, reason(ReasonCode.PREREQUISITE_ABSENT, pipeline=name, job=one.job.id)
+        if not result.paths:
+            return Outcome.FAILED, reason(ReasonCode.PREREQUISITE_ABSENT, pipeline=name, job=result.job.id)
     return None
 
 
@@ -58,11 +58,11 @@ def files_of(
 ) -> dict[str, ResultFiles]:
     """Return the files of each result by pipeline, where ``readable`` finds those that the ledger names."""
     return {
-        one.pipeline: result_files(
-            one.job.outcome or "",
-            reason_text(one.job.reason),
-            dict(zip(one.paths, readable(one.paths.values()), strict=True)),
+        result.pipeline: result_files(
+            result.job.outcome or "",
+            reason_text(result.job.reason),
+            dict(zip(result.paths, readable(result.paths.values()), strict=True)),
         )
-        for one in needed
-        if one.job is not None
+        for result in needed
+        if result.job is not None
     }

@@ -59,7 +59,7 @@ class PriorFinder:
                     self._reader.call(f"reports of {wanted.source}", find_report, files, tuple(names), first)
                     for files in studies
                 )
-                report = next((one for one in candidates if one is not None), None)
+                report = next((candidate for candidate in candidates if candidate is not None), None)
         except NodeError as error:
             logger.warning("no earlier analysis for pipeline %s: %s", " or ".join(names), error)
             remark = sentence(

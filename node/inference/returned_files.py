@@ -39,10 +39,10 @@ def returned_files(config: Config, engine: Engine, spool: Spool, job: Job) -> Re
         paths = returned_paths(connection, study, job.id)
         sent = series_sent_to(connection, source, job.study_instance_uid)
         others = {
-            pseudonym(uid): pseudonym(one.series_instance_uid)
-            for one in sent
-            if one.series_instance_uid != job.series_instance_uid
-            for uid in series_files(connection, one.study_instance_uid, one.series_instance_uid)
+            pseudonym(uid): pseudonym(series.series_instance_uid)
+            for series in sent
+            if series.series_instance_uid != job.series_instance_uid
+            for uid in series_files(connection, series.study_instance_uid, series.series_instance_uid)
         } | returned_objects(connection, study)
     uids = (job.study_instance_uid, job.series_instance_uid, *images)
     return ReturnedFiles(

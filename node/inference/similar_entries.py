@@ -19,8 +19,10 @@ def similar_entries(
 ) -> SimilarEntries | None:
     """Return what is similar to the lesions of a job; ``None``: nothing is."""
     lesions = [
-        SearchedLesion(name=one.label, lesion=one.lesion, patient=one.patient, vector=one.vector)
-        for one in found.lesions
+        SearchedLesion(
+            name=embedding.label, lesion=embedding.lesion, patient=embedding.patient, vector=embedding.vector
+        )
+        for embedding in found.lesions
     ]
     similar = search.of_lesions(
         connection,
@@ -33,12 +35,12 @@ def similar_entries(
     return SimilarEntries(by_label=by_label, statement=found.statement) if by_label else None
 
 
-def _entry(one: SimilarFinding) -> SimilarEntry:
+def _entry(similar: SimilarFinding) -> SimilarEntry:
     return SimilarEntry(
-        long_axis_mm=one.finding.long_axis_mm,
-        seen_on=_day(one.finding.seen_at),
-        verdict=one.verdict.verdict if one.verdict else "",
-        later=tuple((_day(later.seen_at), later.long_axis_mm) for later in one.follow_up),
+        long_axis_mm=similar.finding.long_axis_mm,
+        seen_on=_day(similar.finding.seen_at),
+        verdict=similar.verdict.verdict if similar.verdict else "",
+        later=tuple((_day(later.seen_at), later.long_axis_mm) for later in similar.follow_up),
     )
 
 

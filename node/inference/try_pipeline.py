@@ -167,13 +167,13 @@ class TrialProcess:
         }
         results: dict[str, ResultFiles] = {}
         with TemporaryDirectory(prefix="ainode-") as below:
-            for one in self._before:
+            for process in self._before:
                 given["results"] = dict(results)
-                encoded = one.run(given, Path(below) / one.name, (*DEFAULT_OBJECTS, "derived"))
+                encoded = process.run(given, Path(below) / process.name, (*DEFAULT_OBJECTS, "derived"))
                 outcome, why = (Outcome.FAILED, encoded.fault) if encoded.fault else (encoded.outcome, encoded.reason)
-                if (fault := without_result(one.title, outcome, why)) is not None:
+                if (fault := without_result(process.title, outcome, why)) is not None:
                     return _without_run(replace(self._task, **given), fault[0], reason_text(fault[1]))
-                results[one.name] = result_files(outcome, why, {kind_of(path): path for path in encoded.files})
+                results[process.name] = result_files(outcome, why, {kind_of(path): path for path in encoded.files})
             return self.run(given | {"results": results}, out, kinds)
 
     def run(self, given: Mapping[str, Any], out: Path | None, kinds: Collection[str]) -> SeriesTrial:
@@ -189,9 +189,9 @@ def trial_process(
     seconds, threads = JobsTable().run_timeout_seconds, thread_count(Devices())
     loaded: list[TrialProcess] = []
     with ExitStack() as stack:
-        for one, of in (*before.items(), (name, table)):
+        for pipeline, of in (*before.items(), (name, table)):
             worker = stack.enter_context(pipeline_process(of, device, threads=threads, seconds=seconds))
-            loaded.append(TrialProcess(worker, one, of, tuple(loaded)))
+            loaded.append(TrialProcess(worker, pipeline, of, tuple(loaded)))
         yield loaded[-1]
 
 
@@ -280,11 +280,11 @@ def _findings(findings: Findings, source: SourceSeries) -> tuple[FindingTrial, .
     placed: list[Finding | PlacedRegion] = [*outlined, *place_regions(findings, source, "")]
     return tuple(
         FindingTrial(
-            label=one.label,
-            described=tuple(filter(None, (*one.described(), one.image))),
-            measured=one.measured(),
+            label=finding.label,
+            described=tuple(filter(None, (*finding.described(), finding.image))),
+            measured=finding.measured(),
         )
-        for one in placed
+        for finding in placed
     )
 
 

@@ -44,7 +44,11 @@ def programs() -> Iterator[tuple[Path, int]]:
 def device_groups(rules: Iterable[tuple[Path, int]]) -> set[int]:
     """Return the groups, except root's, that may write to the devices of ``rules``."""
     devices = (path.stat() for path, rights in rules if rights == DEVICE and path.exists())
-    return {one.st_gid for one in devices if stat.S_ISCHR(one.st_mode) and one.st_mode & stat.S_IWGRP and one.st_gid}
+    return {
+        status.st_gid
+        for status in devices
+        if stat.S_ISCHR(status.st_mode) and status.st_mode & stat.S_IWGRP and status.st_gid
+    }
 
 
 def _installed_in_place() -> Iterator[Path]:

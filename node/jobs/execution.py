@@ -76,7 +76,7 @@ class AttemptExecution:
     def _yield(self, connection: Connection, attempt: Attempt, seconds: float) -> None:
         record_event(connection, attempt.job_id, EventKind.ATTEMPT_YIELDED, stage=attempt.stage)
         renewed = transitions.renew_attempts(connection, attempt, was_lost=False)
-        self._enqueue(connection, [replace(one, delay_seconds=seconds) for one in renewed])
+        self._enqueue(connection, [replace(renewal, delay_seconds=seconds) for renewal in renewed])
 
     def _begin(self, connection: Connection, attempt: Attempt) -> Job | None:
         """The job to work on. A release before turns in shadow enqueued what is tried among what is sent.

@@ -56,11 +56,11 @@ class StageTurns:
             if self._membership.is_drained or (in_shadow and not self._stage.takes_shadow()):
                 return Waiting(attempts={})
             with self._engine.connect() as connection:
-                found = self._waiting(connection, in_shadow=in_shadow)
-                if not in_shadow or not found.attempts:  # mostly nothing is tried: then nobody else is looked at
-                    return found
+                backlog = self._waiting(connection, in_shadow=in_shadow)
+                if not in_shadow or not backlog.attempts:  # mostly nothing is tried: then nobody else is looked at
+                    return backlog
                 others = self._waiting(connection).attempts.values()
-                return Waiting(attempts={}) if any(map(Counter.total, others)) else found
+                return Waiting(attempts={}) if any(map(Counter.total, others)) else backlog
 
         def queue_of(owner: str) -> LocalQueue:
             # It gives its attempt shortly after the turn, and asks the database only then.

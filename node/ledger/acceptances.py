@@ -97,28 +97,28 @@ def get_acceptance(connection: sa.Connection, name: str) -> Acceptance:
 
 def acceptance_report(connection: sa.Connection, name: str) -> dict[str, Any]:
     """Return the report of a test, as it was recorded."""
-    found = get_acceptance(connection, name)
-    return dict(connection.scalars(sa.select(acceptance.c.report).where(acceptance.c.id == found.id)).one())
+    report = get_acceptance(connection, name)
+    return dict(connection.scalars(sa.select(acceptance.c.report).where(acceptance.c.id == report.id)).one())
 
 
 def approve_acceptance(connection: sa.Connection, name: str, *, who: str, reason: str) -> Acceptance:
     """Let the version of a test send results from now on. Raises ``NodeError`` when it is allowed to already."""
-    found = get_acceptance(connection, name)
-    if found.is_approved:
-        raise NodeError(f"report {found.id} was approved by {found.approved_by} already")
+    report = get_acceptance(connection, name)
+    if report.is_approved:
+        raise NodeError(f"report {report.id} was approved by {report.approved_by} already")
     values = {"approved_by": who, "approved_at": ledger_clock(connection), "reason": reason, "withdrawn_at": None}
-    connection.execute(sa.update(acceptance).where(acceptance.c.id == found.id).values(**values))
-    return get_acceptance(connection, found.id)
+    connection.execute(sa.update(acceptance).where(acceptance.c.id == report.id).values(**values))
+    return get_acceptance(connection, report.id)
 
 
 def withdraw_acceptance(connection: sa.Connection, name: str, *, reason: str) -> Acceptance:
     """Take back an approval, for analyses from now on. Raises ``NodeError`` when there is none."""
-    found = get_acceptance(connection, name)
-    if not found.is_approved:
-        raise NodeError(f"report {found.id} is not approved")
+    report = get_acceptance(connection, name)
+    if not report.is_approved:
+        raise NodeError(f"report {report.id} is not approved")
     values = {"withdrawn_at": ledger_clock(connection), "reason": reason}
-    connection.execute(sa.update(acceptance).where(acceptance.c.id == found.id).values(**values))
-    return get_acceptance(connection, found.id)
+    connection.execute(sa.update(acceptance).where(acceptance.c.id == report.id).values(**values))
+    return get_acceptance(connection, report.id)
 
 
 def is_accepted(connection: sa.Connection, of: PipelineVersion) -> bool:

@@ -103,8 +103,8 @@ def unaudited_deliveries(connection: sa.Connection, limit: int) -> list[StoredDe
 
 def mark_deliveries_audited(connection: sa.Connection, written: Collection[StoredDelivery], at: float) -> None:
     """They are written."""
-    for one in written:
-        this = sa.and_(delivery.c.job_id == one.job_id, delivery.c.destination == one.destination)
+    for stored in written:
+        this = sa.and_(delivery.c.job_id == stored.job_id, delivery.c.destination == stored.destination)
         connection.execute(sa.update(delivery).where(this).values(audited_at=at))
 
 

@@ -75,8 +75,8 @@ def current_verdicts(connection: sa.Connection, jobs: Collection[str]) -> dict[s
     """The verdicts that count, by job and lesion."""
     columns = (verdict.c[name] for name in CurrentVerdict.__dataclass_fields__)
     query = sa.select(*columns).where(verdict.c.job_id.in_(jobs), verdict.c.superseded_at.is_(None))
-    found: dict[str, dict[str, CurrentVerdict]] = {}
+    verdicts: dict[str, dict[str, CurrentVerdict]] = {}
     for row in connection.execute(query.order_by(verdict.c.lesion)).mappings():
-        one = CurrentVerdict(**row)
-        found.setdefault(one.job_id, {})[one.lesion] = one
-    return found
+        current = CurrentVerdict(**row)
+        verdicts.setdefault(current.job_id, {})[current.lesion] = current
+    return verdicts

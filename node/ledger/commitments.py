@@ -117,7 +117,7 @@ def record_transaction(
         "next_at": next_at,
     }
     connection.execute(sa.insert(commitment).values(**of, **row, asked_at=at, updated_at=at))
-    connection.execute(sa.insert(commitment_instance), [{**of, **vars(one)} for one in named])
+    connection.execute(sa.insert(commitment_instance), [{**of, **vars(instance)} for instance in named])
     return True
 
 
@@ -172,7 +172,7 @@ def requests_of_series(connection: sa.Connection, study: str, series: str) -> li
                 calling_ae=row.calling_ae,
                 association_id=row.association_id,
                 equipment=row.equipment or "",
-                paths={one.sop_instance_uid: one.path for one in connection.execute(named)},
+                paths={image.sop_instance_uid: image.path for image in connection.execute(named)},
             )
         )
     return requests

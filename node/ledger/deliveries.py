@@ -136,14 +136,14 @@ def record_statuses(connection: sa.Connection, claim: Claim, statuses: Sequence[
         {
             "job_id": claim.job_id,
             "destination": claim.destination,
-            "sop_instance_uid": one.sop_instance_uid,
-            "status": one.status,
-            "comment": one.comment,
+            "sop_instance_uid": status.sop_instance_uid,
+            "status": status.status,
+            "comment": status.comment,
             "sent_at": at,
-            "sent_syntax_uid": one.sent and one.sent.transfer_syntax_uid,
-            "sent_digest": one.sent and one.sent.digest,
+            "sent_syntax_uid": status.sent and status.sent.transfer_syntax_uid,
+            "sent_digest": status.sent and status.sent.digest,
         }
-        for one in statuses
+        for status in statuses
     ]
     if insert_new(connection, delivery_instance, rows) < len(rows):
         for values in rows:

@@ -17,7 +17,7 @@ def release_dependents(connection: sa.Connection, job_id: str) -> list[Attempt]:
     What the other job came to is for infer to read: without a result its job ends without a run.
     """
     due: list[Attempt] = []
-    for dependent in [get_job(connection, one) for one in dependent_jobs(connection, job_id)]:
+    for dependent in [get_job(connection, dependent_id) for dependent_id in dependent_jobs(connection, job_id)]:
         is_released = dependent.stage == JobStage.INFER and not waits(connection, dependent.id)
         if is_released and dependent.state == JobState.SCHEDULED:
             update_job(connection, dependent.id, progress_at=ledger_clock(connection))
@@ -30,10 +30,10 @@ def completed_dependents(connection: sa.Connection, of: Job) -> list[Job]:
 
     Raises ``NodeError`` while one of them is active: it may have used the result that is about to be replaced.
     """
-    dependents = [get_job(connection, one) for one in dependent_jobs(connection, of.id)]
-    if active := next((one for one in dependents if one.state in ACTIVE), None):
+    dependents = [get_job(connection, dependent_id) for dependent_id in dependent_jobs(connection, of.id)]
+    if active := next((dependent for dependent in dependents if dependent.state in ACTIVE), None):
         raise NodeError(
             f"job {active.id} of pipeline {active.pipeline} needs the result of job {of.id} and is {active.state}; "
             "wait for its end, or cancel it first"
         )
-    return [one for one in dependents if one.state == JobState.COMPLETED]
+    return [dependent for dependent in dependents if dependent.state == JobState.COMPLETED]

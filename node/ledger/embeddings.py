@@ -114,7 +114,7 @@ def record_embeddings(
         "space": key.name,
         "made_at": at,
     }
-    connection.execute(sa.insert(lesion_embedding), [{**common, **vars(one)} for one in embeddings])
+    connection.execute(sa.insert(lesion_embedding), [{**common, **vars(embedding)} for embedding in embeddings])
 
 
 def delete_embeddings(connection: sa.Connection, job_id: str) -> None:
@@ -212,10 +212,10 @@ def showable(
 def same_lesions(connection: sa.Connection, lesions: Collection[str]) -> dict[str, list[EmbeddedFinding]]:
     """Every finding that has one of these Tracking UIDs, the oldest first, by Tracking UID."""
     query = sa.select(*_COLUMNS).where(among(connection, lesion_embedding.c.lesion, lesions))
-    found: dict[str, list[EmbeddedFinding]] = {}
+    findings: dict[str, list[EmbeddedFinding]] = {}
     for row in connection.execute(query.order_by(lesion_embedding.c.made_at, lesion_embedding.c.id)):
-        found.setdefault(row.lesion, []).append(_finding(row))
-    return found
+        findings.setdefault(row.lesion, []).append(_finding(row))
+    return findings
 
 
 def rebuild(connection: sa.Connection, pipelines: Collection[str]) -> tuple[int, int]:

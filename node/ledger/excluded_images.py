@@ -48,7 +48,7 @@ def exclude_image(connection: sa.Connection, uid: str, *, who: str, address: str
     if row is None:
         raise NotFoundError(f"image {uid}: no received image has this SOP Instance UID")
     study, of = row["study_instance_uid"], row["series_instance_uid"]
-    if of not in {one.series_instance_uid for one in held(connection, study)}:
+    if of not in {held_series.series_instance_uid for held_series in held(connection, study)}:
         raise NodeError(f"image {uid}: its series {of} is not held; only images of a held series can be excluded")
     if connection.scalar(sa.select(series.c.instances).where(_is(study, of)).with_for_update()) == 1:
         raise NodeError(f"image {uid}: it is the only image of its series {of}")

@@ -257,7 +257,7 @@ def _change(connection: sa.Connection, of: FetchItem, **values: object) -> None:
 
 
 def _items() -> sa.Select[Any]:
-    columns = (one for one in fetch_item.c if one.name not in ("due_at", "updated_at"))
+    columns = (column for column in fetch_item.c if column.name not in ("due_at", "updated_at"))
     joined = sa.join(fetch_item, fetch_list, fetch_item.c.list_id == fetch_list.c.id)
     return sa.select(*columns, fetch_list.c.destination, fetch_list.c.modalities).select_from(joined)
 

@@ -37,10 +37,10 @@ _OF_OBJECT = ("study_instance_uid", *_COLUMNS)
 
 def objects_of_studies(connection: sa.Connection, studies: Collection[str]) -> dict[str, list[HeldObject]]:
     """Return the objects of each of ``studies``: images in the order of arrival, then results."""
-    found: dict[str, list[HeldObject]] = {study: [] for study in studies}
-    for one in _held_objects(connection, studies):
-        found[one.study_instance_uid].append(one)
-    return found
+    objects: dict[str, list[HeldObject]] = {study: [] for study in studies}
+    for held_object in _held_objects(connection, studies):
+        objects[held_object.study_instance_uid].append(held_object)
+    return objects
 
 
 def objects_of_study(connection: sa.Connection, study: str, series: str = "", sop: str = "") -> list[HeldObject]:
@@ -54,10 +54,10 @@ def _held_objects(
 ) -> Iterator[HeldObject]:
     """``wanted``: UIDs that the objects have, by column."""
     withheld = {
-        (one.study_instance_uid, one.series_instance_uid)
+        (held_series.study_instance_uid, held_series.series_instance_uid)
         for study in studies
-        for one in held(connection, study)
-        if not one.job_id
+        for held_series in held(connection, study)
+        if not held_series.job_id
     }
     of_studies = among(connection, instance.c.study_instance_uid, studies)
     of_images = [instance.c[name] == uid for name, uid in wanted.items()]

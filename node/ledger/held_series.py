@@ -32,7 +32,7 @@ def held(connection: sa.Connection, study: str | None = None) -> list[Held]:
     )
     of_job = sa.select(job.c.study_instance_uid, job.c.series_instance_uid, job.c.id, job.c.reason)
     names = Held.__dataclass_fields__
-    found: list[Held] = []
+    held_series: list[Held] = []
     for table, outcome, chosen in ((decision, DecisionOutcome.HELD, of_series), (job, WithoutAnalysis.HELD, of_job)):
         latest = sa.and_(
             series.c.study_instance_uid == table.c.study_instance_uid,
@@ -42,8 +42,8 @@ def held(connection: sa.Connection, study: str | None = None) -> list[Held]:
         of_study = sa.true() if study is None else table.c.study_instance_uid == study
         query = chosen.join(series, latest).where(table.c.outcome == outcome, of_study)
         rows = connection.execute(query.order_by(table.c.study_instance_uid, table.c.series_instance_uid))
-        found += [Held(**dict(zip(names, row, strict=True))) for row in rows]
-    return found
+        held_series += [Held(**dict(zip(names, row, strict=True))) for row in rows]
+    return held_series
 
 
 def contradicting_images(of: Held) -> list[str]:
@@ -53,11 +53,11 @@ def contradicting_images(of: Held) -> list[str]:
 
 def refuse_held(connection: sa.Connection, study: str, series_instance_uid: str) -> None:
     """Raise ``NodeError`` when a series is held: nothing of it is analysed or sent, not even by hand."""
-    for one in held(connection, study):
-        if one.series_instance_uid == series_instance_uid and not one.job_id:
+    for held_series in held(connection, study):
+        if held_series.series_instance_uid == series_instance_uid and not held_series.job_id:
             raise NodeError(
-                f"series {series_instance_uid} is held: {reason_text(one.reason)}; correct it at the sender and send "
-                "all its images again, or take the images of others out of it: `ainode exclude`"
+                f"series {series_instance_uid} is held: {reason_text(held_series.reason)}; correct it at the sender "
+                "and send all its images again, or take the images of others out of it: `ainode exclude`"
             )
 
 
@@ -71,10 +71,10 @@ def sent_again(connection: sa.Connection) -> dict[tuple[str, str], dict[str, str
         conflict.c.replaced_at.is_(None),
     )
     latest: dict[tuple[str, str], dict[str, str]] = {}
-    for one in held(connection):
+    for held_series in held(connection):
         where = (
-            instance.c.study_instance_uid == one.study_instance_uid,
-            instance.c.series_instance_uid == one.series_instance_uid,
+            instance.c.study_instance_uid == held_series.study_instance_uid,
+            instance.c.series_instance_uid == held_series.series_instance_uid,
         )
         rows = connection.execute(
             sa.select(instance.c.sop_instance_uid, instance.c.path, conflict.c.path.label("later"))
@@ -83,6 +83,6 @@ def sent_again(connection: sa.Connection) -> dict[tuple[str, str], dict[str, str
             .order_by(conflict.c.received_at)
         ).all()
         if any(row.later for row in rows):
-            key = (one.study_instance_uid, one.series_instance_uid)
+            key = (held_series.study_instance_uid, held_series.series_instance_uid)
             latest[key] = {row.sop_instance_uid: row.later or row.path for row in rows}
     return latest

@@ -76,7 +76,7 @@ def record_instances(
         receipts = [_later(receipt, ahead) for receipt in receipts]
     opened = {r.association.id: r.association for r in receipts if r.association is not None}
     receipts = _without_excluded(connection, receipts)
-    insert_new(connection, association, [asdict(one) for one in opened.values()])
+    insert_new(connection, association, [asdict(row) for row in opened.values()])
     wanted: dict[str, Receipt] = {}
     for receipt in receipts:
         if not receipt.conflict:

@@ -34,6 +34,6 @@ def change_priority(connection: sa.Connection, job_id: str, priority: str, opera
             break
         changed.append(needed)
     connection.execute(sa.update(job).where(job.c.id.in_(changed)).values(priority=number))
-    for one in changed:
-        record_event(connection, one, EventKind.PRIORITY_CHANGED, operator=operator, priority=priority)
+    for changed_id in changed:
+        record_event(connection, changed_id, EventKind.PRIORITY_CHANGED, operator=operator, priority=priority)
     return changed

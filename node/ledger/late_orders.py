@@ -64,4 +64,4 @@ def _asked_for_order(connection: sa.Connection, study: str, uid: str) -> bool:
     """Whether a rule asked for a value of an order when the series was decided on last."""
     query = sa.select(decision.c.trace).join(series, LATEST_DECISION)
     trace = connection.scalar(query.where(series.c.study_instance_uid == study, series.c.series_instance_uid == uid))
-    return any(one["attribute"].startswith(PREFIX) for entry in trace or () for one in entry["conditions"])
+    return any(condition["attribute"].startswith(PREFIX) for entry in trace or () for condition in entry["conditions"])

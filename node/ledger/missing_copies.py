@@ -56,11 +56,11 @@ def count_missing_copies(connection: sa.Connection) -> MissingCopies:
 
 def among_missing_copies(connection: sa.Connection, paths: Collection[str]) -> set[str]:
     """Return those of ``paths`` that are known to lack a copy."""
-    every, found = sorted(paths), set[str]()
+    every, missing = sorted(paths), set[str]()
     for first in range(0, len(every), _PATHS_AT_ONCE):
         part = every[first : first + _PATHS_AT_ONCE]
-        found |= set(connection.scalars(sa.select(missing_copy.c.path).where(missing_copy.c.path.in_(part))))
-    return found
+        missing |= set(connection.scalars(sa.select(missing_copy.c.path).where(missing_copy.c.path.in_(part))))
+    return missing
 
 
 def end_missing_copies(connection: sa.Connection, paths: Collection[str]) -> None:

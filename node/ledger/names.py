@@ -46,9 +46,9 @@ def jobs_named(connection: sa.Connection, studies: Collection[str], name: str) -
         connection.scalars(sa.select(instance.c.series_instance_uid).where(instance.c.sop_instance_uid == name))
     )
     for narrower in (
-        [one for one in jobs if one.id in (name, requested)],
-        [one for one in jobs if one.id in makers],
-        [one for one in jobs if one.series_instance_uid in {name, *of_image}],
+        [candidate for candidate in jobs if candidate.id in (name, requested)],
+        [candidate for candidate in jobs if candidate.id in makers],
+        [candidate for candidate in jobs if candidate.series_instance_uid in {name, *of_image}],
     ):
         if narrower:
             return narrower

@@ -51,7 +51,7 @@ class OrdersOfSeries:
     def values(self) -> tuple[OrderValues, ...]:
         """What rules see: the orders that count, and whether there are others that were canceled."""
         canceled = (OrderValues(canceled=True),) if self.canceled else ()
-        return (*(one.values for one in self.active), *canceled)
+        return (*(order.values for order in self.active), *canceled)
 
 
 def record_orders(connection: sa.Connection, orders: Iterable[NewOrder], message_id: str, at: float) -> None:
@@ -121,12 +121,12 @@ def orders_of(connection: sa.Connection, images: OrderKeys) -> OrdersOfSeries:
     if not rows:
         return OrdersOfSeries()
     images = present_keys(connection, images)
-    named = [one for one in map(_order, rows) if names_same_order(one.keys, images)]
-    own = [one for one in named if is_same_patient(one.keys, images)]
+    named = [order for order in map(_order, rows) if names_same_order(order.keys, images)]
+    own = [order for order in named if is_same_patient(order.keys, images)]
     return OrdersOfSeries(
-        active=tuple(one for one in own if one.state == OrderState.ACTIVE),
-        canceled=tuple(one for one in own if one.state == OrderState.CANCELED),
-        of_others=tuple(one for one in named if one not in own),
+        active=tuple(order for order in own if order.state == OrderState.ACTIVE),
+        canceled=tuple(order for order in own if order.state == OrderState.CANCELED),
+        of_others=tuple(order for order in named if order not in own),
     )
 
 
@@ -142,12 +142,12 @@ def orders_of_series(connection: sa.Connection, study: str, series: str) -> Orde
 
 def orders_of_study(connection: sa.Connection, study: str) -> OrdersOfSeries:
     """Return the orders about any series of a study."""
-    found: dict[str, dict[str, Order]] = {"active": {}, "canceled": {}, "of_others": {}}
+    by_kind: dict[str, dict[str, Order]] = {"active": {}, "canceled": {}, "of_others": {}}
     rows = connection.execute(sa.select(series_request).where(series_request.c.study_instance_uid == study)).all()
     for keys in {_keys(row) for row in rows}:
         for kind, orders in vars(orders_of(connection, keys)).items():
-            found[kind] |= {one.id: one for one in orders}
-    return OrdersOfSeries(**{kind: tuple(orders.values()) for kind, orders in found.items()})
+            by_kind[kind] |= {order.id: order for order in orders}
+    return OrdersOfSeries(**{kind: tuple(orders.values()) for kind, orders in by_kind.items()})
 
 
 def has_messages(connection: sa.Connection) -> bool:
@@ -187,12 +187,12 @@ def series_of_order(connection: sa.Connection, of: Order) -> list[tuple[str, str
     numbers = of.keys.numbers
     same = sa.or_(*(series_request.c[name] == value for name, value in numbers.items()))
     rows = connection.execute(sa.select(series_request).where(same).limit(10 * _LOOKED_AT)).all()
-    found = []
+    series = []
     for row in rows:
         images = present_keys(connection, _keys(row))
         if names_same_order(of.keys, images) and is_same_patient(of.keys, images):
-            found.append((str(row.study_instance_uid), str(row.series_instance_uid), float(row.read_at)))
-    return found
+            series.append((str(row.study_instance_uid), str(row.series_instance_uid), float(row.read_at)))
+    return series
 
 
 def latest_orders(connection: sa.Connection, limit: int) -> list[Order]:
@@ -227,14 +227,14 @@ def order_summaries(orders: Sequence[Order]) -> list[dict[str, Any]]:
     """What may be shown of orders without saying who the patient is: numbers and free text are left out."""
     return [
         {
-            "priority": one.values.priority,
-            "procedure_code": one.values.procedure_code,
-            "procedure": one.values.procedure,
-            "state": one.state.value,
-            "result_status": one.result_status,
-            "of_worklist": one.of_worklist,
-            "received_at": one.received_at,
-            "updated_at": one.updated_at,
+            "priority": order.values.priority,
+            "procedure_code": order.values.procedure_code,
+            "procedure": order.values.procedure,
+            "state": order.state.value,
+            "result_status": order.result_status,
+            "of_worklist": order.of_worklist,
+            "received_at": order.received_at,
+            "updated_at": order.updated_at,
         }
-        for one in orders
+        for order in orders
     ]

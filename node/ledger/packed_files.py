@@ -71,12 +71,12 @@ def unpacked_files(connection: sa.Connection, study: str, series_uid: str) -> di
 
 def packed_files(connection: sa.Connection, paths: Collection[str]) -> dict[str, PackedFile]:
     """Return where in a pack each of ``paths`` is; those in no pack are left out."""
-    found: dict[str, PackedFile] = {}
+    files: dict[str, PackedFile] = {}
     columns = packed.c["path", "pack", "position", "size", "digest"]
     for part in _parts(paths):
         rows = connection.execute(sa.select(*columns).where(packed.c.path.in_(part)))
-        found |= {row.path: PackedFile(row.pack, row.position, row.size, row.digest) for row in rows}
-    return found
+        files |= {row.path: PackedFile(row.pack, row.position, row.size, row.digest) for row in rows}
+    return files
 
 
 def recorded_elsewhere(engine: sa.Engine, machine: str, paths: Collection[str]) -> dict[str, RecordedFile]:

@@ -108,7 +108,7 @@ def changed_studies(connection: sa.Connection, study: str | None = None) -> list
         patient_change.c.patient_id == series_request.c.patient_id,
         patient_change.c.received_at > series_request.c.read_at,
     )
-    found: dict[tuple[str, str], ChangedStudy] = {}
+    changed: dict[tuple[str, str], ChangedStudy] = {}
     for joined, issuer in ((is_prior, patient_change.c.prior_issuer), (is_updated, patient_change.c.patient_issuer)):
         query = sa.select(
             series_request.c.study_instance_uid,
@@ -121,10 +121,10 @@ def changed_studies(connection: sa.Connection, study: str | None = None) -> list
             query = query.where(series_request.c.study_instance_uid == study)
         for row in connection.execute(query.order_by(patient_change.c.received_at)):
             if not issuers_differ(row.of_images, row.of_change):
-                found[row.study_instance_uid, row.kind] = ChangedStudy(
+                changed[row.study_instance_uid, row.kind] = ChangedStudy(
                     study_instance_uid=row.study_instance_uid, kind=ChangeKind(row.kind), at=row.received_at
                 )
-    return list(found.values())
+    return list(changed.values())
 
 
 def purge_changes(connection: sa.Connection, before: float) -> None:

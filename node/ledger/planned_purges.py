@@ -77,28 +77,28 @@ class StoredStudy:
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        parts = (*(one.size for one in self.series), *(one.size for one in self.results), self.other_size)
+        parts = (*(series.size for series in self.series), *(result.size for result in self.results), self.other_size)
         return sum(parts)
 
     @property
     def receiving(self) -> int:
         """Series that are not complete."""
-        return sum(not one.is_complete for one in self.series)
+        return sum(not series.is_complete for series in self.series)
 
     @property
     def held(self) -> int:
         """Series whose identities an operator has to decide on."""
-        return sum(one.outcome == DecisionOutcome.HELD for one in self.series)
+        return sum(series.outcome == DecisionOutcome.HELD for series in self.series)
 
     @property
     def active(self) -> int:
         """Jobs that have not ended."""
-        return sum(one.is_active for one in self.results)
+        return sum(result.is_active for result in self.results)
 
     @property
     def pending(self) -> tuple[str, ...]:
         """Destinations with a pending delivery."""
-        return tuple(sorted({name for one in self.results for name in one.pending}))
+        return tuple(sorted({name for result in self.results for name in result.pending}))
 
     @property
     def is_held(self) -> bool:
@@ -109,14 +109,14 @@ class StoredStudy:
     def is_settled(self) -> bool:
         """Whether nothing is pending and every series is decided on: it may be purged in parts."""
         decided = (DecisionOutcome.ROUTED, DecisionOutcome.IGNORED)
-        return not self.is_held and all(one.outcome in decided for one in self.series)
+        return not self.is_held and all(series.outcome in decided for series in self.series)
 
 
 def all_stored_studies(connection: sa.Connection) -> list[StoredStudy]:
     """Every study, the one that rests for longest first."""
     received = sa.union(sa.select(series.c.study_instance_uid), sa.select(conflict.c.study_instance_uid))
     every = in_portions(connection, sorted(connection.scalars(received)))
-    return sorted(every, key=lambda one: (one.last_at, one.study_instance_uid))
+    return sorted(every, key=lambda study: (study.last_at, study.study_instance_uid))
 
 
 def in_portions(connection: sa.Connection, studies: Sequence[str]) -> Iterator[StoredStudy]:
@@ -204,7 +204,7 @@ def _results(connection: sa.Connection, studies: Collection[str]) -> Iterator[tu
     for row in connection.execute(query.order_by(job.c.id)):
         deliveries = sent.get(row.id, [])
         wanted = row.state != JobState.CANCELED
-        times = [_delivered_at(one) for one in deliveries]
+        times = [_delivered_at(record) for record in deliveries]
         yield (
             row.study_instance_uid,
             row.updated_at,
@@ -215,16 +215,16 @@ def _results(connection: sa.Connection, studies: Collection[str]) -> Iterator[tu
                 size=int(row.size),
                 objects=row.objects,
                 is_active=row.state in ACTIVE,
-                destinations=tuple(one.destination for one in deliveries),
-                pending=tuple(one.destination for one in deliveries if wanted and one.is_open),
+                destinations=tuple(record.destination for record in deliveries),
+                pending=tuple(record.destination for record in deliveries if wanted and record.is_open),
                 delivered_at=max((at for at in times if at is not None), default=None) if None not in times else None,
-                is_confirmed=all(one.state == DeliveryState.CONFIRMED for one in deliveries),
+                is_confirmed=all(record.state == DeliveryState.CONFIRMED for record in deliveries),
                 is_quarantined=bool(row.quarantined),
             ),
         )
 
 
-def _delivered_at(one: Any) -> float | None:
-    if one.state == DeliveryState.CONFIRMED:
-        return float(one.updated_at)
-    return None if one.state != DeliveryState.STORED or one.ended_at is None else float(one.ended_at)
+def _delivered_at(record: Any) -> float | None:
+    if record.state == DeliveryState.CONFIRMED:
+        return float(record.updated_at)
+    return None if record.state != DeliveryState.STORED or record.ended_at is None else float(record.ended_at)

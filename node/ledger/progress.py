@@ -181,11 +181,11 @@ class SeriesProgress:
         shadow says nothing of a series that has other jobs.
         """
         current = tuple(
-            one
-            for one in self.jobs
-            if one.job.generation == self.series.generation or one.job.state in ACTIVE or one.job.pipeline == FORWARD
+            job
+            for job in self.jobs
+            if job.job.generation == self.series.generation or job.job.state in ACTIVE or job.job.pipeline == FORWARD
         )
-        return tuple(one for one in current if one.job.shadow != ShadowCause.TRIAL) or current
+        return tuple(job for job in current if job.job.shadow != ShadowCause.TRIAL) or current
 
     @property
     def progress(self) -> Progress:
@@ -205,28 +205,28 @@ class StudyProgress:
     @property
     def first_at(self) -> float:
         """When its first image came, in seconds since 1970 UTC."""
-        return min(one.series.first_at for one in self.series)
+        return min(series.series.first_at for series in self.series)
 
     @property
     def last_at(self) -> float:
         """When its last image came."""
-        return max(one.series.last_at for one in self.series)
+        return max(series.series.last_at for series in self.series)
 
     @property
     def images(self) -> int:
         """Images received."""
-        return sum(one.series.instances for one in self.series)
+        return sum(series.series.instances for series in self.series)
 
     @property
     def jobs(self) -> tuple[JobProgress, ...]:
         """The jobs of all its series and generations, oldest first."""
-        jobs = (job for one in self.series for job in one.jobs)
-        return tuple(sorted(jobs, key=lambda one: one.job.created_at))
+        jobs = (job for series in self.series for job in series.jobs)
+        return tuple(sorted(jobs, key=lambda job: job.job.created_at))
 
     @property
     def progress(self) -> Progress:
         """The least advanced of its series."""
-        return least_advanced([one.progress for one in self.series])
+        return least_advanced([series.progress for series in self.series])
 
 
 def least_advanced(of: Iterable[Progress]) -> Progress:
@@ -246,9 +246,12 @@ def project(
         of_job.setdefault(delivery.job_id, []).append(delivery)
     of_series: dict[tuple[str, str], list[JobProgress]] = {}
     for job in sorted(jobs, key=attrgetter("created_at")):
-        one = JobProgress(job=job, deliveries=tuple(of_job.get(job.id, ())))
-        of_series.setdefault((job.study_instance_uid, job.series_instance_uid), []).append(one)
-    decided = {(one.study_instance_uid, one.series_instance_uid, one.generation): one for one in decisions}
+        job_progress = JobProgress(job=job, deliveries=tuple(of_job.get(job.id, ())))
+        of_series.setdefault((job.study_instance_uid, job.series_instance_uid), []).append(job_progress)
+    decided = {
+        (decision.study_instance_uid, decision.series_instance_uid, decision.generation): decision
+        for decision in decisions
+    }
     studies: dict[str, list[SeriesProgress]] = {}
     for received in series:
         study, uid = received.study_instance_uid, received.series_instance_uid

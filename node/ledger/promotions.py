@@ -33,7 +33,7 @@ def promotions(connection: sa.Connection) -> list[Promotion]:
 
 def active_promotions(connection: sa.Connection) -> list[Promotion]:
     """Those whose candidate answers; one for each champion."""
-    return [one for one in promotions(connection) if one.rolled_back_at is None]
+    return [promoted for promoted in promotions(connection) if promoted.rolled_back_at is None]
 
 
 def promote(connection: sa.Connection, champion: str, candidate: str, *, who: str, reason: str) -> None:
@@ -41,7 +41,9 @@ def promote(connection: sa.Connection, champion: str, candidate: str, *, who: st
 
     Raises ``NodeError`` when it does already.
     """
-    if any((one.champion, one.candidate) == (champion, candidate) for one in active_promotions(connection)):
+    if any(
+        (promoted.champion, promoted.candidate) == (champion, candidate) for promoted in active_promotions(connection)
+    ):
         raise NodeError(f"{candidate!r} answers for {champion!r} already")
     at = ledger_clock(connection)
     _end(connection, champion, at)
@@ -57,7 +59,7 @@ def roll_back(connection: sa.Connection, champion: str) -> Promotion:
 
     Raises ``NodeError`` when nothing answers in its place.
     """
-    ended = next((one for one in active_promotions(connection) if one.champion == champion), None)
+    ended = next((promoted for promoted in active_promotions(connection) if promoted.champion == champion), None)
     if ended is None:
         raise NodeError(f"no candidate answers for {champion!r}")
     _end(connection, champion, ledger_clock(connection))

@@ -105,20 +105,20 @@ def record_refusals(connection: sa.Connection, refused: Sequence[Refused]) -> No
     machine's clock; the rows have them by the ledger's.
     """
     ahead = ahead_of_machine(connection)
-    refused = [replace(one, at=one.at + ahead) for one in refused] if ahead else refused
-    for one in refused:
-        row = {**vars(one), "position": None if one.position is None else list(one.position)}
-        if one.sop_instance_uid:
-            before = [refusal.c[name] == row[name] for name in _KEY[: 3 if one.series_instance_uid else 4]]
+    refused = [replace(image, at=image.at + ahead) for image in refused] if ahead else refused
+    for image in refused:
+        row = {**vars(image), "position": None if image.position is None else list(image.position)}
+        if image.sop_instance_uid:
+            before = [refusal.c[name] == row[name] for name in _KEY[: 3 if image.series_instance_uid else 4]]
             connection.execute(sa.delete(refusal).where(*before))
         same = sa.and_(*(refusal.c[name] == row[name] for name in _KEY))
-        more = sa.update(refusal).where(same).values(images=refusal.c.images + one.images, at=one.at)
-        if one.sop_instance_uid or not connection.execute(more).rowcount:
+        more = sa.update(refusal).where(same).values(images=refusal.c.images + image.images, at=image.at)
+        if image.sop_instance_uid or not connection.execute(more).rowcount:
             insert_new(connection, refusal, [row])
     missing: dict[tuple[str, str], float] = {}
-    for one in refused:
-        if one.series_instance_uid and not _is_here(connection, one):
-            missing[one.study_instance_uid, one.series_instance_uid] = one.at
+    for image in refused:
+        if image.series_instance_uid and not _is_here(connection, image):
+            missing[image.study_instance_uid, image.series_instance_uid] = image.at
     for (study_uid, series_uid), at in sorted(missing.items()):
         reopen(connection, study_uid, series_uid, at)
 
@@ -213,11 +213,11 @@ def purge_refusals(connection: sa.Connection, before: float) -> None:
     connection.execute(sa.delete(rejection).where(rejection.c.at < before))
 
 
-def _is_here(connection: sa.Connection, one: Refused) -> bool:
+def _is_here(connection: sa.Connection, image: Refused) -> bool:
     query = sa.select(instance.c.sop_instance_uid).where(
-        instance.c.sop_instance_uid == one.sop_instance_uid,
-        instance.c.study_instance_uid == one.study_instance_uid,
-        instance.c.series_instance_uid == one.series_instance_uid,
+        instance.c.sop_instance_uid == image.sop_instance_uid,
+        instance.c.study_instance_uid == image.study_instance_uid,
+        instance.c.series_instance_uid == image.series_instance_uid,
     )
     return connection.scalar(query) is not None
 

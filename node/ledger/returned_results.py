@@ -135,12 +135,12 @@ def unread_returns(connection: sa.Connection, since: float) -> list[NamedCount]:
         if not isinstance(why, str) and why["code"] == ReasonCode.RETURNED_LATER:
             for job_id in why["late"]:
                 times.setdefault(job_id, []).append(decided_at)
-    found = []
+    counts = []
     for job_id, decided in times.items():
         begun = connection.scalar(_begun(job_id)) or 0.0
         if unread := [at for at in decided if at > begun]:
-            found.append(NamedCount(name=job_id, number=len(unread), oldest=min(unread)))
-    return found
+            counts.append(NamedCount(name=job_id, number=len(unread), oldest=min(unread)))
+    return counts
 
 
 def _begun(job_id: str) -> sa.Select[Any]:

@@ -16,12 +16,12 @@ def splits_sessions(engine: sa.Engine) -> bool:
         return False
     with engine.connect() as first, engine.connect() as second:
         for _ in range(_TRIES):
-            one, other = _session(first), _session(second)
+            session, other = _session(first), _session(second)
             second.commit()
             first.commit()  # whose session a pooler gives away next
             again = _session(second)
             second.commit()
-            if again != other or _session(first) != one:
+            if again != other or _session(first) != session:
                 return True
             first.commit()
     return False

@@ -64,7 +64,7 @@ LEAST_URGENT = 4
 
 def priority_word(number: int) -> str:
     """Return the word for a priority of the ledger; ``""`` for that of jobs in shadow, which has none."""
-    return next((word for word, one in PRIORITIES.items() if one == number), "")
+    return next((word for word, priority in PRIORITIES.items() if priority == number), "")
 
 
 class JobStage(StrEnum):

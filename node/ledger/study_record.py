@@ -37,7 +37,7 @@ def study_state(connection: sa.Connection, study: str) -> Values:
     verdicts that count. What is not known is left out.
     """
     received = _series(connection, study)
-    places = {one["uid"]: place for place, one in enumerate(received)}
+    places = {series["uid"]: place for place, series in enumerate(received)}
     return {"study": study, "series": received, "jobs": _jobs(connection, study, places)}
 
 

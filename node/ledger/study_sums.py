@@ -54,7 +54,7 @@ def all_study_sums(connection: sa.Connection) -> list[StudySums]:
             sums[study] = known._replace(size=known.size + int(others), last_at=max(known.last_at, at))
     for study in locked_studies(connection) & sums.keys():
         sums[study] = sums[study]._replace(is_locked=True)
-    return sorted(sums.values(), key=lambda one: (one.last_at, one.study_instance_uid))
+    return sorted(sums.values(), key=lambda total: (total.last_at, total.study_instance_uid))
 
 
 def _without_series(connection: sa.Connection, study: str, at: float, pending: tuple[str, ...]) -> StudySums:

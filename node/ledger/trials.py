@@ -81,15 +81,17 @@ def untried(connection: sa.Connection, champion: str, candidate: str) -> Untried
 
 def trial_pairs(connection: sa.Connection, champion: str, candidate: str, most: int) -> list[TrialPair]:
     """The latest pairs that have ended, at most ``most``, the latest first."""
-    one, other = job.alias("champion"), job.alias("candidate")
-    same = [one.c[name] == other.c[name] for name in ("study_instance_uid", "series_instance_uid", "generation")]
-    in_trial = sa.or_(one.c.shadow == ShadowCause.TRIAL, other.c.shadow == ShadowCause.TRIAL)
+    champion_job, other = job.alias("champion"), job.alias("candidate")
+    same = [
+        champion_job.c[name] == other.c[name] for name in ("study_instance_uid", "series_instance_uid", "generation")
+    ]
+    in_trial = sa.or_(champion_job.c.shadow == ShadowCause.TRIAL, other.c.shadow == ShadowCause.TRIAL)
     query = (
-        sa.select(one.c.id, other.c.id.label("candidate_id"))
+        sa.select(champion_job.c.id, other.c.id.label("candidate_id"))
         .join(other, sa.and_(*same))
-        .where(one.c.pipeline == champion, other.c.pipeline == candidate, in_trial)
-        .where(one.c.outcome.is_not(None), other.c.outcome.is_not(None))
-        .where(one.c.state != JobState.CANCELED, other.c.state == JobState.COMPLETED)
+        .where(champion_job.c.pipeline == champion, other.c.pipeline == candidate, in_trial)
+        .where(champion_job.c.outcome.is_not(None), other.c.outcome.is_not(None))
+        .where(champion_job.c.state != JobState.CANCELED, other.c.state == JobState.COMPLETED)
         .order_by(other.c.created_at.desc(), other.c.id)
         .limit(most)
     )

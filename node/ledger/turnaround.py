@@ -111,11 +111,11 @@ def stage_times(connection: sa.Connection, studies: Collection[str]) -> list[Sta
 
 def stages_by_pipeline(connection: sa.Connection, arrived: Sequence[DeliveredAnalysis]) -> dict[str, list[StageTimes]]:
     """Stages of the latest 500 of ``arrived``, which are in the order of their arrival, by pipeline."""
-    latest = {one.job_id: one for one in arrived[-_LATEST:]}
+    latest = {analysis.job_id: analysis for analysis in arrived[-_LATEST:]}
     stages: dict[str, list[StageTimes]] = {}
-    for one in stage_times(connection, {of.study_instance_uid for of in latest.values()}):
-        if one.job_id in latest:
-            stages.setdefault(latest[one.job_id].pipeline, []).append(one)
+    for times in stage_times(connection, {of.study_instance_uid for of in latest.values()}):
+        if times.job_id in latest:
+            stages.setdefault(latest[times.job_id].pipeline, []).append(times)
     return stages
 
 

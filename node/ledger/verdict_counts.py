@@ -72,7 +72,7 @@ def counted_verdicts(connection: sa.Connection, starts: Sequence[float]) -> dict
     rows = connection.execute(query)
     for pipeline, version, scanner, span, job_id, kind, verdict_text, dice, volume, reader_volume in rows:
         group = AnalysisGroup(pipeline=pipeline, version=version, scanner=scanner, span=int(span))
-        one = CountedVerdict(
+        counted = CountedVerdict(
             job_id=job_id,
             kind=SourceKind(kind),
             verdict=Verdict(verdict_text),
@@ -80,7 +80,7 @@ def counted_verdicts(connection: sa.Connection, starts: Sequence[float]) -> dict
             volume_mm3=volume,
             reader_volume_mm3=reader_volume,
         )
-        given.setdefault(group, []).append(one)
+        given.setdefault(group, []).append(counted)
     return given
 
 

@@ -107,10 +107,10 @@ def analyses_before(connection: sa.Connection, study: str, at: float) -> list[An
     )
     analyses: dict[str, AnalysisOfStudy] = {}
     for job_id, pipeline, series_uid, *of_object in connection.execute(query):
-        one = analyses.setdefault(
+        analysis = analyses.setdefault(
             job_id, AnalysisOfStudy(job_id=job_id, pipeline=pipeline, series_instance_uid=series_uid, objects=())
         )
-        analyses[job_id] = replace(one, objects=(*one.objects, ResultObject(*of_object)))
+        analyses[job_id] = replace(analysis, objects=(*analysis.objects, ResultObject(*of_object)))
     return list(analyses.values())
 
 
@@ -147,13 +147,18 @@ def record_verdicts(
     """
     if not _record_read(connection, of, len(verdicts), None):
         return
-    for job_id in sorted({one.job_id for one in verdicts}):
-        own = [one for one in verdicts if one.job_id == job_id]
+    for job_id in sorted({lesion_verdict.job_id for lesion_verdict in verdicts}):
+        own = [lesion_verdict for lesion_verdict in verdicts if lesion_verdict.job_id == job_id]
         counts = is_whole or not _has_segmentation(connection, job_id)
         if counts:
-            _supersede(connection, job_id, None if is_whole else {one.lesion for one in own}, of.received_at)
+            _supersede(
+                connection,
+                job_id,
+                None if is_whole else {lesion_verdict.lesion for lesion_verdict in own},
+                of.received_at,
+            )
         rows = [
-            asdict(one)
+            asdict(lesion_verdict)
             | {
                 "source": of.sop_instance_uid,
                 "kind": kind,
@@ -162,7 +167,7 @@ def record_verdicts(
                 "content_time": content_time or None,
                 "superseded_at": None if counts else of.received_at,
             }
-            for one in own
+            for lesion_verdict in own
         ]
         connection.execute(sa.insert(verdict), rows)
         record_event(connection, job_id, EventKind.VERDICTS, source=kind, verdicts=counted(own))
@@ -170,7 +175,7 @@ def record_verdicts(
 
 def counted(verdicts: Sequence[LesionVerdict]) -> dict[str, int]:
     """How many lesions have each verdict, in the order of ``Verdict``; without those that none has."""
-    numbers = {one.value: sum(entry.verdict == one for entry in verdicts) for one in Verdict}
+    numbers = {verdict.value: sum(entry.verdict == verdict for entry in verdicts) for verdict in Verdict}
     return {name: number for name, number in numbers.items() if number}
 
 

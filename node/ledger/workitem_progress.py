@@ -61,11 +61,13 @@ class OutputObject:
 def progress_of_studies(connection: sa.Connection, studies: Collection[str]) -> list[WorkitemProgress]:
     """Return the workitems of some studies, the latest first. What is only tried in shadow is none."""
     requests = workitems_of(connection, studies)
-    jobs = {one.id: one for one in jobs_of(connection, studies)}
+    jobs = {job.id: job for job in jobs_of(connection, studies)}
     counts = _deliveries(connection, studies)
-    found = [(one.requested_at, _progress(one, jobs.get(one.job_id or ""), counts)) for one in requests]
-    found += [(one.created_at, _progress(None, one, counts)) for one in jobs.values() if _is_shown(one)]
-    return [progress for _, progress in sorted(found, key=lambda pair: pair[0], reverse=True)]
+    workitems = [
+        (request.requested_at, _progress(request, jobs.get(request.job_id or ""), counts)) for request in requests
+    ]
+    workitems += [(job.created_at, _progress(None, job, counts)) for job in jobs.values() if _is_shown(job)]
+    return [progress for _, progress in sorted(workitems, key=lambda pair: pair[0], reverse=True)]
 
 
 def progress_of_request(connection: sa.Connection, uid: str) -> WorkitemProgress | None:
@@ -144,8 +146,8 @@ def image_of_patient(connection: sa.Connection, study: str, series_uid: str) -> 
         of = sa.and_(of, instance.c.series_instance_uid == series_uid)
     columns = instance.c[tuple(HeldObject.__dataclass_fields__)]
     row = connection.execute(sa.select(*columns).where(of).order_by(instance.c.sop_instance_uid).limit(1))
-    found = row.mappings().first()
-    return None if found is None else HeldObject(**found)
+    image = row.mappings().first()
+    return None if image is None else HeldObject(**image)
 
 
 def _is_shown(of: Job) -> bool:

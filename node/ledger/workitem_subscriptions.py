@@ -127,8 +127,8 @@ def unsubscribe_from_all(connection: sa.Connection, title: str, *, matching: boo
 def subscriber(connection: sa.Connection, title: str) -> Subscriber | None:
     """Return a subscriber; ``None``: the AE is none."""
     row = connection.execute(sa.select(workitem_subscriber).where(workitem_subscriber.c.title == title))
-    found = row.mappings().first()
-    return None if found is None else Subscriber(**found)
+    values = row.mappings().first()
+    return None if values is None else Subscriber(**values)
 
 
 def due_subscribers(connection: sa.Connection, at: float) -> list[Subscriber]:

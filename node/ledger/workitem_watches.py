@@ -81,13 +81,13 @@ def changed_watches(connection: sa.Connection, title: str, at: float, limit: int
         every.where(*of_title, workitem_watch.c.subscribed, workitem_watch.c.cancel.is_not(None)),
         every.where(*of_title, _FOLLOWED, workitem_watch.c.seen != _SEEN),
     )
-    found: dict[str, Watch] = {}
+    watches: dict[str, Watch] = {}
     for query in queries:
         for row in connection.execute(query.limit(limit)).mappings():
             state = row["reported_state"].removesuffix(_AGAIN)
             values = {**row, "reported_state": state, "cancel": row["cancel"] or ()}
-            found.setdefault(row["uid"], Watch(**values))
-    return list(found.values())
+            watches.setdefault(row["uid"], Watch(**values))
+    return list(watches.values())
 
 
 def begun_again(connection: sa.Connection, of: Subscriber, at: float, limit: int) -> list[str]:
@@ -109,14 +109,14 @@ def begun_again(connection: sa.Connection, of: Subscriber, at: float, limit: int
         .where(workitem_watch.c.subscribed, workitem_watch.c.reported_state.in_(_ENDED))
         .where(workitem_watch.c.seen != _SEEN)
     )
-    found: list[str] = []
+    workitems: list[str] = []
     for column, keys in ((workitem_watch.c.job_id, job_ids), (workitem_watch.c.uid, uids)):
         for some in _portions(keys):
             rows = connection.execute(changed.where(among(connection, column, some)))
-            found += [uid for title, uid in rows if title == of.title]
-            if len(found) >= limit:
-                return found[:limit]
-    return found
+            workitems += [uid for title, uid in rows if title == of.title]
+            if len(workitems) >= limit:
+                return workitems[:limit]
+    return workitems
 
 
 def follow_again(connection: sa.Connection, title: str, uids: Collection[str]) -> None:
@@ -147,8 +147,8 @@ def new_workitems(connection: sa.Connection, of: Subscriber, limit: int) -> list
         jobs.where(_IS_ACTIVE, *unknown_job),
         jobs.where(job.c.state.in_(_ENDED), job.c.updated_at > since, *unknown_job),
     )
-    found = [WorkitemKey(**row) for query in queries for row in connection.execute(query.limit(limit)).mappings()]
-    return list(dict.fromkeys(found))
+    workitems = [WorkitemKey(**row) for query in queries for row in connection.execute(query.limit(limit)).mappings()]
+    return list(dict.fromkeys(workitems))
 
 
 def record_reported(connection: sa.Connection, title: str, of: Watch, state: str, progress: str) -> None:
@@ -163,7 +163,9 @@ def record_reported(connection: sa.Connection, title: str, of: Watch, state: str
     )
     if of.cancel:
         waiting = connection.scalar(sa.select(workitem_watch.c.cancel).where(*row).with_for_update()) or []
-        _set(connection, title, of.uid, {"cancel": [one for one in waiting if one not in of.cancel] or None})
+        _set(
+            connection, title, of.uid, {"cancel": [request for request in waiting if request not in of.cancel] or None}
+        )
 
 
 def put_off_watch(connection: sa.Connection, title: str, uid: str, due_at: float) -> None:

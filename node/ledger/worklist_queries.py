@@ -87,8 +87,8 @@ def give_up_queries(connection: sa.Connection, before: float, at: float) -> int:
     """End the queries that were asked before ``before`` and have no answer; return how many."""
     old = sa.select(worklist_query).where(_PENDING, worklist_query.c.asked_at <= before)
     given_up = [_query(row) for row in connection.execute(old).mappings()]
-    for one in given_up:
-        _end(connection, one, WorklistState.UNANSWERED, one.reason, at)
+    for query in given_up:
+        _end(connection, query, WorklistState.UNANSWERED, query.reason, at)
     return len(given_up)
 
 
@@ -96,11 +96,11 @@ def put_off_queries(
     connection: sa.Connection, queries: Collection[WorklistQuery], why: Reason, at: float, seconds: float
 ) -> None:
     """Record a failed attempt; the next one is ``seconds`` later. The timeline shows the first one."""
-    for one in queries:
-        values = {"failures": one.failures + 1, "due_at": at + seconds, "reason": why}
-        changed = connection.execute(sa.update(worklist_query).where(_PENDING, _is(one)).values(**values))
-        if changed.rowcount and not one.failures:
-            _record(connection, one, WorklistState.PENDING, why, at)
+    for query in queries:
+        values = {"failures": query.failures + 1, "due_at": at + seconds, "reason": why}
+        changed = connection.execute(sa.update(worklist_query).where(_PENDING, _is(query)).values(**values))
+        if changed.rowcount and not query.failures:
+            _record(connection, query, WorklistState.PENDING, why, at)
 
 
 def answer_query(

@@ -85,8 +85,8 @@ class PackDeletion:
         return deleted
 
     def _delete(self, objects: Objects, row: PackRow) -> bool:
-        found = None if row.state == PackState.WRITING else objects.find(row.name)  # else its images were looked at
-        if found is not None and found.modified_at > row.at + STALE_SECONDS:
+        stored = None if row.state == PackState.WRITING else objects.find(row.name)  # else its images were looked at
+        if stored is not None and stored.modified_at > row.at + STALE_SECONDS:
             logger.error("%s was written after all that the ledger knows of it, and stays; see ainode packs", row.name)
             with begin_immediate(self._engine) as connection:
                 delete_pack_row(connection, row.name)

@@ -33,7 +33,7 @@ def digests_in_pack(objects: Objects, name: str, files: Mapping[str, PackedFile]
     digests: dict[str, str | None] = {}
     try:
         stream = _Stream(objects.stream(name, max((of.position + of.size for of in files.values()), default=0)))
-        for path, of in sorted(files.items(), key=lambda one: one[1].position):
+        for path, of in sorted(files.items(), key=lambda item: item[1].position):
             digests[path] = _digest(stream.part(of.position, of.size), of.digest)
     except AbsentFileError:
         return dict.fromkeys(files)

@@ -94,8 +94,8 @@ class PackedReader:
         for pack in {of.pack for of in packed.values()}:
             with self._engine.connect() as connection:
                 places = files_of_pack(connection, pack)
-            found = digests_in_pack(self.objects, pack, places)
-            digests |= {path: {OBJECT_STORE: found[path]} for path in places.keys() & packed.keys()}
+            pack_digests = digests_in_pack(self.objects, pack, places)
+            digests |= {path: {OBJECT_STORE: pack_digests[path]} for path in places.keys() & packed.keys()}
         return digests
 
     def packed(self, paths: Collection[str]) -> dict[str, PackedFile]:
@@ -172,7 +172,7 @@ def _requests(packed: Mapping[str, PackedFile]) -> Iterator[dict[str, PackedFile
     """Divide files into requests: each of one pack, in its order, up to ``_MOST_BYTES`` or one larger file."""
     part: dict[str, PackedFile] = {}
     pack, size = "", 0
-    for path, of in sorted(packed.items(), key=lambda one: (one[1].pack, one[1].position)):
+    for path, of in sorted(packed.items(), key=lambda item: (item[1].pack, item[1].position)):
         if part and (pack != of.pack or size + of.size > _MOST_BYTES):
             yield part
             part, size = {}, 0

@@ -76,8 +76,8 @@ class Objects:
 
     def size(self, name: str) -> int | None:
         """Return the size of an object; ``None`` when there is none."""
-        found = self.find(name)
-        return found and found.size
+        stored = self.find(name)
+        return stored and stored.size
 
     def find(self, name: str) -> StoredObject | None:
         """Return what the store says of an object; ``None`` when there is none."""

@@ -84,17 +84,20 @@ def ledger_alerts(config: Config, connection: sa.Connection, at: float) -> dict[
         )
     alerts |= _pipelines(connection) | _in_shadow(connection) | _unaccepted(connection, at - _DAY_SECONDS)
     alerts |= _discontinued(connection, at - wanted.failed_hours * 3600) | returned_alerts(config, connection, at)
-    down = [one for one in circuits(connection) if one.opened_at is not None and not one.paused]
+    down = [circuit for circuit in circuits(connection) if circuit.opened_at is not None and not circuit.paused]
     deliveries = delivery_counts(connection) if down else ()
-    for one in down:
-        alerts[f"destination {one.destination}"] = gettext(
+    for circuit in down:
+        alerts[f"destination {circuit.destination}"] = gettext(
             "destination {destination} is down since {time}, {deliveries} deliveries wait: {error}",
-            destination=one.destination,
-            time=clock(one.opened_at),
-            deliveries=_waiting(deliveries, one.destination),
-            error=one.error,
+            destination=circuit.destination,
+            time=clock(circuit.opened_at),
+            deliveries=_waiting(deliveries, circuit.destination),
+            error=circuit.error,
         )
-    alerts |= {f"identity {one.job_id or one.series_instance_uid}": describe_held(one) for one in held(connection)}
+    alerts |= {
+        f"identity {held_series.job_id or held_series.series_instance_uid}": describe_held(held_series)
+        for held_series in held(connection)
+    }
     drifted = {name: drift_of(connection, name, wanted.drift_analyses) for name in config.pipelines}
     alerts |= {
         f"drift {name}": gettext(
@@ -136,25 +139,25 @@ def _undecided(connection: sa.Connection, before: float) -> dict[str, str]:
 
 def _pipelines(connection: sa.Connection) -> dict[str, str]:
     failing = {
-        f"failing {one.pipeline}": gettext(
+        f"failing {failures.pipeline}": gettext(
             "pipeline {pipeline} has failed on {failures} jobs in a row since {time}; its others wait and are tried "
             "one by one, after pauses. `ainode explain {job}` shows the last failure",
-            pipeline=one.pipeline,
-            failures=one.failures,
-            time=clock(one.since),
-            job=one.job_id,
+            pipeline=failures.pipeline,
+            failures=failures.failures,
+            time=clock(failures.since),
+            job=failures.job_id,
         )
-        for one in failing_pipelines(connection).values()
+        for failures in failing_pipelines(connection).values()
     }
     lacking = {
-        f"no worker for {one.name}": gettext(
+        f"no worker for {queue.name}": gettext(
             "{jobs} jobs wait for pipeline {pipeline} since {time}, and no live worker has it; install it on a worker, "
             "or cancel the jobs",
-            jobs=one.number,
-            pipeline=one.name,
-            time=clock(one.oldest),
+            jobs=queue.number,
+            pipeline=queue.name,
+            time=clock(queue.oldest),
         )
-        for one in (without_worker(connection) if offered_pipelines(connection) else ())  # else none is alive at all
+        for queue in (without_worker(connection) if offered_pipelines(connection) else ())  # else none is alive at all
     }
     return failing | lacking
 
@@ -174,15 +177,15 @@ def _in_shadow(connection: sa.Connection) -> dict[str, str]:
 
 def _unaccepted(connection: sa.Connection, since: float) -> dict[str, str]:
     return {
-        f"not accepted {one.pipeline} {one.version}": gettext(
+        f"not accepted {version.pipeline} {version.version}": gettext(
             "results of {analyses} analyses of pipeline {pipeline} since {time} are kept in shadow: no approved "
             "acceptance report allows version {version}. `ainode accept {pipeline} ...` tests it",
-            analyses=one.analyses,
-            pipeline=one.pipeline,
-            time=clock(one.since),
-            version=one.version,
+            analyses=version.analyses,
+            pipeline=version.pipeline,
+            time=clock(version.since),
+            version=version.version,
         )
-        for one in unaccepted_versions(connection, since)
+        for version in unaccepted_versions(connection, since)
     }
 
 
@@ -266,12 +269,12 @@ def _orders(connection: sa.Connection, at: float) -> dict[str, str]:
             "{number} workitems of another system do not move on: no images, or no answer; the log says why",
             stuck,
         )
-    if merged := [one for one in changed_studies(connection) if one.kind == ChangeKind.MERGE]:
+    if merged := [study for study in changed_studies(connection) if study.kind == ChangeKind.MERGE]:
         alerts["merged patients"] = gettext(
             "{studies} studies are of patients who were merged with others since {time}; their results have the ID of "
             "before until the archive sends the images again (`ainode orders`)",
             studies=len(merged),
-            time=clock(min(one.at for one in merged)),
+            time=clock(min(study.at for study in merged)),
         )
     return alerts
 
@@ -293,4 +296,4 @@ def _web_port(config: Config, spool: Spool) -> dict[str, str]:
 
 
 def _waiting(counts: Iterable[DeliveryCount], destination: str) -> int:
-    return sum(one.deliveries for one in counts if one.destination == destination and one.state in ACTIVE)
+    return sum(count.deliveries for count in counts if count.destination == destination and count.state in ACTIVE)

@@ -16,13 +16,14 @@ def characteristic_lines(characteristics: Mapping[str, Mapping[str, Any]]) -> li
 
     ``characteristics``: values of ``node.studies.characteristics``, as the ledger keeps them.
     """
-    return [_line(name, one) for name, one in characteristics.items()]
+    return [_line(name, characteristic) for name, characteristic in characteristics.items()]
 
 
-def _line(name: str, one: Mapping[str, Any]) -> str:
-    value, certainty = ", ".join(one["values"]), str(one["certainty"])
+def _line(name: str, characteristic: Mapping[str, Any]) -> str:
+    value, certainty = ", ".join(characteristic["values"]), str(characteristic["certainty"])
     basis = "; ".join(
-        f"{_translated(keyword)} {_translated(found) or gettext('absent')}" for keyword, found in one["basis"]
+        f"{_translated(keyword)} {_translated(evidence) or gettext('absent')}"
+        for keyword, evidence in characteristic["basis"]
     )
     known = f"{gettext(certainty)}: " if certainty != value else ""
     return f"{name} {value} ({known}{basis})"

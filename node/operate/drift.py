@@ -57,19 +57,19 @@ def _measured(now: Sequence[Fact], before: Sequence[Fact], column: str) -> str:
     ).rstrip()
 
 
-def _distance(one: Sequence[float], other: Sequence[float]) -> float:
+def _distance(first: Sequence[float], other: Sequence[float]) -> float:
     """Statistic of the two-sample Kolmogorov-Smirnov test."""
-    values = np.sort([*one, *other])
-    shares = [np.searchsorted(np.sort(sample), values, "right") / len(sample) for sample in (one, other)]
+    values = np.sort([*first, *other])
+    shares = [np.searchsorted(np.sort(sample), values, "right") / len(sample) for sample in (first, other)]
     return float(np.abs(shares[0] - shares[1]).max())
 
 
 def _scanners(now: Sequence[Fact], before: Sequence[Fact]) -> str:
     new, old = (Counter(f["scanner"] or "unnamed" for f in facts) for facts in (now, before))
-    gained = {one: new[one] / len(now) - old[one] / len(before) for one in {*new, *old}}
+    gained = {scanner: new[scanner] / len(now) - old[scanner] / len(before) for scanner in {*new, *old}}
     if sum(share for share in gained.values() if share > 0) < CHANGED:
         return ""
-    most = max(gained, key=lambda one: gained[one])
+    most = max(gained, key=lambda scanner: gained[scanner])
     return gettext(
         "Scanners: {before:.0f} % were {scanner}, now {now:.0f} %",
         before=100 * old[most] / len(before),

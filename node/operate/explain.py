@@ -57,25 +57,32 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
         for progress in history.progress().series if history.series else ():
             entry = _series(history, progress, jobs)
             uid = entry["series_instance_uid"]
-            entry["half_corrected"] = [describe_half_corrected(one) for one in half if one.series_instance_uid == uid]
-            entry["held"] = [describe_held(one) for one in contradicting if one.series_instance_uid == uid]
-            entry["contradicting"] = [
-                image for one in contradicting if one.series_instance_uid == uid for image in contradicting_images(one)
+            entry["half_corrected"] = [
+                describe_half_corrected(analysis) for analysis in half if analysis.series_instance_uid == uid
             ]
-            entry["excluded"] = [vars(one) for one in excluded if one.series_instance_uid == uid]
-            own = [one for one in not_taken if one.series_instance_uid == uid]
+            entry["held"] = [
+                describe_held(held_series) for held_series in contradicting if held_series.series_instance_uid == uid
+            ]
+            entry["contradicting"] = [
+                image
+                for held_series in contradicting
+                if held_series.series_instance_uid == uid
+                for image in contradicting_images(held_series)
+            ]
+            entry["excluded"] = [vars(image) for image in excluded if image.series_instance_uid == uid]
+            own = [refusal for refusal in not_taken if refusal.series_instance_uid == uid]
             missing = refused_of(connection, study_uid, uid)
-            entry["refused"] = sum(one.images for one in missing)
-            entry["refusals"] = [describe_refusals(one) for one in own]
+            entry["refused"] = sum(refusal.images for refusal in missing)
+            entry["refusals"] = [describe_refusals(refusal) for refusal in own]
             entry["refusals"] += [
                 gettext(
                     "{images} of an unknown series refused ({reason}), sent by {calling_ae} at that time",
-                    images=one.images,
-                    reason=one.reason,
-                    calling_ae=one.calling_ae,
+                    images=refusal.images,
+                    reason=refusal.reason,
+                    calling_ae=refusal.calling_ae,
                 )
-                for one in missing
-                if not one.series_instance_uid
+                for refusal in missing
+                if not refusal.series_instance_uid
             ]
             series.append(entry)
     known = {entry["series_instance_uid"] for entry in series}
@@ -84,19 +91,20 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
         "orders": order_summaries((*orders.active, *orders.canceled)),
         "orders_of_others": len(orders.of_others),
         "worklist": [
-            {"state": one.state.value, "reason": reason_text(one.reason), "asked_at": one.asked_at} for one in asked
+            {"state": query.state.value, "reason": reason_text(query.reason), "asked_at": query.asked_at}
+            for query in asked
         ],
-        "patient_changes": [{"kind": one.kind.value, "at": one.at} for one in changed],
+        "patient_changes": [{"kind": change.kind.value, "at": change.at} for change in changed],
         "series": series,
-        "conflicts": [vars(one) for one in history.conflicts if one.series_instance_uid not in known],
+        "conflicts": [vars(conflict) for conflict in history.conflicts if conflict.series_instance_uid not in known],
         "refusals": [
             gettext(
                 "{refusals}: nothing of series {series} was taken",
-                refusals=describe_refusals(one),
-                series=one.series_instance_uid,
+                refusals=describe_refusals(refusal),
+                series=refusal.series_instance_uid,
             )
-            for one in not_taken
-            if one.series_instance_uid not in known
+            for refusal in not_taken
+            if refusal.series_instance_uid not in known
         ],
         "timeline": _timeline(history, not_taken),
     }
@@ -111,7 +119,7 @@ def name_series(explanation: dict[str, Any], label: Label) -> None:
 
 def _series(history: StudyHistory, progress: SeriesProgress, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     uid = progress.series.series_instance_uid
-    decisions = [_decision(one) for one in history.decisions if one.series_instance_uid == uid]
+    decisions = [_decision(decision) for decision in history.decisions if decision.series_instance_uid == uid]
     return {
         **vars(progress.series),
         "number": "",
@@ -119,9 +127,9 @@ def _series(history: StudyHistory, progress: SeriesProgress, jobs: Mapping[str, 
         "progress": progress.progress,
         "completed_by": _signal(history, uid),
         "decisions": decisions,
-        "conflicts": [vars(one) for one in history.conflicts if one.series_instance_uid == uid],
+        "conflicts": [vars(conflict) for conflict in history.conflicts if conflict.series_instance_uid == uid],
         "bytes": history.sizes.get(uid, 0),
-        "jobs": [{**jobs[one.job.id], "progress": one.progress} for one in progress.jobs],
+        "jobs": [{**jobs[job.job.id], "progress": job.progress} for job in progress.jobs],
     }
 
 
@@ -137,7 +145,9 @@ def _reasons(of: DecisionRecord | Job) -> dict[str, str | None]:
 def _signal(history: StudyHistory, uid: str) -> str:
     """Return by which signal a series was last complete; empty when it never was."""
     of_series = [
-        one for one in history.events if one.kind == EventKind.SERIES_COMPLETE and one.series_instance_uid == uid
+        event
+        for event in history.events
+        if event.kind == EventKind.SERIES_COMPLETE and event.series_instance_uid == uid
     ]
     return event_text(vars(of_series[-1]))[1] if of_series else ""
 
@@ -147,8 +157,8 @@ def _jobs(history: StudyHistory, outdated: Iterable[Outdated]) -> dict[str, dict
     jobs: dict[str, dict[str, Any]] = {
         job.id: {**vars(job), **_reasons(job), "outdated": {}, "results": [], "deliveries": []} for job in history.jobs
     }
-    for one in outdated:
-        jobs[one.job_id]["outdated"][one.destination] = one.changed
+    for outdated_delivery in outdated:
+        jobs[outdated_delivery.job_id]["outdated"][outdated_delivery.destination] = outdated_delivery.changed
     for result in history.results:
         jobs[result.job_id]["results"].append(vars(result))
     for delivery in history.deliveries:
@@ -168,13 +178,13 @@ def _timeline(history: StudyHistory, not_taken: Iterable[Refusals]) -> list[dict
         lines.append({**vars(event), "what": what, "detail": detail, "pipeline": pipeline})
     lines += [
         {
-            "at": one.at,
+            "at": refusal.at,
             "what": gettext("not taken"),
-            "detail": gettext("images: {refusals}", refusals=describe_refusals(one)),
+            "detail": gettext("images: {refusals}", refusals=describe_refusals(refusal)),
             "pipeline": "",
             "job_id": None,
         }
-        for one in not_taken
+        for refusal in not_taken
     ]
     return sorted(lines, key=lambda line: float(line["at"]))
 

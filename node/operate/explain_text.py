@@ -23,30 +23,32 @@ def describe(explanation: dict[str, Any]) -> str:
     lines += _describe_orders(explanation)
     lines += [_describe_conflict(entry) for entry in explanation["conflicts"]]
     lines += ["  " + gettext("images: {refusals}", refusals=sentence) for sentence in explanation["refusals"]]
-    for one in explanation["series"]:
+    for series in explanation["series"]:
         lines.append("")
-        counts = gettext("{images} images,", images=one["instances"])
-        counts += gettext(" {images} refused,", images=one["refused"]) if one["refused"] else ""
-        modality = one["modality"] or gettext("no modality")
-        lines.append(gettext("Series {name}: {modality}, {counts}", name=_named(one), modality=modality, counts=counts))
-        times = {"first": clock(one["first_at"]), "last": clock(one["last_at"])}
+        counts = gettext("{images} images,", images=series["instances"])
+        counts += gettext(" {images} refused,", images=series["refused"]) if series["refused"] else ""
+        modality = series["modality"] or gettext("no modality")
+        lines.append(
+            gettext("Series {name}: {modality}, {counts}", name=_named(series), modality=modality, counts=counts)
+        )
+        times = {"first": clock(series["first_at"]), "last": clock(series["last_at"])}
         lines.append("  " + gettext("received {first} to {last}", **times))
-        if one["state"] == SeriesState.RECEIVING:
-            deferrals = describe_deferrals(one) or [gettext("receiving images")]
+        if series["state"] == SeriesState.RECEIVING:
+            deferrals = describe_deferrals(series) or [gettext("receiving images")]
             lines += ["  " + gettext("not complete: {deferral}", deferral=sentence) for sentence in deferrals]
-        lines += ["  " + gettext("images: {refusals}", refusals=sentence) for sentence in one["refusals"]]
-        if one["purged_images"]:
+        lines += ["  " + gettext("images: {refusals}", refusals=sentence) for sentence in series["refusals"]]
+        if series["purged_images"]:
             text = marked("{images} images are purged by retention; results of them may be here")
-            lines.append("  " + gettext(text, images=one["purged_images"]))
-        lines += [_describe_conflict(entry) for entry in one["conflicts"]]
-        lines += [f"  {sentence}" for sentence in (*one["half_corrected"], *one["held"])]
-        lines += [f"  {describe_excluded(ExcludedImage(**image))}" for image in one["excluded"]]
-        for number, decision in enumerate(one["decisions"], 1):
-            if len(one["decisions"]) > 1:
-                at = {"number": number, "all": len(one["decisions"]), "time": clock(decision["decided_at"])}
+            lines.append("  " + gettext(text, images=series["purged_images"]))
+        lines += [_describe_conflict(entry) for entry in series["conflicts"]]
+        lines += [f"  {sentence}" for sentence in (*series["half_corrected"], *series["held"])]
+        lines += [f"  {describe_excluded(ExcludedImage(**image))}" for image in series["excluded"]]
+        for number, decision in enumerate(series["decisions"], 1):
+            if len(series["decisions"]) > 1:
+                at = {"number": number, "all": len(series["decisions"]), "time": clock(decision["decided_at"])}
                 lines.append("  " + gettext("Decision {number} of {all}, {time}", **at))
-            lines += _describe_decision(decision, one)
-        for work in one["jobs"]:
+            lines += _describe_decision(decision, series)
+        for work in series["jobs"]:
             lines += _describe_job(work)
     lines += ["", gettext("Timeline")]
     lines += [_describe_event(line) for line in explanation["timeline"]]
@@ -55,20 +57,20 @@ def describe(explanation: dict[str, Any]) -> str:
 
 def _describe_orders(explanation: Mapping[str, Any]) -> list[str]:
     lines = []
-    for one in explanation["orders"]:
-        what = " ".join(filter(None, (one["procedure_code"], one["procedure"] and repr(one["procedure"]))))
-        state = one["state"]
+    for order in explanation["orders"]:
+        what = " ".join(filter(None, (order["procedure_code"], order["procedure"] and repr(order["procedure"]))))
+        state = order["state"]
         text = (
             marked("order {what}: {priority}, {state}, from the worklist {time}")
-            if one["of_worklist"]
+            if order["of_worklist"]
             else marked("order {what}: {priority}, {state}, received {time}")
         )
         sentence = gettext(
             text,
             what=what or gettext("(no procedure)"),
-            priority=one["priority"] or gettext("no priority"),
+            priority=order["priority"] or gettext("no priority"),
             state=gettext(state),
-            time=clock(one["received_at"]),
+            time=clock(order["received_at"]),
         )
         lines.append(f"  {sentence}")
     if not explanation["orders"]:
@@ -104,11 +106,11 @@ def _no_order(query: Mapping[str, Any]) -> str:
     return gettext("no order: {reason}", reason=query["reason"] or gettext("it was deleted"))
 
 
-def _named(one: Mapping[str, Any]) -> str:
+def _named(series: Mapping[str, Any]) -> str:
     """Return number, description and UID of a series, as far as they are known."""
-    names = [one["number"], repr(one["description"]) if one["description"] else ""]
+    names = [series["number"], repr(series["description"]) if series["description"] else ""]
     names = [name for name in names if name]
-    return f"{' '.join(names)} ({one['series_instance_uid']})" if names else one["series_instance_uid"]
+    return f"{' '.join(names)} ({series['series_instance_uid']})" if names else series["series_instance_uid"]
 
 
 def _describe_event(line: dict[str, Any]) -> str:
@@ -125,10 +127,10 @@ def _describe_conflict(entry: dict[str, Any]) -> str:
     )
 
 
-def _describe_decision(decision: dict[str, Any], one: dict[str, Any]) -> list[str]:
+def _describe_decision(decision: dict[str, Any], series: dict[str, Any]) -> list[str]:
     lines = []
-    if decision["generation"] == one["generation"]:
-        lines.append("  " + gettext("complete: {signal}", signal=one["completed_by"]))
+    if decision["generation"] == series["generation"]:
+        lines.append("  " + gettext("complete: {signal}", signal=series["completed_by"]))
     if decision["incomplete"]:
         lines.append("  " + gettext("INCOMPLETE: {missing}", missing=decision["incomplete"]))
     if decision["caveat"]:

@@ -95,9 +95,9 @@ def drain(engine: sa.Engine, machine: str) -> list[str]:
     ``NotFoundError`` when no process runs there.
     """
     with begin_immediate(engine) as connection:
-        found = _named(((beat.member.machine, beat.member.host_name) for beat in beats(connection)), machine)
-        drain_machines(connection, found)
-    return [name for _, name in sorted(found)]
+        machines = _named(((beat.member.machine, beat.member.host_name) for beat in beats(connection)), machine)
+        drain_machines(connection, machines)
+    return [name for _, name in sorted(machines)]
 
 
 def wait_until_idle(
@@ -132,9 +132,9 @@ def unfinished(engine: sa.Engine, machine: str) -> int:
 def end_drain(engine: sa.Engine, machine: str) -> list[str]:
     """Let the processes of a machine work again; return its names. Raises ``NotFoundError`` when it is not drained."""
     with begin_immediate(engine) as connection:
-        found = _named(drained_machines(connection), machine)
-        undo_drain(connection, found)
-    return [name for _, name in sorted(found)]
+        machines = _named(drained_machines(connection), machine)
+        undo_drain(connection, machines)
+    return [name for _, name in sorted(machines)]
 
 
 def is_machine_drained(connection: sa.Connection, machine: str) -> bool:
@@ -143,10 +143,10 @@ def is_machine_drained(connection: sa.Connection, machine: str) -> bool:
 
 
 def _named(machines: Iterable[MachineKey], name: str) -> set[MachineKey]:
-    found = {(of, host) for of, host in machines if name and (host == name or of.startswith(name))}
-    if not found:
+    keys = {(of, host) for of, host in machines if name and (host == name or of.startswith(name))}
+    if not keys:
         raise NotFoundError(f"no machine {name!r}; `ainode fleet` lists names and ids")
-    return found
+    return keys
 
 
 def fleet(engine: sa.Engine) -> list[dict[str, Any]]:
@@ -179,7 +179,7 @@ def differing_tables(connection: sa.Connection) -> dict[str, list[list[str]]]:
     machines reload one by one, and old processes stay until new ones have loaded their models.
     """
     newest: dict[tuple[str, str], Beat] = {}
-    for beat in sorted(live_beats(connection), key=lambda one: one.began_at or 0.0):
+    for beat in sorted(live_beats(connection), key=lambda beat: beat.began_at or 0.0):
         if beat.state == MemberState.ACTIVE:
             newest[beat.member.host, beat.member.role] = beat
     read: dict[str, dict[str, set[str]]] = {}

@@ -93,7 +93,7 @@ class FleetMachine:
 
     @property
     def _live(self) -> list[Mapping[str, Any]]:
-        return [one for one in self.members if shown_state(one) in (MemberState.ACTIVE, MemberState.DRAINING)]
+        return [member for member in self.members if shown_state(member) in (MemberState.ACTIVE, MemberState.DRAINING)]
 
     def _latest(self, figure: str) -> Mapping[str, Any] | None:
         known = [member for member in self._live if member[figure] is not None]
@@ -110,7 +110,7 @@ def fleet_machines(
         grouped.setdefault((member["machine"], member["host"]), []).append(member)
     return [
         FleetMachine(host=host, machine=machine, members=tuple(of), drained_at=drained.get((machine, host)))
-        for (machine, host), of in sorted(grouped.items(), key=lambda one: (one[0][1], one[0][0]))
+        for (machine, host), of in sorted(grouped.items(), key=lambda item: (item[0][1], item[0][0]))
     ]
 
 

@@ -126,9 +126,9 @@ class FleetRules(RulesFile):
         else:
             text, settings = earlier.text, earlier.settings and settings_text(earlier.settings)
         before = "" if newest is None else _joined(newest, "")
-        found = differences(before, f"{settings or ''}\n{text}")
+        changes = differences(before, f"{settings or ''}\n{text}")
         number = newest.number if newest else 0
-        return Proposal(text=text, settings=settings, differences=found, config=config, instead_of=number)
+        return Proposal(text=text, settings=settings, differences=changes, config=config, instead_of=number)
 
     def publish(self, proposal: Proposal, *, who: str, why: str, replace: int = 0) -> int:
         """Publish a proposal and return its number; this machine takes over an earlier version as the others do.
@@ -191,12 +191,12 @@ class FleetRules(RulesFile):
     def report(self, fault: str) -> None:
         """Have the ledger show what the file has otherwise than published. ``fault``: why it cannot take that over."""
         try:
-            found = {key: list(map(_shortened, values)) for key, values in self.untaken(self.published()).items()}
+            untaken = {key: list(map(_shortened, values)) for key, values in self.untaken(self.published()).items()}
         except ConfigError as error:
-            found, fault = {}, fault or f"{self.path}: {error}"
+            untaken, fault = {}, fault or f"{self.path}: {error}"
         with begin_immediate(self.engine) as connection:
             taken(connection, self._file)  # which makes its row
-            report_file(connection, self._file, found, fault)
+            report_file(connection, self._file, untaken, fault)
 
     def _changed(self, text: str, version: PublishedRules, *, confirmed: bool = False) -> str:
         """Return the file with a version in it. Raises ``ConfigError`` when it would not be valid, or not confirmed."""

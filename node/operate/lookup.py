@@ -31,13 +31,13 @@ def find_studies(config: Config, engine: sa.Engine, spool: Spool, name: str) -> 
     """
     name = _of_workitem(engine, name)
     with snapshot(engine) as connection:
-        found = studies_named(connection, name)
-        if not found and config.web.show_patient:
-            found = _labelled_so(config, connection, spool, name)
-    if not found:
+        studies = studies_named(connection, name)
+        if not studies and config.web.show_patient:
+            studies = _labelled_so(config, connection, spool, name)
+    if not studies:
         also = "" if config.web.show_patient else "; accession number and patient ID need [web] show_patient = true"
         raise NotFoundError(f"study {name}: not in the ledger; `ainode status` lists the latest studies{also}")
-    return found
+    return studies
 
 
 def find_job(config: Config, engine: sa.Engine, spool: Spool, name: str) -> Job:
@@ -70,13 +70,13 @@ def read_labels(config: Config, engine: sa.Engine, spool: Spool, studies: list[s
 
 
 def _labelled_so(config: Config, connection: sa.Connection, spool: Spool, name: str) -> list[str]:
-    everything, found = latest_studies(connection, None), []
+    everything, studies = latest_studies(connection, None), []
     with closing(_reader(spool)) as reader:
         labels = StudyLabels(spool, reader, show_patient=config.web.show_patient)
         for first in range(0, len(everything), _AT_ONCE):
             part = labels.of(connection, everything[first : first + _AT_ONCE])
-            found += [uid for uid, label in part.items() if label.is_named(name)]
-    return found
+            studies += [uid for uid, label in part.items() if label.is_named(name)]
+    return studies
 
 
 def _reader(spool: Spool) -> ConfinedProcess:

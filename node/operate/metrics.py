@@ -77,7 +77,7 @@ class _Ledger:
             down = _gauge(
                 "destination_down", "1: its deliveries wait (it does not answer, or is paused)", "destination"
             )
-            open_circuits = {one.destination for one in circuits(connection) if one.opened_at is not None}
+            open_circuits = {circuit.destination for circuit in circuits(connection) if circuit.opened_at is not None}
             for name in self.config.destinations:
                 down.add_metric([name], name in open_circuits)
             yield down
@@ -174,10 +174,10 @@ def _turnaround(connection: sa.Connection, at: float) -> Iterator[Metric]:
     number = _gauge("turnaround_analyses", "Analyses that arrived in the last hour", "pipeline", "scanner")
     stage = _gauge("turnaround_stage_seconds", "Median of each part of it, last hour", "pipeline", "stage")
     arrived = arrived_since(connection, at - 3600)
-    for one in turnarounds(arrived):
-        number.add_metric([one.pipeline, one.scanner], one.analyses)
-        for share, seconds in one.quantiles.items():
-            times.add_metric([one.pipeline, one.scanner, f"{share:g}"], seconds)
+    for turnaround in turnarounds(arrived):
+        number.add_metric([turnaround.pipeline, turnaround.scanner], turnaround.analyses)
+        for share, seconds in turnaround.quantiles.items():
+            times.add_metric([turnaround.pipeline, turnaround.scanner, f"{share:g}"], seconds)
     for pipeline, staged in stages_by_pipeline(connection, arrived).items():
         for name, seconds in median_stages(staged).items():
             stage.add_metric([pipeline, name], seconds)

@@ -116,7 +116,7 @@ class Notifier:
                 text = f"{len(current.differences)} differences in the account, the first is: {current.differences[0]}"
                 self._unexplained["account"] = f"{text}; `ainode account` lists them"
             if current.outdated:
-                jobs = len({one.job_id for one in current.outdated})
+                jobs = len({delivery.job_id for delivery in current.outdated})
                 text = f"destinations hold results of {jobs} jobs under an identity that their images no longer have"
                 self._unexplained["identity"] = f"{text}; `ainode account` lists them"
             if current.half_corrected:

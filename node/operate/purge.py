@@ -86,7 +86,7 @@ class Retention:
         """Purge everything that is due at a time; return the UIDs of the studies that are gone."""
         with self._engine.connect() as connection:
             old = studies_without_event_since(connection, at - self._rules.shortest_days * DAY_SECONDS)
-            due = [one.study_instance_uid for one in in_portions(connection, old) if self._rules.due(one, at)]
+            due = [stored.study_instance_uid for stored in in_portions(connection, old) if self._rules.due(stored, at)]
         purged = []
         for study in due:
             with surviving(f"retention: study {study}"):  # one that cannot be purged keeps no other
@@ -123,8 +123,8 @@ class Retention:
             studies = studies_of_pipelines(connection, quotas)
             over = over_quota(quotas, in_portions(connection, studies), at)
         by_study: dict[str, list[PlannedPurge]] = {}
-        for one in over:
-            by_study.setdefault(one.study_instance_uid, []).append(one)
+        for purge in over:
+            by_study.setdefault(purge.study_instance_uid, []).append(purge)
         for study, planned in by_study.items():
             with surviving(f"retention: study {study}"):
                 self._purge(study, at, planned)
@@ -145,19 +145,19 @@ class Retention:
             if stored is None:
                 return False
             due = _still_over_quota(stored, beyond, at) if beyond else self._rules.due(stored, at)
-            purged = [_purge_rows(connection, one) for one in due]
-            paths = [path for one in purged for path in one.paths]
-            jobs = [job_id for one in purged for job_id in one.jobs]
+            purged = [_purge_rows(connection, purge) for purge in due]
+            paths = [path for files in purged for path in files.paths]
+            jobs = [job_id for files in purged for job_id in files.jobs]
             of_jobs = (f"{root}/{job_id}" for job_id in jobs for root in ("results", "work"))
             purge_holdings(connection, {*map(folder_of, paths), *of_jobs})
             self._spool.purge(paths)
         for job_id in jobs:
             shutil.rmtree(self._spool.absolute(f"results/{job_id}"), ignore_errors=True)
         with about(study):
-            for one, files in zip(due, purged, strict=True):
-                of = one.job_id or one.series_instance_uid or study
-                logger.info("%s of %s purged by %s: %d files", one.kind, of, one.why, len(files.paths))
-        if not any(one.kind == PurgeKind.STUDY for one in due):
+            for purge, files in zip(due, purged, strict=True):
+                of = purge.job_id or purge.series_instance_uid or study
+                logger.info("%s of %s purged by %s: %d files", purge.kind, of, purge.why, len(files.paths))
+        if not any(purge.kind == PurgeKind.STUDY for purge in due):
             return False
         delete_study_log(self._spool.logs, study)
         return True
@@ -165,14 +165,14 @@ class Retention:
 
 def _still_over_quota(stored: StoredStudy, planned: Sequence[PlannedPurge], at: float) -> list[PlannedPurge]:
     """Of what a quota takes, that of which nothing has become pending since."""
-    free = {one.job_id for one in stored.results if yields_to_quota(stored, one, at)}
-    return [one for one in planned if one.job_id in free]
+    free = {result.job_id for result in stored.results if yields_to_quota(stored, result, at)}
+    return [purge for purge in planned if purge.job_id in free]
 
 
-def _purge_rows(connection: sa.Connection, one: PlannedPurge) -> PurgedFiles:
-    match one.kind:
+def _purge_rows(connection: sa.Connection, purge: PlannedPurge) -> PurgedFiles:
+    match purge.kind:
         case PurgeKind.IMAGES:
-            return purge_images(connection, one.study_instance_uid, one.series_instance_uid)
+            return purge_images(connection, purge.study_instance_uid, purge.series_instance_uid)
         case PurgeKind.RESULTS:
-            return purge_results(connection, one.job_id)
-    return purge_study(connection, one.study_instance_uid)
+            return purge_results(connection, purge.job_id)
+    return purge_study(connection, purge.study_instance_uid)

@@ -73,16 +73,16 @@ def purge_plan(studies: Iterable[StoredStudy], rules: RetentionRules, at: float)
     """Return what the configuration means for these studies at a time (seconds since 1970 UTC)."""
     studies = list(studies)
     over = over_quota(rules.quotas, studies, at)
-    gone = {one.job_id for one in over}
-    planned = [*over, *(one for study in studies for one in rules.planned(_without(study, gone)))]
+    gone = {purge.job_id for purge in over}
+    planned = [*over, *(purge for study in studies for purge in rules.planned(_without(study, gone)))]
     return replace(
         _plan(planned, at),
         quotas=tuple(
             QuotaUse(
                 pipeline=name,
-                size=sum(one.size for study in studies for one in study.results if one.pipeline == name),
+                size=sum(result.size for study in studies for result in study.results if result.pipeline == name),
                 quota=int(quota),
-                purges=sum(one.size for one in over if one.why == quota_key(name)),
+                purges=sum(purge.size for purge in over if purge.why == quota_key(name)),
             )
             for name, quota in rules.quotas.items()
         ),
@@ -91,11 +91,11 @@ def purge_plan(studies: Iterable[StoredStudy], rules: RetentionRules, at: float)
 
 def _plan(planned: Iterable[PlannedPurge], at: float) -> PurgePlan:
     due, held = list[PlannedPurge](), list[PlannedPurge]()
-    for one in sorted(planned, key=lambda one: one.at):
-        (held if one.held_by else due).append(one)
+    for purge in sorted(planned, key=lambda purge: purge.at):
+        (held if purge.held_by else due).append(purge)
     by_quarter: dict[int, list[PlannedPurge]] = {}
-    for one in due:
-        by_quarter.setdefault(int(max(one.at, at) // QUARTER_SECONDS), []).append(one)
+    for purge in due:
+        by_quarter.setdefault(int(max(purge.at, at) // QUARTER_SECONDS), []).append(purge)
     by_day: dict[date, list[PlannedPurge]] = {}
     for quarter, of in by_quarter.items():
         by_day.setdefault(_day(quarter * QUARTER_SECONDS), []).extend(of)
@@ -104,18 +104,18 @@ def _plan(planned: Iterable[PlannedPurge], at: float) -> PurgePlan:
 
 def _without(study: StoredStudy, jobs: Collection[str]) -> StoredStudy:
     """Return a study without the results of some jobs."""
-    results = (replace(one, size=0, objects=0) if one.job_id in jobs else one for one in study.results)
+    results = (replace(result, size=0, objects=0) if result.job_id in jobs else result for result in study.results)
     return replace(study, results=tuple(results))
 
 
 def _summed(day: date, of: Sequence[PlannedPurge]) -> PurgeDay:
-    kinds = [one.kind for one in of]
+    kinds = [purge.kind for purge in of]
     return PurgeDay(
         day=day,
         studies=kinds.count(PurgeKind.STUDY),
         images=kinds.count(PurgeKind.IMAGES),
         results=kinds.count(PurgeKind.RESULTS),
-        size=sum(one.size for one in of),
+        size=sum(purge.size for purge in of),
     )
 
 
@@ -139,25 +139,25 @@ def describe(plan: PurgePlan, rules: RetentionRules, shown: int) -> str:
     lines = [
         gettext("Nothing undelivered is purged. Days count from the last event of a study: {days}.", days=configured)
     ]
-    lines += [f"{one.day}  {_day_in_words(one)}, {_mebibytes(one.size)}" for one in plan.days]
-    for one in plan.quotas:
+    lines += [f"{day.day}  {_day_in_words(day)}, {_mebibytes(day.size)}" for day in plan.days]
+    for quota in plan.quotas:
         used = gettext(
             "Results of {pipeline}: {used} of {quota} GiB",
-            pipeline=one.pipeline,
-            used=decimal(f"{one.size / 2**30:.2f}"),
-            quota=decimal(f"{one.quota / 2**30:g}"),
+            pipeline=quota.pipeline,
+            used=decimal(f"{quota.size / 2**30:.2f}"),
+            quota=decimal(f"{quota.quota / 2**30:g}"),
         )
-        purges = gettext("; {size} are purged within the hour", size=_mebibytes(one.purges)) if one.purges else ""
+        purges = gettext("; {size} are purged within the hour", size=_mebibytes(quota.purges)) if quota.purges else ""
         lines.append(f"{used}{purges}")
     due = _listed(gettext("Next"), plan.due, shown)
     return "\n".join([*lines, *due, *_listed(gettext("Held back"), plan.held, shown)])
 
 
-def _day_in_words(one: PurgeDay) -> str:
+def _day_in_words(day: PurgeDay) -> str:
     parts = (
-        (one.studies, marked("{number} studies")),
-        (one.images, marked("{number} series (images)")),
-        (one.results, marked("{number} jobs (results)")),
+        (day.studies, marked("{number} studies")),
+        (day.images, marked("{number} series (images)")),
+        (day.results, marked("{number} jobs (results)")),
     )
     return ", ".join(gettext(text, number=number) for number, text in parts if number)
 
@@ -170,12 +170,12 @@ def _listed(title: str, planned: Sequence[PlannedPurge], shown: int) -> Iterator
     if not planned:
         yield f"{title}: {gettext('none')}"
         return
-    studies = len({one.study_instance_uid for one in planned})
-    size = _mebibytes(sum(one.size for one in planned))
+    studies = len({purge.study_instance_uid for purge in planned})
+    size = _mebibytes(sum(purge.size for purge in planned))
     yield f"{title}: {gettext('{number} studies', number=studies)}, {size}"
-    for one in planned[:shown]:
-        why = "; ".join(one.held_by) or one.why
-        what = describe_purge(one)
-        yield f"  {clock(one.at)}  {one.study_instance_uid}: {what}, {_mebibytes(one.size)}: {why}"
+    for purge in planned[:shown]:
+        why = "; ".join(purge.held_by) or purge.why
+        what = describe_purge(purge)
+        yield f"  {clock(purge.at)}  {purge.study_instance_uid}: {what}, {_mebibytes(purge.size)}: {why}"
     if len(planned) > shown:
         yield "  " + gettext("and {number} more", number=len(planned) - shown)

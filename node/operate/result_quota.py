@@ -22,26 +22,26 @@ def over_quota(quotas: Mapping[str, float], studies: Iterable[StoredStudy], at: 
     sizes = dict.fromkeys(quotas, 0)
     candidates: dict[str, list[tuple[bool, float, str, PlannedPurge]]] = {}
     for study in studies:
-        for one in study.results:
-            if one.pipeline not in sizes:
+        for result in study.results:
+            if result.pipeline not in sizes:
                 continue
-            sizes[one.pipeline] += one.size
-            if yields_to_quota(study, one, at):
+            sizes[result.pipeline] += result.size
+            if yields_to_quota(study, result, at):
                 purge = PlannedPurge(
                     study_instance_uid=study.study_instance_uid,
                     kind=PurgeKind.RESULTS,
                     at=at,
-                    size=one.size,
-                    why=quota_key(one.pipeline),
-                    series_instance_uid=one.series_instance_uid,
-                    job_id=one.job_id,
+                    size=result.size,
+                    why=quota_key(result.pipeline),
+                    series_instance_uid=result.series_instance_uid,
+                    job_id=result.job_id,
                 )
-                order = (not one.is_confirmed, one.delivered_at or 0.0, one.job_id, purge)
-                candidates.setdefault(one.pipeline, []).append(order)
+                order = (not result.is_confirmed, result.delivered_at or 0.0, result.job_id, purge)
+                candidates.setdefault(result.pipeline, []).append(order)
     purged = []
     for pipeline, of in candidates.items():
         excess = sizes[pipeline] - quotas[pipeline]
-        for *_, purge in sorted(of, key=lambda one: one[:3]):
+        for *_, purge in sorted(of, key=lambda candidate: candidate[:3]):
             if excess <= 0:
                 break
             purged.append(purge)

@@ -64,7 +64,7 @@ class RetentionRules:
     def __init__(self, config: Config) -> None:
         self._default = _Time(days=config.retention.days, why="[retention] days")
         self._unmatched = self._time(config.retention.unmatched_days, "[retention] unmatched_days")
-        self._rules = {one.name: self._time(one.keep_days, f"rule {one.name!r}: keep_days") for one in config.rules}
+        self._rules = {rule.name: self._time(rule.keep_days, f"rule {rule.name!r}: keep_days") for rule in config.rules}
         self._destinations = {
             name: self._time(to.keep_days, f"[destinations.{name}] keep_days")
             for name, to in config.destinations.items()
@@ -82,12 +82,12 @@ class RetentionRules:
     @property
     def shortest_days(self) -> float:
         """After which anything may be due."""
-        return min(one.days for one in self._times())
+        return min(time.days for time in self._times())
 
     @property
     def longest_days(self) -> float:
         """After which everything is due that nothing holds back."""
-        return max(one.days for one in self._times())
+        return max(time.days for time in self._times())
 
     def _time(self, days: Literal["default"] | float, why: str) -> _Time:
         return self._default if days == "default" else _Time(days=days, why=why)
@@ -95,18 +95,18 @@ class RetentionRules:
     @property
     def days(self) -> dict[str, float]:
         """What is configured: days by key."""
-        return {one.why: one.days for one in self._times()}
+        return {time.why: time.days for time in self._times()}
 
     def _times(self) -> Iterable[_Time]:
         return (self._default, self._unmatched, *self._rules.values(), *self._destinations.values())
 
     def _images(self, of: StoredSeries) -> _Time:
         matched = [self._rules.get(name, self._default) for name in of.rules]
-        return max(matched, key=lambda one: one.days, default=self._unmatched)
+        return max(matched, key=lambda time: time.days, default=self._unmatched)
 
     def _results(self, of: StoredResults, images: _Time) -> _Time:
         sent = [self._destinations.get(name, self._default) for name in of.destinations]
-        return max([*(sent or [self._default]), images], key=lambda one: one.days)
+        return max([*(sent or [self._default]), images], key=lambda time: time.days)
 
     def planned(self, study: StoredStudy) -> list[PlannedPurge]:
         """Everything of one study, in the order in which it is purged; the study itself is the last.
@@ -114,24 +114,24 @@ class RetentionRules:
         What would go with the study anyway is part of it. A study that is not settled is not purged in parts.
         """
         uid, last = study.study_instance_uid, study.last_at
-        images = {one.series_instance_uid: self._images(one) for one in study.series}
+        images = {series.series_instance_uid: self._images(series) for series in study.series}
         parts = [
-            (images[one.series_instance_uid], PurgeKind.IMAGES, one.size, one.series_instance_uid, "")
-            for one in study.series
-            if one.images and not one.is_disputed
+            (images[series.series_instance_uid], PurgeKind.IMAGES, series.size, series.series_instance_uid, "")
+            for series in study.series
+            if series.images and not series.is_disputed
         ]
         parts += [
             (
-                self._results(one, images.get(one.series_instance_uid, self._default)),
+                self._results(result, images.get(result.series_instance_uid, self._default)),
                 PurgeKind.RESULTS,
-                one.size,
-                one.series_instance_uid,
-                one.job_id,
+                result.size,
+                result.series_instance_uid,
+                result.job_id,
             )
-            for one in study.results
-            if one.objects
+            for result in study.results
+            if result.objects
         ]
-        end = max([self._default, *(time for time, *_ in parts)], key=lambda one: one.days)
+        end = max([self._default, *(time for time, *_ in parts)], key=lambda time: time.days)
         planned = [
             PlannedPurge(
                 study_instance_uid=uid,
@@ -142,14 +142,14 @@ class RetentionRules:
                 series_instance_uid=series,
                 job_id=job,
             )
-            for time, kind, size, series, job in sorted(parts, key=lambda one: one[0].days)
+            for time, kind, size, series, job in sorted(parts, key=lambda part: part[0].days)
             if time.days < end.days and study.is_settled
         ]
         rest = PlannedPurge(
             study_instance_uid=uid,
             kind=PurgeKind.STUDY,
             at=last + end.days * DAY_SECONDS * (LOCKED if study.is_locked else 1),
-            size=study.size - sum(one.size for one in planned),
+            size=study.size - sum(purge.size for purge in planned),
             why=_why(end, study),
             held_by=held_by(study),
         )
@@ -157,7 +157,7 @@ class RetentionRules:
 
     def due(self, study: StoredStudy, at: float) -> list[PlannedPurge]:
         """What of one study is to be purged at a time; the study alone when all of it is."""
-        due = [one for one in self.planned(study) if one.at < at and not one.held_by]
+        due = [purge for purge in self.planned(study) if purge.at < at and not purge.held_by]
         return due[-1:] if due and due[-1].kind == PurgeKind.STUDY else due
 
     def planned_whole(self, study: StudySums) -> PlannedPurge:

@@ -31,12 +31,12 @@ def returned_alerts(config: Config, connection: sa.Connection, at: float) -> dic
             )
     if config.returned:
         alerts |= {
-            f"unread {one.name}": ngettext(
+            f"unread {count.name}": ngettext(
                 "{number} result came back after job {job} had begun and is not read; `ainode retry {job}` reads all",
                 "{number} results came back after job {job} had begun and are not read; `ainode retry {job}` reads all",
-                one.number,
-                job=one.name,
+                count.number,
+                job=count.name,
             )
-            for one in unread_returns(connection, at - _UNRETURNED_SECONDS)
+            for count in unread_returns(connection, at - _UNRETURNED_SECONDS)
         }
     return alerts

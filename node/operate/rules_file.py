@@ -104,8 +104,8 @@ class RulesFile:
         path.write_text(text, encoding="utf-8")
         if os.geteuid() == 0:  # a command of root; the dashboard has to read it as well
             owner = self.folder.parent.stat()
-            for one in (self.folder, path):
-                os.chown(one, owner.st_uid, owner.st_gid)
+            for place in (self.folder, path):
+                os.chown(place, owner.st_uid, owner.st_gid)
 
 
 def _replace(path: Path, text: str) -> None:

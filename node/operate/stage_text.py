@@ -21,10 +21,10 @@ def add_stages(connection: sa.Connection, study: str, jobs: Mapping[str, dict[st
     """Add to each job, by its id, ``stages`` (seconds by name) and ``waited_for``, the analyses on its device."""
     for work in jobs.values():
         work |= {"stages": {}, "waited_for": []}
-    for one in stage_times(connection, [study]):
-        work = jobs[one.job_id]
-        work["stages"] = stages(one)
-        work["waited_for"] = [vars(other) for other in _waited_for(connection, one, work)]
+    for times in stage_times(connection, [study]):
+        work = jobs[times.job_id]
+        work["stages"] = stages(times)
+        work["waited_for"] = [vars(other) for other in _waited_for(connection, times, work)]
 
 
 def _waited_for(connection: sa.Connection, of: StageTimes, work: Mapping[str, Any]) -> list[OtherAnalysis]:

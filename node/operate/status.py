@@ -60,7 +60,7 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
             "outdated_results": len(outdated_deliveries(connection)),
             "half_corrected": len(half_corrected(connection)),
             "held": len(held(connection)),
-            "merged_patients": sum(one.kind == ChangeKind.MERGE for one in changed_studies(connection)),
+            "merged_patients": sum(study.kind == ChangeKind.MERGE for study in changed_studies(connection)),
             "series": series_by_state(connection),
             "jobs": jobs_by_state(connection),
             "outcomes": jobs_by_outcome(connection),
@@ -68,14 +68,18 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
             "commitments": commitments_by_state(connection),
             "procedure_steps": procedure_steps_by_state(connection),
             "overdue": [asdict(delivery) for delivery in overdue_deliveries(connection)],
-            "down": [asdict(one) | {"paused": one.paused} for one in circuits(connection) if one.opened_at is not None],
-            "failing": [asdict(one) for one in failing_pipelines(connection).values()],
+            "down": [
+                asdict(circuit) | {"paused": circuit.paused}
+                for circuit in circuits(connection)
+                if circuit.opened_at is not None
+            ],
+            "failing": [asdict(failures) for failures in failing_pipelines(connection).values()],
             "in_shadow": [
                 {"pipeline": name, "since": stop.stopped_at, "reason": reason_text(stop.why)}
                 for name, stop in pipelines_in_shadow(connection).items()
             ],
-            "promotions": [asdict(one) for one in active_promotions(connection)],
-            "without_worker": [asdict(one) for one in without_worker(connection)],
+            "promotions": [asdict(promotion) for promotion in active_promotions(connection)],
+            "without_worker": [asdict(queue) for queue in without_worker(connection)],
             "quarantined": quarantined_count(connection),
             "processes": by_role(connection),
             "lost": lost_receivers(connection),
@@ -83,7 +87,7 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
                 {"host": host, "machine": machine, "since": at}
                 for (machine, host), at in sorted(drained_machines(connection).items())
             ],
-            "turnaround": [asdict(one) for one in turnarounds(arrived)],
+            "turnaround": [asdict(turnaround) for turnaround in turnarounds(arrived)],
             "turnaround_stages": {
                 name: median_stages(staged) for name, staged in stages_by_pipeline(connection, arrived).items()
             },
@@ -118,26 +122,26 @@ def _study(study: StudyProgress) -> dict[str, Any]:
         "series": len(study.series),
         "each_series": [
             {
-                "series_instance_uid": one.series.series_instance_uid,
-                "modality": one.series.modality,
-                "images": one.series.instances,
-                "progress": one.progress,
+                "series_instance_uid": series.series.series_instance_uid,
+                "modality": series.series.modality,
+                "images": series.series.instances,
+                "progress": series.progress,
             }
-            for one in study.series
+            for series in study.series
         ],
         "images": study.images,
         "last_at": study.last_at,
         "progress": study.progress,
         "jobs": [
             {
-                "pipeline": one.job.pipeline,
-                "state": one.job.state,
-                "stage": one.job.stage,
-                "outcome": one.job.outcome,
-                "progress": one.progress,
-                "shadow": one.job.shadow,
-                "id": one.job.id,
+                "pipeline": job.job.pipeline,
+                "state": job.job.state,
+                "stage": job.job.stage,
+                "outcome": job.job.outcome,
+                "progress": job.progress,
+                "shadow": job.job.shadow,
+                "id": job.job.id,
             }
-            for one in study.jobs
+            for job in study.jobs
         ],
     }

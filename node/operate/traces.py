@@ -126,11 +126,11 @@ class Tracer:
             return 0
         with self._engine.connect() as connection:
             jobs = untraced_jobs(connection, _AT_ONCE)
-        traces = [(one.job.study_instance_uid, spans_of(one)) for one in jobs]
+        traces = [(trace.job.study_instance_uid, spans_of(trace)) for trace in jobs]
         if self._out is None or not jobs or not self._out.send(traces):
             return 0
         with begin_immediate(self._engine) as connection:
-            mark_traced(connection, [one.job.id for one in jobs], at)
+            mark_traced(connection, [trace.job.id for trace in jobs], at)
         return len(jobs)
 
 

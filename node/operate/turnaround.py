@@ -40,17 +40,19 @@ class Turnaround:
 def turnarounds(arrived: Iterable[DeliveredAnalysis]) -> list[Turnaround]:
     """By pipeline and scanner, in alphabetical order."""
     groups: dict[tuple[str, str], list[float]] = {}
-    for one in arrived:
-        groups.setdefault((one.pipeline, one.scanner), []).append(one.seconds)
+    for analysis in arrived:
+        groups.setdefault((analysis.pipeline, analysis.scanner), []).append(analysis.seconds)
     return [_summed(pipeline, scanner, seconds) for (pipeline, scanner), seconds in sorted(groups.items())]
 
 
 def by_hour(arrived: Iterable[DeliveredAnalysis]) -> list[tuple[float, Turnaround]]:
     """Begin of each hour (UTC) in which analyses arrived, with their turnaround; the pipeline is that of the first."""
     hours: dict[float, list[DeliveredAnalysis]] = {}
-    for one in arrived:
-        hours.setdefault(one.arrived_at // 3600 * 3600, []).append(one)
-    return [(hour, _summed(of[0].pipeline, "", [one.seconds for one in of])) for hour, of in sorted(hours.items())]
+    for analysis in arrived:
+        hours.setdefault(analysis.arrived_at // 3600 * 3600, []).append(analysis)
+    return [
+        (hour, _summed(of[0].pipeline, "", [analysis.seconds for analysis in of])) for hour, of in sorted(hours.items())
+    ]
 
 
 def _summed(pipeline: str, scanner: str, seconds: Sequence[float]) -> Turnaround:
@@ -82,7 +84,7 @@ def stages(of: StageTimes) -> dict[str, float]:
 def median_stages(of: Iterable[StageTimes]) -> dict[str, float]:
     """Median seconds of each of ``STAGES`` over several analyses; without those that none of them has ended."""
     values: dict[str, list[float]] = {}
-    for one in of:
-        for name, seconds in stages(one).items():
+    for times in of:
+        for name, seconds in stages(times).items():
             values.setdefault(name, []).append(seconds)
     return {name: sorted(values[name])[(len(values[name]) - 1) // 2] for name in STAGES if name in values}

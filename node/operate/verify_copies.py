@@ -52,12 +52,12 @@ def verify_copies(engine: sa.Engine, spool: Spool) -> CopyVerification:
     for recorded_in in places:
         with engine.connect() as connection:
             contents = recorded_files(connection, recorded_in(connection))
-        found = spool.tiers.digests(contents)
+        tier_digests = spool.tiers.digests(contents)
         with engine.connect() as connection:
             now = recorded_in(connection)
         recorded = {path: of.digest for path, of in contents.items() if now.get(path) == of.digest}
         for path, digest in recorded.items():
-            digests = found[path]
+            digests = tier_digests[path]
             good = sum(of == digest for of in digests.values())
             copies[good] += 1
             is_packed = digests.get(OBJECT_STORE) == digest  # which replaces all copies on machines

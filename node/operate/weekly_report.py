@@ -61,11 +61,12 @@ def _analyses(config: Config, connection: sa.Connection, since: float) -> Iterat
 
 def _turnaround(config: Config, connection: sa.Connection, since: float) -> Iterator[str]:
     arrived = arrived_since(connection, since)
-    for one in turnarounds(arrived):
-        scanner = f" of {one.scanner}" if one.scanner else ""
+    for turnaround in turnarounds(arrived):
+        scanner = f" of {turnaround.scanner}" if turnaround.scanner else ""
         yield (
-            f"{config.title(one.pipeline)}{scanner}: {one.analyses} analyses, median {one.quantiles[0.5]:.0f} s, "
-            f"90 % within {one.quantiles[0.9]:.0f} s, longest {one.longest:.0f} s"
+            f"{config.title(turnaround.pipeline)}{scanner}: {turnaround.analyses} analyses, "
+            f"median {turnaround.quantiles[0.5]:.0f} s, "
+            f"90 % within {turnaround.quantiles[0.9]:.0f} s, longest {turnaround.longest:.0f} s"
         )
     for pipeline, staged in sorted(stages_by_pipeline(connection, arrived).items()):
         yield f"{config.title(pipeline)}, medians: {stage_text(median_stages(staged))}"
@@ -74,7 +75,7 @@ def _turnaround(config: Config, connection: sa.Connection, since: float) -> Iter
 def _verdicts(config: Config, connection: sa.Connection, since: float) -> Iterator[str]:
     given: dict[str, Counter[str]] = {}
     for group, verdicts in counted_verdicts(connection, [since]).items():
-        given.setdefault(group.pipeline, Counter()).update(one.verdict for one in verdicts)
+        given.setdefault(group.pipeline, Counter()).update(verdict.verdict for verdict in verdicts)
     for pipeline, numbers in sorted(given.items()):
         each = ", ".join(f"{number} {verdict}" for verdict, number in sorted(numbers.items()))
         yield f"{config.title(pipeline)}: {each}"

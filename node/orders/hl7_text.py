@@ -78,7 +78,7 @@ class Hl7Text:
 
     def first(self, name: str) -> Segment | None:
         """Return the first segment of this name."""
-        return next((one for one in self.segments if one.name == name), None)
+        return next((segment for segment in self.segments if segment.name == name), None)
 
 
 def header_of(content: bytes) -> Segment | None:
@@ -97,10 +97,10 @@ def parse_hl7(content: bytes) -> Hl7Text:
         raise Hl7Error(f"more than {MOST_SEGMENTS} segments", answer="AR")
     header = header_of(content)
     declared = header.repetitions(18) if header is not None else []
-    lines = _decoded(content, [one[0].strip().upper() for one in declared]).replace("\n", "\r").split("\r")
+    lines = _decoded(content, [parts[0].strip().upper() for parts in declared]).replace("\n", "\r").split("\r")
     named = [line.strip(" ") for line in lines]
     segments = [_segment(line, separators) for line in named if line[:3] in _READ and line[3:4] in (separators[0], "")]
-    if not segments or segments[0].name != "MSH" or sum(one.name == "MSH" for one in segments) > 1:
+    if not segments or segments[0].name != "MSH" or sum(segment.name == "MSH" for segment in segments) > 1:
         raise Hl7Error("no message with one segment MSH at its beginning", answer="AR")
     return Hl7Text(segments[0], tuple(segments))
 
@@ -109,12 +109,12 @@ def _separators(content: bytes) -> str:
     """Field separator and the four delimiters of MSH-2; the fifth, of truncation (2.7), is not needed."""
     if not content.startswith(b"MSH"):
         raise Hl7Error("no segment MSH at the beginning", answer="AR")
-    found = content[3:8].decode("latin-1")
-    delimiters = found[1:].split(found[0])[0] if found else ""
+    head = content[3:8].decode("latin-1")
+    delimiters = head[1:].split(head[0])[0] if head else ""
     # MSH-2 may be shorter where a sender uses neither subcomponents nor escapes (2.14.9.2)
     delimiters += r"^~\&"[len(delimiters) :] if delimiters else ""
-    separators = found[:1] + delimiters
-    if len(set(separators)) != 5 or any(one.isalnum() or one.isspace() or ord(one) > 126 for one in separators):
+    separators = head[:1] + delimiters
+    if len(set(separators)) != 5 or any(mark.isalnum() or mark.isspace() or ord(mark) > 126 for mark in separators):
         raise Hl7Error("MSH-1 and MSH-2 are not five different delimiters", answer="AR")
     return separators
 
@@ -123,14 +123,14 @@ def _segment(line: str, separators: str) -> Segment:
     fields = line.split(separators[0], _MOST_FIELDS)
     if fields[0] == "MSH":
         fields.insert(1, separators[0])  # MSH-1 is the separator itself
-    return Segment(fields[0], tuple(one[:_LONGEST_FIELD] for one in fields), separators[1:])
+    return Segment(fields[0], tuple(field[:_LONGEST_FIELD] for field in fields), separators[1:])
 
 
 def _decoded(content: bytes, declared: list[str]) -> str:
     """Decode by MSH-18; a message that states none is UTF-8 where it can be, which ASCII is, and else Latin-1."""
     if not declared or not declared[0]:
         # several sets without a first one: ASCII until an escape sequence, as ISO 2022 has it
-        others = [one for one in declared if one]
+        others = [character_set for character_set in declared if character_set]
         if others:
             return _by_codec(content, "iso2022_jp_2", others[0])
         try:
@@ -159,11 +159,11 @@ def _unescaped(text: str, delimiters: str) -> str:
         plain = {"S": component, "R": repetition, "E": escape, "T": subcomponent, "F": "|", ".br": " ", ".sp": " "}
         mark = re.escape(escape)
 
-        def replaced(found: re.Match[str]) -> str:
-            return plain.get(found[1], _hexadecimal(found[1]))
+        def replaced(match: re.Match[str]) -> str:
+            return plain.get(match[1], _hexadecimal(match[1]))
 
         text = re.sub(f"{mark}([^{mark}]{{1,64}}){mark}", replaced, text)
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def _hexadecimal(sequence: str) -> str:

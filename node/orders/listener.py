@@ -49,7 +49,7 @@ class OrderListener:
         self._settings = config.orders
         self._folder = config.storage.folder
         self._largest = int(config.orders.max_message_mib * 2**20)
-        self._senders = [ipaddress.ip_network(one, strict=False) for one in config.orders.senders]
+        self._senders = [ipaddress.ip_network(sender, strict=False) for sender in config.orders.senders]
         self._tls = ServerTls(config.orders.tls, "[orders.tls]") if config.orders.tls.enabled else None
         self._writer = MessageWriter(engine)
         self._stopping = threading.Event()

@@ -57,7 +57,7 @@ class MessageWriter:
             while len(batch) < _AT_ONCE and not self._waiting.empty():
                 batch.append(self._waiting.get())
             ended = None in batch
-            self._write([one for one in batch if one is not None])
+            self._write([message for message in batch if message is not None])
 
     def _write(self, batch: list[tuple[Recorded, Future[Receipt]]]) -> None:
         if not batch:
@@ -67,8 +67,8 @@ class MessageWriter:
                 receipts = record_messages(connection, [recorded for recorded, _ in batch])
         except Exception as error:
             if len(batch) > 1:  # one of them must not keep the others
-                for one in batch:
-                    self._write([one])
+                for message in batch:
+                    self._write([message])
                 return
             trace = None if isinstance(error, SQLAlchemyError) else error
             logger.warning("a message was not recorded: %s", type(error).__name__, exc_info=trace)

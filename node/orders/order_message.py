@@ -62,7 +62,7 @@ def order_message_of(text: Hl7Text, settings: Orders) -> OrderMessage:
             for group in groups
             if group.request is not None
         ]
-        return OrderMessage(reports=tuple(one for one in reports if one.keys.numbers))
+        return OrderMessage(reports=tuple(report for report in reports if report.keys.numbers))
     return OrderMessage(orders=tuple(_order(group, patient, whole, settings) for group in groups))
 
 
@@ -108,7 +108,9 @@ def _keys(group: _Group, patient: tuple[str, str], whole: Segment | None, settin
     common, request, imaging = group.common, group.request, group.imaging
 
     def of_either(number: int) -> str:
-        return next((text for one in (common, request) if one is not None and (text := one.text(number))), "")
+        return next(
+            (text for segment in (common, request) if segment is not None and (text := segment.text(number))), ""
+        )
 
     accession, issuer, study = "", "", ""
     if imaging is not None:
@@ -144,7 +146,7 @@ def _priority(group: _Group) -> str:
 def _reason(request: Segment | None) -> str:
     if request is None:
         return ""
-    texts = (request.plain(one, 2) or request.plain(one, 1) for one in request.repetitions(31))
+    texts = (request.plain(components, 2) or request.plain(components, 1) for components in request.repetitions(31))
     return "; ".join(filter(None, texts))[:_LONGEST_TEXT]
 
 
@@ -182,17 +184,17 @@ def _patient(segment: Segment | None, settings: Orders) -> tuple[str, str]:
 
 def _identifier(segment: Segment, number: int, settings: Orders) -> tuple[str, str]:
     """ID and issuer of a patient (CX): of the configured authority, else of type MR or PI, else the first."""
-    found = []
+    candidates = []
     for components in segment.repetitions(number):
         identifier = _number(segment.plain(components, 1))
         if identifier:
             names = segment.subcomponents(components, 4)[:3]
-            found.append((identifier, names, segment.plain(components, 5)))
+            candidates.append((identifier, names, segment.plain(components, 5)))
     wanted = settings.patient_id_authority.casefold()
     if wanted:
-        found = [one for one in found if wanted in {name.casefold() for name in one[1]}]
-    found.sort(key=lambda one: one[2] not in {"MR", "PI"})
-    return (found[0][0], _joined(found[0][1])) if found else ("", "")
+        candidates = [candidate for candidate in candidates if wanted in {name.casefold() for name in candidate[1]}]
+    candidates.sort(key=lambda candidate: candidate[2] not in {"MR", "PI"})
+    return (candidates[0][0], _joined(candidates[0][1])) if candidates else ("", "")
 
 
 def _joined(names: list[str]) -> str:

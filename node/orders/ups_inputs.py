@@ -61,7 +61,9 @@ class UpsInputs:
         if not self._leadership.is_ours():
             return
         with self._engine.connect() as connection:
-            due = [one for one in due_claims(connection, clock_of(self._engine)) if one.state == ClaimState.CLAIMED]
+            due = [
+                claim for claim in due_claims(connection, clock_of(self._engine)) if claim.state == ClaimState.CLAIMED
+            ]
         for of in due:
             with about(of.study_instance_uid), surviving(f"workitem {of.uid}"):
                 self._attend(of)
@@ -92,7 +94,7 @@ class UpsInputs:
         try:
             with self._open_archive(self._settings.source) as archive:
                 absent = incomplete_series(archive, of.study_instance_uid, of.series_instance_uid)
-                return "; ".join(filter(None, (archive.fetch(one).error for one in absent)))
+                return "; ".join(filter(None, (archive.fetch(series).error for series in absent)))
         except NotFoundError:  # others send it
             return ""
         except DeliveryError as error:

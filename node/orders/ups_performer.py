@@ -114,16 +114,16 @@ class UpsPerformer:
 
     def _claim_of(self, uid: str, step: Values) -> NewClaim | None:
         """What to claim; ``None``: the workitem asks for nothing that this node offers, or does not wait any more."""
-        found = offered(step, self._config.procedures)
-        if found is None or text_of(step, "ProcedureStepState") != StepState.SCHEDULED:
+        offer = offered(step, self._config.procedures)
+        if offer is None or text_of(step, "ProcedureStepState") != StepState.SCHEDULED:
             return None
         transaction = f"2.25.{uuid.uuid4().int}"
         try:
             wanted = analysis_request(step, self._config.procedures)
         except InputError as error:
             why = reason(ReasonCode.ERROR, explanation=str(error))
-            requested = Requested(code=found[1])
-            return NewClaim(uid=uid, transaction_uid=transaction, procedure=found[0], requested=requested, reason=why)
+            requested = Requested(code=offer[1])
+            return NewClaim(uid=uid, transaction_uid=transaction, procedure=offer[0], requested=requested, reason=why)
         return NewClaim(
             uid=uid,
             transaction_uid=transaction,

@@ -59,23 +59,23 @@ class UpsService:
 
     def scheduled(self) -> list[Values]:
         """Return the workitems that wait for a performer."""
-        found: dict[str, Values] = {}
-        while len(found) < _MOST:
+        workitems: dict[str, Values] = {}
+        while len(workitems) < _MOST:
             keys = {**self._settings.query, "ProcedureStepState": StepState.SCHEDULED}
-            keys |= {"limit": str(_PAGE)} | ({"offset": str(len(found))} if found else {})
+            keys |= {"limit": str(_PAGE)} | ({"offset": str(len(workitems))} if workitems else {})
             response = self._send("GET", "workitems", params=keys)
             is_none = response.status_code == 404 and _TYPE in response.headers.get("content-type", "")
             if response.status_code == 204 or is_none:
                 break
             if response.status_code not in (200, 206):
                 raise DeliveryError(f"{self._settings.url}: search for workitems: HTTP {response.status_code}")
-            page = {text_of(one, "SOPInstanceUID"): one for one in self._page(response)}
-            if not page.keys() - found.keys():
+            page = {text_of(workitem, "SOPInstanceUID"): workitem for workitem in self._page(response)}
+            if not page.keys() - workitems.keys():
                 break
-            found |= page
+            workitems |= page
             if len(page) < _PAGE:
                 break
-        return [one for uid, one in found.items() if uid]
+        return [workitem for uid, workitem in workitems.items() if uid]
 
     def retrieve(self, uid: str) -> Values | None:
         """Return a workitem; ``None``: there is none."""

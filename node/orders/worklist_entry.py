@@ -159,14 +159,16 @@ def choose(entries: Sequence[Entry], by: QueryKey, images: OrderKeys, study_date
         unrelated=frozenset(unrelated),
     )
     if by == QueryKey.PATIENT:
-        taken = [one for one in taken if not one.modalities or not modality or modality in one.modalities]
-    orders = list({(one.order.keys, one.procedure_id): one.order for one in reversed(taken)}.values())[::-1]
+        taken = [entry for entry in taken if not entry.modalities or not modality or modality in entry.modalities]
+    orders = list({(entry.order.keys, entry.procedure_id): entry.order for entry in reversed(taken)}.values())[::-1]
     if by != QueryKey.PATIENT:
         return replace(rejected, orders=tuple(orders))
     if len(orders) > 1:
         return replace(rejected, ambiguous=frozenset(orders))
     # The images name neither the study nor the order of the worklist: this is the link.
-    linked = (replace(one, keys=replace(one.keys, study_instance_uid=images.study_instance_uid)) for one in orders)
+    linked = (
+        replace(order, keys=replace(order.keys, study_instance_uid=images.study_instance_uid)) for order in orders
+    )
     return replace(rejected, orders=tuple(linked))
 
 

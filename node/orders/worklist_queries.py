@@ -87,9 +87,9 @@ class WorklistQueries:
         try:
             with worklist_association(self._worklist, self._title, self._on_query) as association:
                 while waiting:
-                    one = waiting[0]
-                    with about(one.keys.study_instance_uid):
-                        answered += self._ask(association, one, now)
+                    query = waiting[0]
+                    with about(query.keys.study_instance_uid):
+                        answered += self._ask(association, query, now)
                     waiting.pop(0)
         except DeliveryError as error:
             self._put_off(waiting, str(error), now())
@@ -105,12 +105,12 @@ class WorklistQueries:
             if answer.refusal:
                 self._put_off([query], answer.refusal, now())
                 return False
-            entries = [self._present(entry_of(one)) for one in answer.entries]
+            entries = [self._present(entry_of(dataset)) for dataset in answer.entries]
             if answer.is_whole:
-                found = choose(entries, by, images, query.study_date, query.modality)
+                selection = choose(entries, by, images, query.study_date, query.modality)
             else:  # it does not search by this key, and one of the others may be the order as well
-                found = EntrySelection(unrelated=frozenset(entry.order for entry in entries))
-            choice = found.with_rejected(choice)
+                selection = EntrySelection(unrelated=frozenset(entry.order for entry in entries))
+            choice = selection.with_rejected(choice)
             if choice.orders:
                 break
         state, why = _outcome(choice)
@@ -130,9 +130,9 @@ class WorklistQueries:
         why = reason(ReasonCode.WORKLIST_SILENT, explanation=failure)
         logger.warning("orders of %d studies: %s; asking again later", len(queries), failure)
         with begin_immediate(self._engine) as connection:
-            for one in queries:
-                seconds = retry_delay(one.failures + 1, _FIRST_SECONDS, _MAX_SECONDS)
-                put_off_queries(connection, [one], why, at, seconds)
+            for query in queries:
+                seconds = retry_delay(query.failures + 1, _FIRST_SECONDS, _MAX_SECONDS)
+                put_off_queries(connection, [query], why, at, seconds)
 
 
 def _outcome(choice: EntrySelection) -> tuple[WorklistState, Reason | None]:

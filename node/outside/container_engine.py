@@ -57,8 +57,8 @@ class ContainerEngine:
         Raises ``WeightsError`` when the engine has no such image, ``PlatformError`` when it does not answer.
         """
         for name in (image.reference, image.digest):
-            if (found := self._inspect(name)) is not None and image.digest in _digests(found):
-                return _full_id(found)
+            if (description := self._inspect(name)) is not None and image.digest in _digests(description):
+                return _full_id(description)
         tagged = self._inspect(f"{image.repository}:{image.tag or 'latest'}")
         if tagged is not None:
             has = ", ".join(sorted(_digests(tagged)))
@@ -116,8 +116,8 @@ class ContainerEngine:
         answer = self.ask("image", "inspect", name)
         if answer.returncode == 0:
             with suppress(ValueError, LookupError):
-                found = json.loads(answer.stdout[:_MOST_ANSWER])[0]
-                return found if isinstance(found, dict) else None
+                description = json.loads(answer.stdout[:_MOST_ANSWER])[0]
+                return description if isinstance(description, dict) else None
         unknown = (b"no such image", b"image not known", b"not found", b"unable to find", b"failed to find")
         if answer.returncode != 0 and not any(words in answer.stderr.lower() for words in unknown):
             raise self._silent(answer)
@@ -152,12 +152,12 @@ def _start_time(process: int) -> str:
         return ""
 
 
-def _full_id(found: dict[str, Any]) -> str:
-    identifier = str(found.get("Id", ""))
+def _full_id(description: dict[str, Any]) -> str:
+    identifier = str(description.get("Id", ""))
     return identifier if identifier.startswith("sha256:") else f"sha256:{identifier}"
 
 
-def _digests(found: dict[str, Any]) -> set[str]:
+def _digests(description: dict[str, Any]) -> set[str]:
     """Everything by which this content is pinned: digests of manifests, and the ID, which is that of the image."""
-    named = [str(name).rpartition("@")[2] for name in found.get("RepoDigests") or ()]
-    return {*named, _full_id(found), *filter(None, [str(found.get("Digest") or "")])}
+    named = [str(name).rpartition("@")[2] for name in description.get("RepoDigests") or ()]
+    return {*named, _full_id(description), *filter(None, [str(description.get("Digest") or "")])}

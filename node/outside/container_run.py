@@ -123,7 +123,7 @@ def arguments(run: ContainerRun, exchange: Exchange, name: str, *, is_podman: bo
 def gpu_of(device: str) -> str:
     """Name of a CUDA device for the Container Device Interface: a number or a UUID."""
     number = int(device.partition(":")[2] or 0)
-    visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return visible[number].strip() if number < len(visible) else str(number)
 
 

@@ -23,7 +23,7 @@ def content_digest(path: Path) -> str:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    names = sorted(found.relative_to(path).as_posix() for found in path.rglob("*") if found.is_file())
+    names = sorted(member.relative_to(path).as_posix() for member in path.rglob("*") if member.is_file())
     listing = "".join(f"{content_digest(path / name)}  {name}\n" for name in names)
     return hashlib.sha256(listing.encode()).hexdigest()
 

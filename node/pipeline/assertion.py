@@ -106,6 +106,6 @@ def presence_of(value: Code | None) -> Presence | None:
     if value is None:
         return None
     for presence, known in _VALUES.items():
-        if any(value == one for one in known):
+        if any(value == code for code in known):
             return presence
     return _WORDS.get(value.meaning.strip().lower())

@@ -196,7 +196,9 @@ class Findings:
 
     def __post_init__(self) -> None:
         keep_tuples(self)
-        check_embeddings(self.embedding_space, ((one.segment.label, tuple(one.embedding)) for one in self.lesions))
+        check_embeddings(
+            self.embedding_space, ((lesion.segment.label, tuple(lesion.embedding)) for lesion in self.lesions)
+        )
         labels = [s.label for s in self.all_segments]
         if len(set(labels)) != len(labels):
             raise ValueError(f"Findings: segment labels repeat: {labels}")
@@ -210,17 +212,17 @@ class Findings:
         check_unplaced("the study", self.measurements)
         presences: dict[Code, Presence] = {lesion.finding: "present" for lesion in self.lesions}
         presences |= {region.finding: "present" for region in self.positive_regions}
-        for one in self.all_assertions:
-            if presences.setdefault(one.finding, one.presence) != one.presence:
+        for assertion in self.all_assertions:
+            if presences.setdefault(assertion.finding, assertion.presence) != assertion.presence:
                 raise ValueError(
-                    f"Findings: {one.finding.meaning!r} is said to be {presences[one.finding]} and "
-                    f"{one.presence}; say one"
+                    f"Findings: {assertion.finding.meaning!r} is said to be {presences[assertion.finding]} and "
+                    f"{assertion.presence}; say one"
                 )
 
     @property
     def all_assertions(self) -> tuple[Assertion, ...]:
         """``assertions``, then those that ``evaluations`` make."""
-        explicit = {one.finding: one.presence for one in self.assertions}
+        explicit = {assertion.finding: assertion.presence for assertion in self.assertions}
         judged = ((name, presence_of(value)) for name, value in self.evaluations.items())
         return self.assertions + tuple(
             Assertion(finding=name, presence=presence)

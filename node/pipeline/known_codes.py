@@ -26,8 +26,8 @@ def matching_codes(words: Sequence[str]) -> list[CodeMatch]:
 
     A unit of UCUM that the dictionaries do not have, such as ``ml``, comes before them.
     """
-    unit = [CodeMatch(value=one, scheme="UCUM", meaning=one, written=f'Code("{one}", "UCUM", "{one}")')
-            for one in words if len(words) == 1 and is_ucum(one)]  # fmt: skip
+    unit = [CodeMatch(value=word, scheme="UCUM", meaning=word, written=f'Code("{word}", "UCUM", "{word}")')
+            for word in words if len(words) == 1 and is_ucum(word)]  # fmt: skip
     sought = [word.casefold() for word in words]
     whole = " ".join(sought)
     matches = {
@@ -35,10 +35,10 @@ def matching_codes(words: Sequence[str]) -> list[CodeMatch]:
         for code in _known()
         if code.value.casefold() == whole or all(word in f"{code.meaning} {code.written}".casefold() for word in sought)
     }
-    found = sorted(
+    codes = sorted(
         matches.values(), key=lambda code: (code.meaning.casefold() != whole, len(code.meaning), code.written)
     )
-    return found if any(code.value in words for code in found) else [*unit, *found]
+    return codes if any(code.value in words for code in codes) else [*unit, *codes]
 
 
 @cache

@@ -34,8 +34,8 @@ def label_array(values: NDArray[Any]) -> NDArray[Any]:
     Raises ``ValueError`` for numbers that are negative or above ``LARGEST_VALUE``.
     """
     labels: NDArray[Any] = np.zeros(values.shape, np.uint8)
-    for index, one in enumerate(values):  # slice by slice, for memory
-        whole = one if one.dtype.kind in "bui" else np.rint(one)
+    for index, plane in enumerate(values):  # slice by slice, for memory
+        whole = plane if plane.dtype.kind in "bui" else np.rint(plane)
         least, greatest = (whole.min(), whole.max()) if whole.size else (0, 0)
         if not 0 <= least <= greatest <= LARGEST_VALUE:
             raise ValueError(f"label map holds values from {least} to {greatest}; use 0 to {LARGEST_VALUE}")
@@ -48,8 +48,8 @@ def label_array(values: NDArray[Any]) -> NDArray[Any]:
 def values_of(labels: NDArray[Any]) -> list[int]:
     """The values other than 0 that occur in a label map, ascending."""
     occurs = np.zeros(LARGEST_VALUE + 1, np.bool_)
-    for one in labels:
-        occurs[one] = True
+    for plane in labels:
+        occurs[plane] = True
     return [int(value) for value in np.flatnonzero(occurs) if value]
 
 

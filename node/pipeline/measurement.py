@@ -51,14 +51,14 @@ def check_codes(of: str, **codes: object) -> None:
 
 def keep_tuples(of: DataclassInstance) -> None:
     """Keep what was given as a list as a tuple. Raises ``ValueError`` for one thing in the place of several."""
-    for one in fields(of):
-        value = getattr(of, one.name)
-        if one.default != ():
+    for attribute in fields(of):
+        value = getattr(of, attribute.name)
+        if attribute.default != ():
             continue
         if isinstance(value, list):
-            object.__setattr__(of, one.name, tuple(value))
+            object.__setattr__(of, attribute.name, tuple(value))
         elif isinstance(value, str | Code) or not isinstance(value, Iterable):  # a Code is a tuple of texts
-            kind = f"{type(of).__name__}.{one.name} is one {type(value).__name__}"
+            kind = f"{type(of).__name__}.{attribute.name} is one {type(value).__name__}"
             raise ValueError(f"{kind}; give a tuple, with a comma after each")  # noqa: TRY004
 
 

@@ -86,9 +86,9 @@ def check_limits(path: Path, *, files: int = 1, total: int) -> None:
 
 
 def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    total = sum(one.file_size for one in members)
+    total = sum(member.file_size for member in members)
     check_limits(path, files=len(members), total=total)
-    packed = sum(one.compress_size for one in members)
+    packed = sum(member.compress_size for member in members)
     if total > max(_RATIO_FROM, _COMPRESSED_TO * packed):
         raise WeightsError(f"{path} inflates {packed} bytes to {total}: it is refused as a bomb")
     for member in members:

@@ -80,8 +80,8 @@ def _component(text: str, at: int) -> int:
         end = unit.end()
         note = _ANNOTATION.match(text, end)
         return note.end() if note else end
-    found = _FACTOR.match(text, at) or _ANNOTATION.match(text, at)
-    return found.end() if found else -1
+    match = _FACTOR.match(text, at) or _ANNOTATION.match(text, at)
+    return match.end() if match else -1
 
 
 @cache

@@ -105,7 +105,7 @@ def change_priority(connection: sa.Connection, jobs: Sequence[str], priority: st
     workflow = workflows(connection)
     # As constants: DBOS has partial indexes of these states. The id of an attempt begins with that of its job.
     waiting = sa.or_(*(workflow.c.status == sa.literal_column(f"'{state}'") for state in ("ENQUEUED", "DELAYED")))
-    of_jobs = sa.or_(*(workflow.c.workflow_uuid.startswith(f"{one}/", autoescape=True) for one in jobs))
+    of_jobs = sa.or_(*(workflow.c.workflow_uuid.startswith(f"{job_id}/", autoescape=True) for job_id in jobs))
     connection.execute(sa.update(workflow).where(waiting, of_jobs).values(priority=PRIORITIES[priority]))
 
 

@@ -54,8 +54,8 @@ class Shares:
         if not urgent:
             return None
         # Who did not wait for a while has saved nothing: it begins with what others had used at least.
-        self._used |= {one: max(self._used.get(one, 0.0), self._least) for one in accounts.values()}
-        self._least = min(self._used[one] for one in accounts.values())
+        self._used |= {account: max(self._used.get(account, 0.0), self._least) for account in accounts.values()}
+        self._least = min(self._used[account] for account in accounts.values())
         name = min(urgent, key=lambda name: (urgent[name], self._used[accounts[name]], self._used.get(name, 0.0), name))
         return name, urgent[name]
 

@@ -60,14 +60,14 @@ def _shown(value: Any) -> Any:
 def deferrals_text(deferrals: Sequence[Mapping[str, Any]]) -> str:
     """Return what a series waits for: ``deferrals`` as ``series.doubts`` has them, those that wait alike together."""
     groups: dict[str, list[str]] = {}
-    for one in deferrals:
-        awaited = gettext(_AWAITED.get(one["about"]["code"], marked("the missing images")))
+    for deferral in deferrals:
+        awaited = gettext(_AWAITED.get(deferral["about"]["code"], marked("the missing images")))
         how = (
             ""
-            if one["until"] is None
-            else gettext("; waiting {seconds:g} s for {awaited}", seconds=one["seconds"], awaited=awaited)
+            if deferral["until"] is None
+            else gettext("; waiting {seconds:g} s for {awaited}", seconds=deferral["seconds"], awaited=awaited)
         )
-        groups.setdefault(how, []).append(reason_text(one["about"]))
+        groups.setdefault(how, []).append(reason_text(deferral["about"]))
     return "; ".join("; ".join(texts) + how for how, texts in groups.items())
 
 

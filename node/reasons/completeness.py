@@ -10,7 +10,7 @@ from node.translation import gettext, marked, ngettext
 
 
 def _quiet(values: Mapping[str, Any]) -> str:
-    expired = [gettext("; {about} even after {seconds:g} s", **one) for one in values["expired"]]
+    expired = [gettext("; {about} even after {seconds:g} s", **deferral) for deferral in values["expired"]]
     quiet = gettext(
         "{images} images, none for {seconds:g} s, no open association sending it",
         images=values["images"],

@@ -27,7 +27,7 @@ def find_workitems(config: Config, engine: Engine, uids: JobUids, request: Norma
     identifier = request.dataset
     if named := next((key for key in keys_with_values(identifier) if key.startswith(OF_IMAGES)), ""):
         return NormalizedAnswer(status=DOES_NOT_MATCH_SOP_CLASS, comment=f"{named} is not searched over DIMSE"[:64])
-    found: list[Dataset] = []
+    workitems: list[Dataset] = []
     with engine.connect() as connection:
         studies = latest_studies(connection, _MOST_STUDIES)
         if wanted := str(identifier.get("StudyInstanceUID") or ""):
@@ -38,8 +38,8 @@ def find_workitems(config: Config, engine: Engine, uids: JobUids, request: Norma
                 step = attributes_of(uid, of, config)
                 if not matches(identifier, step):
                     continue
-                if len(found) == _MOST:
+                if len(workitems) == _MOST:
                     comment = f"more than {_MOST} workitems match; ask for fewer"
-                    return NormalizedAnswer(status=OUT_OF_RESOURCES, comment=comment, matches=found)
-                found.append(returned(identifier, step))
-    return NormalizedAnswer(status=SUCCESS, matches=found)
+                    return NormalizedAnswer(status=OUT_OF_RESOURCES, comment=comment, matches=workitems)
+                workitems.append(returned(identifier, step))
+    return NormalizedAnswer(status=SUCCESS, matches=workitems)

@@ -99,7 +99,7 @@ def outcome_of(findings: Findings) -> Outcome:
     ``measured``: there are structures, landmarks, maps, measurements or evaluations. ``derived``: there are new images.
     Otherwise ``failed``: a result that says nothing is no result.
     """
-    presences = {one.presence for one in findings.all_assertions}
+    presences = {assertion.presence for assertion in findings.all_assertions}
     if findings.partial or findings.cut_off:
         return Outcome.PARTIAL
     if is_positive(findings):
@@ -130,7 +130,7 @@ def is_positive(findings: Findings) -> bool:
     sought = (codes.SCT.MorphologicallyAbnormalStructure, *findings.looked_for)
     return (
         bool(findings.lesions or findings.positive_regions)
-        or any(one.presence == "present" for one in findings.all_assertions)
+        or any(assertion.presence == "present" for assertion in findings.all_assertions)
         or any({s.category, s.type} & set(sought) and not s.empty for s in findings.segments)
     )
 

@@ -222,9 +222,9 @@ def _padding(original: Dataset) -> tuple[int, ...]:
     """Least and greatest value of padding pixels (PS3.3 C.7.5.1.1.2); empty when there are none."""
     if original.get("PixelPaddingValue") is None:
         return ()
-    one = int(original.PixelPaddingValue)
-    other = int(original.get("PixelPaddingRangeLimit", one))
-    return min(one, other), max(one, other)
+    value = int(original.PixelPaddingValue)
+    other = int(original.get("PixelPaddingRangeLimit", value))
+    return min(value, other), max(value, other)
 
 
 def _store(image: Dataset, original: Dataset, path: Path, values: NDArray[Any], kind: _PixelType) -> None:

@@ -137,7 +137,7 @@ def _objects(work: _Work, encoded: list[EncodedReference]) -> Iterator[EncodedRe
         encoded.append((kind, dataset))
     for kind, on in _REPORTS.items():
         if kind in work.kinds:
-            others = [one for one in encoded if all(one[0] in p for p in work.profiles if kind in p)]
+            others = [item for item in encoded if all(item[0] in p for p in work.profiles if kind in p)]
             report = encode_sr(
                 work.analysis,
                 work.source,

@@ -48,7 +48,7 @@ def stated_identity(paths: Collection[Path]) -> Dataset:
             headers.append(Dataset({BaseTag(tag): _raw(BaseTag(tag), value) for tag, value in values.items()}))
     if not headers:
         raise InputError(f"no file says whose images they are: {faults[0] if faults else 'there is none'}")
-    if keywords := contradictions([_copy(one) for one in headers]):
+    if keywords := contradictions([_copy(header) for header in headers]):
         raise IdentityError(f"{', '.join(keywords)}: the images contradict one another; send them under one identity")
     return headers[0]
 
@@ -74,9 +74,11 @@ def encode_failure_reports(
         restore_references(report, source)
         data = finish(report, analysis, identity)
         objects.append(EncodedObject(data=data, kind=kind, description=str(report.SeriesDescription)))
-    faults = [f"{one.kind}: {fault}" for one in objects for fault in _faults(one, source, stated)]
+    faults = [f"{encoded.kind}: {fault}" for encoded in objects for fault in _faults(encoded, source, stated)]
     if faults:
-        raise GateError(f"{len(faults)} faults, not sent: {'; '.join(faults[:20])}", {one.kind for one in objects})
+        raise GateError(
+            f"{len(faults)} faults, not sent: {'; '.join(faults[:20])}", {encoded.kind for encoded in objects}
+        )
     return tuple(objects)
 
 

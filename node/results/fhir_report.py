@@ -94,8 +94,8 @@ def report_bundle(report: Dataset, language: Language = "en", version: FhirVersi
         component=_components(statement.evaluations),
     )
     entries, results = [device], [outcome]
-    for one in statement.findings:
-        *members, finding = _finding(one, context)
+    for stated in statement.findings:
+        *members, finding = _finding(stated, context)
         entries += members
         results.append(finding)
     whole = _entry(
@@ -110,7 +110,7 @@ def report_bundle(report: Dataset, language: Language = "en", version: FhirVersi
                 "code": _concept(statement.procedure or _IMAGING_STUDY),
                 "subject": context.shared.get("subject"),
                 "effectiveDateTime": context.shared.get("effectiveDateTime"),
-                "result": [{"reference": one["fullUrl"]} for one in results],
+                "result": [{"reference": result["fullUrl"]} for result in results],
                 "study" if version == "R5" else "imagingStudy": [_study(report)],
                 "conclusion": f"{impression_of(report, language)}\n{NOTICE}".strip(),
                 "conclusionCode": [_concept(statement.summary)],
@@ -124,12 +124,12 @@ def report_bundle(report: Dataset, language: Language = "en", version: FhirVersi
     }
 
 
-def _finding(one: StatedFinding, context: _Context) -> Iterator[Resource]:
+def _finding(stated: StatedFinding, context: _Context) -> Iterator[Resource]:
     """The measurements of a finding and where it is, then the finding, which names them."""
     members = [
         _observation(
             context,
-            one.tracking_uid,
+            stated.tracking_uid,
             "measurement",
             m.name.scheme_designator,
             m.name.value,
@@ -138,26 +138,26 @@ def _finding(one: StatedFinding, context: _Context) -> Iterator[Resource]:
             method=_concept(m.derivation) if m.derivation else None,
             valueQuantity=_quantity(m),
         )
-        for m in one.measurements
+        for m in stated.measurements
     ]
     yield from members
-    places = [_selection(place, one, context) for place in one.regions] if context.version == "R5" else []
+    places = [_selection(place, stated, context) for place in stated.regions] if context.version == "R5" else []
     yield from places
-    asserted = one.asserted
-    value = asserted[1] if asserted else one.finding
-    site = _concept(one.site) if one.site else None
-    sides = {codes.SCT.Laterality: one.laterality} if one.laterality else {}
-    others = {name: value for name, value in one.evaluations.items() if (name, value) != asserted}
+    asserted = stated.asserted
+    value = asserted[1] if asserted else stated.finding
+    site = _concept(stated.site) if stated.site else None
+    sides = {codes.SCT.Laterality: stated.laterality} if stated.laterality else {}
+    others = {name: value for name, value in stated.evaluations.items() if (name, value) != asserted}
     yield _observation(
         context,
-        one.tracking_uid,
+        stated.tracking_uid,
         code=_concept(asserted[0] if asserted else codes.DCM.Finding),
         valueCodeableConcept=_concept(value) if value else None,
         bodySite=site,
         component=_components(sides | others),
         hasMember=[{"reference": member["fullUrl"]} for member in members] or None,
         derivedFrom=[*context.shared["derivedFrom"], *({"reference": place["fullUrl"]} for place in places)],
-        note=[{"text": one.label}] if one.label else None,
+        note=[{"text": stated.label}] if stated.label else None,
     )
 
 
@@ -167,7 +167,7 @@ def _observation(context: _Context, *parts: str, **values: Any) -> Resource:
     return _entry(_given(resource))
 
 
-def _selection(place: StatedRegion, one: StatedFinding, context: _Context) -> Resource:
+def _selection(place: StatedRegion, stated: StatedFinding, context: _Context) -> Resource:
     """An ImagingSelection (R5) of a segment, or of an image."""
     report, segment = context.report, place.segment
     instance = {
@@ -179,7 +179,7 @@ def _selection(place: StatedRegion, one: StatedFinding, context: _Context) -> Re
         {
             "resourceType": "ImagingSelection",
             "identifier": [
-                _own(context.report_uid, one.tracking_uid, "place", place.sop_instance_uid, str(segment)),
+                _own(context.report_uid, stated.tracking_uid, "place", place.sop_instance_uid, str(segment)),
                 _uid(context.report_uid),
             ],
             "status": "available",
@@ -200,8 +200,8 @@ def _series_of(report: Dataset, sop_instance_uid: str) -> str | None:
             str(series.SeriesInstanceUID)
             for study in report.get("CurrentRequestedProcedureEvidenceSequence", ())
             for series in study.ReferencedSeriesSequence
-            for one in series.ReferencedSOPSequence
-            if str(one.ReferencedSOPInstanceUID) == sop_instance_uid
+            for reference in series.ReferencedSOPSequence
+            if str(reference.ReferencedSOPInstanceUID) == sop_instance_uid
         ),
         None,
     )

@@ -89,7 +89,9 @@ def _of_regions(regions: Iterable[PlacedRegion]) -> Iterator[Graphic]:
 
 def _of_measurements(findings: Findings, source: Source, key: str, before: int) -> Iterator[Graphic]:
     """Shapes of one measurement have one colour; only the first has its text."""
-    measured = ((group, one) for group in findings.groups for one in group.measurements if one.shapes)
+    measured = (
+        (group, measurement) for group in findings.groups for measurement in group.measurements if measurement.shapes
+    )
     for number, (group, measurement) in enumerate(measured):
         lines: tuple[str, ...] = (in_words(term(measurement.name.meaning), measurement.value, measurement.unit.value),)
         for shape in measurement.shapes:

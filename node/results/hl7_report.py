@@ -79,7 +79,7 @@ def report_message(report: Dataset, to: Addressee) -> str:
     segments = [_head(report, to), _patient(report), _request(report, report.SOPInstanceUID, _PRELIMINARY, to)]
     if to.urgent:
         segments.append(_STAT)
-    return _joined([*segments, *(_result(n, one, _PRELIMINARY) for n, one in enumerate(body, 1))], to)
+    return _joined([*segments, *(_result(n, observation, _PRELIMINARY) for n, observation in enumerate(body, 1))], to)
 
 
 def withdrawn_reports(note: Dataset) -> tuple[str, ...]:
@@ -126,9 +126,21 @@ def _request(dataset: Dataset, report_uid: str, status: str, to: Addressee) -> s
     return "|".join(["OBR", *fields.values()])
 
 
-def _result(number: int, one: _Observation, status: str) -> str:
-    fields = [str(number), one.type, one.concept, one.group, one.value, one.unit, "", "", "", "", status]
-    return "|".join(["OBX", *fields, *(["", "", "", "", "", one.method] if one.method else [])])
+def _result(number: int, observation: _Observation, status: str) -> str:
+    fields = [
+        str(number),
+        observation.type,
+        observation.concept,
+        observation.group,
+        observation.value,
+        observation.unit,
+        "",
+        "",
+        "",
+        "",
+        status,
+    ]
+    return "|".join(["OBX", *fields, *(["", "", "", "", "", observation.method] if observation.method else [])])
 
 
 def _study(report: Dataset) -> _Observation:
@@ -144,24 +156,36 @@ def _impression(report: Dataset, language: Language) -> Iterator[_Observation]:
 
 def _observations(report: Dataset) -> Iterator[_Observation]:
     """First what is said of the whole series, then group after group; nothing twice."""
-    whole = [one for item in _outside_groups(report) for one in _of_item(item)]
+    whole = [observation for item in _outside_groups(report) for observation in _of_item(item)]
     groups = [group.ContentSequence for group in measurement_groups(report)]
     algorithm = [
-        one for item in (groups[0] if groups else ()) if concept_value(item) in _ALGORITHM for one in _plain(item)
+        observation
+        for item in (groups[0] if groups else ())
+        if concept_value(item) in _ALGORITHM
+        for observation in _plain(item)
     ]
     yield from dict.fromkeys([*whole, *algorithm])
-    known, outcome = set(whole), {one.value for one in whole if one.concept.startswith(f"{_SUMMARY}^")}
+    known, outcome = (
+        set(whole),
+        {observation.value for observation in whole if observation.concept.startswith(f"{_SUMMARY}^")},
+    )
     number = 0
     for group in groups:
-        found = [one for item in group if concept_value(item) not in _TECHNICAL for one in _of_item(item)]
-        news = [one for one in found if one not in known and not (_is_finding(one) and one.value in outcome)]
-        if any(not one.concept.startswith(f"{_TRACKING_ID}^") for one in news):
+        observations = [
+            observation for item in group if concept_value(item) not in _TECHNICAL for observation in _of_item(item)
+        ]
+        news = [
+            observation
+            for observation in observations
+            if observation not in known and not (_is_finding(observation) and observation.value in outcome)
+        ]
+        if any(not observation.concept.startswith(f"{_TRACKING_ID}^") for observation in news):
             number += 1
-            yield from (replace(one, group=str(number)) for one in news)
+            yield from (replace(observation, group=str(number)) for observation in news)
 
 
-def _is_finding(one: _Observation) -> bool:
-    return one.concept.startswith(f"{_FINDING}^")
+def _is_finding(observation: _Observation) -> bool:
+    return observation.concept.startswith(f"{_FINDING}^")
 
 
 def _outside_groups(item: Dataset) -> Iterator[Dataset]:
@@ -180,9 +204,9 @@ def _outside_groups(item: Dataset) -> Iterator[Dataset]:
 def _of_item(item: Dataset) -> Iterator[_Observation]:
     """An item, then what modifies it; a derivation such as the mean is the method of its number."""
     inner = list(item.get("ContentSequence", ()))
-    method = next((_code(one.ConceptCodeSequence[0]) for one in inner if concept_value(one) == _DERIVATION), "")
-    for one in _plain(item):
-        yield replace(one, method=method)
+    method = next((_code(child.ConceptCodeSequence[0]) for child in inner if concept_value(child) == _DERIVATION), "")
+    for observation in _plain(item):
+        yield replace(observation, method=method)
     for child in inner:
         if child.ValueType in _OBSERVED and concept_value(child) != _DERIVATION:
             yield from _of_item(child)

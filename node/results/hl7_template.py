@@ -20,10 +20,10 @@ def adapted(segments: Sequence[str], to: Hl7Message) -> list[str]:
 
     Raises ``EncodeError`` when a character is not in its character set.
     """
-    found = [segment.split("|") for segment in segments]
-    for segment in found:
+    split_segments = [segment.split("|") for segment in segments]
+    for segment in split_segments:
         _replace_codes(segment, to.codes)
-    adapted_segments = _with_fields(found, to.fields)
+    adapted_segments = _with_fields(split_segments, to.fields)
     adapted_segments[0][17] = to.charset
     codec = CHARACTER_SETS[to.charset]
     if codec != "utf-8":
@@ -61,7 +61,7 @@ def _with_fields(segments: _Segments, fields: Mapping[str, str]) -> _Segments:
 
 def _insert(made: _Segments, before: _Segments, name: str) -> None:
     """Add a segment at its place among those of ORU^R01."""
-    order = {one: index for index, one in enumerate(SEGMENTS)}
+    order = {segment: index for index, segment in enumerate(SEGMENTS)}
     last = len(SEGMENTS)
     later = (index for index, segment in enumerate(made) if order.get(segment[0], last) > order.get(name, last))
     at = next(later, len(made))
@@ -71,14 +71,14 @@ def _insert(made: _Segments, before: _Segments, name: str) -> None:
 
 def _filled(content: str, own: Sequence[str], segments: _Segments) -> str:
     """Replace the placeholders of a content by what they name."""
-    return PLACEHOLDER.sub(lambda found: _default(found[1], found[2], own, segments), content)
+    return PLACEHOLDER.sub(lambda match: _default(match[1], match[2], own, segments), content)
 
 
 def _default(name: str, component: str | None, own: Sequence[str], segments: _Segments) -> str:
     """A field of the message as it is by default, or a component: of this segment, else of the first of its name."""
     of, _, number = name.partition("-")
     index = int(number) - (of == "MSH")
-    segment = own if own[0] == of else next((one for one in segments if one[0] == of), [])
+    segment = own if own[0] == of else next((segment for segment in segments if segment[0] == of), [])
     field = segment[index] if index < len(segment) else ""
     if component is None:
         return field
@@ -90,7 +90,7 @@ def _fit(segment: list[str], codec: str, charset: str) -> None:
     for index, field in enumerate(segment):
         if segment[0] == "PID" and index == 5:
             writings = field.split("~")
-            segment[index] = "~".join([one for one in writings if _is_in(one, codec)] or writings)
+            segment[index] = "~".join([writing for writing in writings if _is_in(writing, codec)] or writings)
         if strange := next((char for char in segment[index] if not _is_in(char, codec)), ""):
             name = f"{segment[0]}-{index + (segment[0] == 'MSH')}"
             raise EncodeError(

@@ -75,7 +75,7 @@ def encode_pictures(
         image["PatientOrientation"] = DataElement("PatientOrientation", "CS", None)
         image.ImageComments = noted(picture.label, 10240)
         image.DerivationDescription = plain(f"Picture made by {analysis.algorithm.name}", 1024)
-        image.SourceImageSequence = [_source(*one) for one in references(headers)]
+        image.SourceImageSequence = [_source(*reference) for reference in references(headers)]
         describe_body_part(image, source)
         yield image
 

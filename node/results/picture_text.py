@@ -35,7 +35,7 @@ _LATIN = 0x250
 def page_language(languages: Collection[Language]) -> InterfaceLanguage:
     """Return the language of a page for destinations with these languages; English when they have several."""
     spoken: tuple[InterfaceLanguage, ...] = ("de", "zh")
-    return next((one for one in spoken if set(languages) == {one}), "en")
+    return next((language for language in spoken if set(languages) == {language}), "en")
 
 
 def caption_language(languages: Collection[Language]) -> InterfaceLanguage:

@@ -175,7 +175,7 @@ def _on_named_image(shape: Shape, source: Source, label: str) -> ShapeOnImage:
             f"reach from {points.min(axis=0).round(1).tolist()} to {points.max(axis=0).round(1).tolist()}; "
             "give (column, row) in pixels"
         )
-    index = next(i for i, one in enumerate(source.datasets) if frame_key(one, "SOPInstanceUID") == key)
+    index = next(i for i, dataset in enumerate(source.datasets) if frame_key(dataset, "SOPInstanceUID") == key)
     return ShapeOnImage(index, np.clip(points, 0, size))
 
 

@@ -43,7 +43,7 @@ def _draw(analysis: Analysis, source: Source, place: int, graphics: Sequence[Gra
     picture, shown_as = _image(source, place)
     scale = np.array(picture.size) / [int(original.Columns), int(original.Rows)]
     lines: list[tuple[str, Colour]] = []
-    for number, graphic in enumerate((one for one in graphics if one.place == place), 1):
+    for number, graphic in enumerate((graphic for graphic in graphics if graphic.place == place), 1):
         _draw_graphic(picture, graphic, str(number), scale)
         if graphic.lines:
             lines.append((caption(f"{number}. {graphic.label_in_words}"), graphic.colour))

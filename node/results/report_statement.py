@@ -108,9 +108,9 @@ def _read(report: Dataset) -> ReportStatement:
     for group in measurement_groups(report):
         items = list(group.get("ContentSequence", ()))
         uid = next(str(item.UID) for item in items if concept_value(item) == _TRACKING_UID)
-        one = findings.setdefault(uid, StatedFinding(tracking_uid=uid))
+        finding = findings.setdefault(uid, StatedFinding(tracking_uid=uid))
         for item in items:
-            _take(one, item)
+            _take(finding, item)
             if item.ValueType == "TEXT":
                 texts.setdefault(concept_value(item), str(item.TextValue))
     procedures = (_value(item) for item in report.ContentSequence if concept_value(item) == _PROCEDURE)
@@ -124,31 +124,33 @@ def _read(report: Dataset) -> ReportStatement:
     )
 
 
-def _take(one: StatedFinding, item: Dataset) -> None:
+def _take(finding: StatedFinding, item: Dataset) -> None:
     concept = concept_value(item)
     if concept == _TRACKING_ID:
-        one.label = str(item.TextValue)
+        finding.label = str(item.TextValue)
     elif concept == _FINDING and item.ValueType == "CODE":
-        one.finding = _value(item)
+        finding.finding = _value(item)
     elif concept == _SITE:
-        one.site = _value(item)
-        one.laterality = next(_inner(item, _LATERALITY), one.laterality)
+        finding.site = _value(item)
+        finding.laterality = next(_inner(item, _LATERALITY), finding.laterality)
     elif concept == _LATERALITY:
-        one.laterality = _value(item)
+        finding.laterality = _value(item)
     elif item.ValueType in ("SCOORD", "SCOORD3D"):
         if not is_border(item):
-            one.has_region = True
-            one.regions += [_region(image) for image in item.get("ContentSequence", ()) if image.ValueType == "IMAGE"]
+            finding.has_region = True
+            finding.regions += [
+                _region(image) for image in item.get("ContentSequence", ()) if image.ValueType == "IMAGE"
+            ]
     elif concept == _SEGMENT:
-        one.has_region = True
-        one.regions.append(_region(item))
+        finding.has_region = True
+        finding.regions.append(_region(item))
     elif item.ValueType == "NUM" and item.get("MeasuredValueSequence"):
         measured = item.MeasuredValueSequence[0]
         unit = _coded(measured.MeasurementUnitsCodeSequence[0])
         number = str(measured.NumericValue)
-        one.measurements.append(MeasuredValue(_name(item), number, unit, next(_inner(item, _DERIVATION), None)))
+        finding.measurements.append(MeasuredValue(_name(item), number, unit, next(_inner(item, _DERIVATION), None)))
     elif item.ValueType == "CODE" and item.get("RelationshipType") == "CONTAINS":
-        one.evaluations[_name(item)] = _value(item)
+        finding.evaluations[_name(item)] = _value(item)
 
 
 def _region(image: Dataset) -> StatedRegion:
@@ -167,7 +169,7 @@ def is_presence(value: Code) -> bool:
 
 
 def _inner(item: Dataset, concept: str) -> Iterator[Code]:
-    return (_value(one) for one in item.get("ContentSequence", ()) if concept_value(one) == concept)
+    return (_value(child) for child in item.get("ContentSequence", ()) if concept_value(child) == concept)
 
 
 def _name(item: Dataset) -> Code:

@@ -35,9 +35,9 @@ class SimilarEntries:
 def similar_lines(entries: SimilarEntries, language: str) -> list[str]:
     """A heading, a line for each lesion with similar findings, and how precise that is, in the language spoken here."""
     lines = [
-        gettext("{name}: {findings}", name=label, findings="; ".join(map(_text, found)))
-        for label, found in entries.by_label.items()
-        if found
+        gettext("{name}: {findings}", name=label, findings="; ".join(map(_text, similar_entries)))
+        for label, similar_entries in entries.by_label.items()
+        if similar_entries
     ]
     if not lines:
         return []

@@ -156,7 +156,11 @@ def observer(analysis: Analysis) -> ObserverContext:
 def _evaluations(analysis: Analysis) -> ContainerContentItem:
     summary = SUMMARIES[analysis.outcome, analysis.positive]
     judged = dict(analysis.findings.evaluations) if analysis.findings else {}
-    judged |= {one.finding: CODES[one.presence] for one in analysis.asserted if one.finding not in judged}
+    judged |= {
+        assertion.finding: CODES[assertion.presence]
+        for assertion in analysis.asserted
+        if assertion.finding not in judged
+    }
     container = ContainerContentItem(name=QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = ContentSequence(
         [

@@ -69,13 +69,17 @@ def study_groups(
     whole was measured; then come assertions with a probability, and what the pipeline measured without a mask.
     """
     findings = analysis.findings or Findings()
-    groups = [_asserted(one, headers, algorithm, key) for one in analysis.asserted if one.presence == "present"]
+    groups = [
+        _asserted(assertion, headers, algorithm, key)
+        for assertion in analysis.asserted
+        if assertion.presence == "present"
+    ]
     if findings.measurements or (alone and not groups):
         groups.append(_outcome(analysis, headers, algorithm, key))
     groups += [
-        _asserted(one, headers, algorithm, key)
-        for one in analysis.asserted
-        if one.presence != "present" and one.probability is not None
+        _asserted(assertion, headers, algorithm, key)
+        for assertion in analysis.asserted
+        if assertion.presence != "present" and assertion.probability is not None
     ]
     return groups + [_measured(group, source, headers, algorithm, key) for group in findings.groups]
 

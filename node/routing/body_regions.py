@@ -64,8 +64,8 @@ def rules_that_ask(trace: Sequence[Mapping[str, Any]], rules: Sequence[Rule]) ->
     for entry in trace:
         rule = by_name[entry["rule"]]
         selection = rule.companions[entry["companion"]] if "companion" in entry else rule
-        others = [one for one in entry["conditions"] if one["attribute"] != BODY_REGION]
-        if all(one["matched"] for one in others) and (
+        others = [condition for condition in entry["conditions"] if condition["attribute"] != BODY_REGION]
+        if all(condition["matched"] for condition in others) and (
             len(others) < len(entry["conditions"]) or selection.prefers_body_region
         ):
             asking[rule.name] = rule
@@ -96,8 +96,8 @@ class BodyRegions:
         result = self._examinations.take(key)
         if result is not None and not (isinstance(result.outcome, NodeError) and self._tries_again(key, result)):
             outcome = result.outcome
-            found = unread(str(outcome)) if isinstance(outcome, NodeError) else outcome
-            self._known[key] = (result.question.paths, found)
+            characteristic = unread(str(outcome)) if isinstance(outcome, NodeError) else outcome
+            self._known[key] = (result.question.paths, characteristic)
         of, region = self._known.get(key, (None, None))
         return {BODY_REGION: region} if region is not None and of == paths else {}
 

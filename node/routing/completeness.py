@@ -206,14 +206,18 @@ def _deferrals(arrival: Arrival, settings: SeriesTable) -> list[Deferral]:
     if arrival.absent.images:
         until = max(arrival.last_at, arrival.absent.at) + seconds
         deferrals += [Deferral(about=about, seconds=seconds, until=until) for about in arrival.absent.by]
-    for one in _interruptions(arrival):
-        until = max(arrival.last_at, one.at) + seconds
-        deferrals.append(Deferral(about=one.what, seconds=seconds, until=until))
+    for interruption in _interruptions(arrival):
+        until = max(arrival.last_at, interruption.at) + seconds
+        deferrals.append(Deferral(about=interruption.what, seconds=seconds, until=until))
     return deferrals
 
 
 def _lacking(arrival: Arrival) -> list[Reason]:
-    lacking = [reason(ReasonCode.LISTED_ABSENT, images=one.absent, by=one.by) for one in arrival.listings if one.absent]
+    lacking = [
+        reason(ReasonCode.LISTED_ABSENT, images=listing.absent, by=listing.by)
+        for listing in arrival.listings
+        if listing.absent
+    ]
     if arrival.stated is not None and arrival.stated > arrival.instances:
         lacking.append(reason(ReasonCode.COUNT_NOT_REACHED, images=arrival.instances, stated=arrival.stated))
     return [*lacking, reason(ReasonCode.GAP, explanation=arrival.missing)] if arrival.missing else lacking
@@ -227,7 +231,7 @@ def _interruptions(arrival: Arrival) -> tuple[Interruption, ...]:
 def _incomplete(arrival: Arrival) -> Reason | None:
     """Return what is known to be missing."""
     absent = arrival.absent
-    strong = [one for one in _interruptions(arrival) if one.strong]
+    strong = [interruption for interruption in _interruptions(arrival) if interruption.strong]
     counts = {
         "refused": absent.refused,
         "cut_off": absent.cut_off,
@@ -243,15 +247,15 @@ def _incomplete(arrival: Arrival) -> Reason | None:
         **counts,
         unseen=absent.unseen,
         lacking=lacking,
-        broke_off=any(not one.rejected for one in strong),
-        rejected=any(one.rejected for one in strong),
+        broke_off=any(not interruption.rejected for interruption in strong),
+        rejected=any(interruption.rejected for interruption in strong),
     )
 
 
 def _caveat(arrival: Arrival) -> Reason | None:
     """Return what may be missing."""
     facts = {
-        "broke_off": any(not one.strong for one in _interruptions(arrival)),
+        "broke_off": any(not interruption.strong for interruption in _interruptions(arrival)),
         "in_progress": arrival.in_progress is not None and not arrival.is_listed_whole,
         "changed": arrival.absent.changed,
     }

@@ -53,10 +53,12 @@ class Conflicts:
         """Compare what is due; return how many pairs."""
         with self._engine.connect() as connection:
             pairs = [pair for pair in pairs_to_compare(connection) if self._is_responsible(pair.study_instance_uid)]
-        found = [(pair, *difference) for pair in pairs if (difference := self._difference(pair.first, pair.second))]
-        if found:
+        differences = [
+            (pair, *difference) for pair in pairs if (difference := self._difference(pair.first, pair.second))
+        ]
+        if differences:
             with begin_immediate(self._engine) as connection:
-                record_differences(connection, found)
+                record_differences(connection, differences)
         with self._engine.connect() as connection:
             begun = [row for row in begun_meanwhile(connection) if self._is_responsible(row[0])]
             corrected = [key for key in corrected_series(connection) if self._is_responsible(key[0])]
@@ -71,7 +73,7 @@ class Conflicts:
                 adopt(connection, study, series, ledger_clock(connection))
             with about(study, series=series):
                 logger.warning("series %s was received again with another identity, which is used now", series)
-        return len(found)
+        return len(differences)
 
     def _is_of_one_patient(self, files: Mapping[str, str]) -> bool:
         """Whether a series that was held is of one identity by now; ``files``: the latest of each image, by its UID.
@@ -97,8 +99,8 @@ class Conflicts:
             logger.warning("conflict %s: %s", second, error)
             return None
         try:
-            found = self._reader.call(f"conflict {second}", compare_files, *pair)
+            difference = self._reader.call(f"conflict {second}", compare_files, *pair)
         except NodeError as error:
             logger.warning("conflict %s: %s", second, error)
             return ConflictKind.CONTENT, "what cannot be read"
-        return found.kind, ", ".join(found.keywords)
+        return difference.kind, ", ".join(difference.keywords)

@@ -94,7 +94,10 @@ class Decider:
                 cause=decided.cause,
                 incomplete=completion.incomplete,
                 caveat=completion.caveat,
-                characteristics={name: asdict(one) for name, one in (decided.characteristics or {}).items()} or None,
+                characteristics={
+                    name: asdict(characteristic) for name, characteristic in (decided.characteristics or {}).items()
+                }
+                or None,
             ),
         )
         free = {rule.name for rule in self._config.rules if rule.priority is None}

@@ -88,7 +88,9 @@ class Examiner:
             failures = 1 + (before.failures if before is not None else 0)
             seconds = retry_delay(failures, _FIRST_SECONDS, _MAX_SECONDS)
             pending = PendingExamination(str(error), seconds, at + seconds, failures)
-            self._pending = {one: old for one, old in self._pending.items() if at < old.until + _MAX_SECONDS}
+            self._pending = {
+                series_key: old for series_key, old in self._pending.items() if at < old.until + _MAX_SECONDS
+            }
             self._pending[key] = pending
             if not isinstance(error, InputError):  # not the fault of its files
                 return pending
@@ -116,7 +118,7 @@ class Examiner:
                 answer = self._process.call(f"series {key[1]}", examine_quickly, question, self._rules)
                 if answer is not None:
                     return answer
-        self._probation = {one: until for one, until in self._probation.items() if until > at}
+        self._probation = {addresses: until for addresses, until in self._probation.items() if until > at}
         self._probation[sender] = at + _PROBATION_SECONDS
         self._slow.submit(sender, key, question)
         return None

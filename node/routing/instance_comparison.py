@@ -69,8 +69,8 @@ def compare(first: Dataset, second: Dataset) -> Difference:
 def _equal(first: Dataset, second: Dataset, tag: BaseTag) -> bool:
     if tag not in first or tag not in second:
         return False
-    one, other = first.get_item(tag), second.get_item(tag)
-    if isinstance(one, RawDataElement) and isinstance(other, RawDataElement) and one.value == other.value:
+    element, other = first.get_item(tag), second.get_item(tag)
+    if isinstance(element, RawDataElement) and isinstance(other, RawDataElement) and element.value == other.value:
         return True  # also where only one of them says of which VR a private element is
     try:
         return bool(first[tag].value == second[tag].value)

@@ -32,7 +32,7 @@ def missing_of(connection: Connection, study_uid: str, series_uid: str) -> Missi
     """Facts that have not been settled since."""
     refused = refused_of(connection, study_uid, series_uid)
     collided, changed = _collisions(connection, study_uid, series_uid)
-    positions = [position for one in refused for position in [one.position] * one.images]
+    positions = [position for refusal in refused for position in [refusal.position] * refusal.images]
     return Missing(
         absent=_absent(refused, collided, len(changed)),
         positions=(*positions, *(None for _ in collided)),
@@ -57,20 +57,20 @@ def _collisions(connection: Connection, study_uid: str, series_uid: str) -> tupl
     Not yet compared: another image. Another identity or encoding of the same image is neither.
     """
     others, versions = [], []
-    for one in conflicts_of_series(connection, study_uid, series_uid):
-        other_place = one.kind == ConflictKind.CONTENT and bool(_PLACE & one.changed)
-        if one.elsewhere or one.kind is None or other_place:
-            others.append(one.received_at)
-        elif one.kind == ConflictKind.CONTENT:
-            versions.append(one.received_at)
+    for conflict in conflicts_of_series(connection, study_uid, series_uid):
+        other_place = conflict.kind == ConflictKind.CONTENT and bool(_PLACE & conflict.changed)
+        if conflict.elsewhere or conflict.kind is None or other_place:
+            others.append(conflict.received_at)
+        elif conflict.kind == ConflictKind.CONTENT:
+            versions.append(conflict.received_at)
     return others, versions
 
 
 def _absent(refused: Sequence[Refused], collided: Sequence[float], changed: int) -> Absent:
     alike: dict[tuple[str, int | None], tuple[int, str]] = {}
-    for one in refused:  # of those with the same status the last reason is shown: it says how much space was free
-        how = one.calling_ae, one.status
-        alike[how] = alike.get(how, (0, ""))[0] + one.images, one.reason
+    for row in refused:  # of those with the same status the last reason is shown: it says how much space was free
+        how = row.calling_ae, row.status
+        alike[how] = alike.get(how, (0, ""))[0] + row.images, row.reason
     by = []
     for (caller, status), (count, explanation) in alike.items():
         sent = {"images": count, "calling_ae": caller, "explanation": explanation}
@@ -79,12 +79,12 @@ def _absent(refused: Sequence[Refused], collided: Sequence[float], changed: int)
     if collided:
         by.append(reason(ReasonCode.COLLIDED, images=len(collided)))
     return Absent(
-        refused=sum(one.images for one in refused if one.status is not None),
-        cut_off=sum(one.images for one in refused if one.status is None),
+        refused=sum(row.images for row in refused if row.status is not None),
+        cut_off=sum(row.images for row in refused if row.status is None),
         collided=len(collided),
         changed=changed,
         by=tuple(by),
-        at=max((*(one.at for one in refused), *collided), default=0.0),
+        at=max((*(row.at for row in refused), *collided), default=0.0),
     )
 
 

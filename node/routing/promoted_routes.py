@@ -29,15 +29,15 @@ def with_promotions(routes: Sequence[Route], of: Sequence[Promotion], answered: 
     late images replaces the one before.
     """
     roles = {route.pipeline: route for route in routes}
-    for one in of:
-        sent, tried = roles.get(one.champion), roles.get(one.candidate)
+    for promotion in of:
+        sent, tried = roles.get(promotion.champion), roles.get(promotion.candidate)
         if sent is None or tried is None or sent.rule != tried.rule:
             continue
         if sent.shadow is not None or tried.shadow is None:  # as it is after another promotion
             continue
-        answers = one.candidate if one.rolled_back_at is None else one.champion
-        answers = next((name for name in (one.champion, one.candidate) if name in answered), answers)
-        if answers == one.candidate:
-            roles[one.champion] = replace(sent, shadow=ShadowCause.TRIAL)
-            roles[one.candidate] = replace(tried, shadow=None, destinations=sent.destinations)
+        answers = promotion.candidate if promotion.rolled_back_at is None else promotion.champion
+        answers = next((name for name in (promotion.champion, promotion.candidate) if name in answered), answers)
+        if answers == promotion.candidate:
+            roles[promotion.champion] = replace(sent, shadow=ShadowCause.TRIAL)
+            roles[promotion.candidate] = replace(tried, shadow=None, destinations=sent.destinations)
     return list(roles.values())

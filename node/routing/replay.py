@@ -72,12 +72,14 @@ def replay(engine: Engine, spool: Spool, config: Config, since: float, progress:
             study = decided_series(connection, study_uid)
             files = [_files(connection, spool, series, config) for series in study]
             try:
-                of_ct = {one.series_instance_uid for one in study if one.modality == "CT"}
+                of_ct = {series.series_instance_uid for series in study if series.modality == "CT"}
                 decisions, _ = decide_with_pixels(study_uid, files, config.rules, of_ct, readers)
             except InputError:
                 decisions = {}
-            unreadable += [one.series_instance_uid for one in study if one.series_instance_uid not in decisions]
-            readable = [one for one in study if one.series_instance_uid in decisions]
+            unreadable += [
+                series.series_instance_uid for series in study if series.series_instance_uid not in decisions
+            ]
+            readable = [series for series in study if series.series_instance_uid in decisions]
             looked_at += len(readable)
             changes += _changes(connection, readable, decisions)
     return Replay(series=looked_at, changes=tuple(changes), unreadable=tuple(unreadable))

@@ -81,7 +81,7 @@ def _headers(paths: Sequence[Path]) -> Iterator[Dataset]:
 
 def decide_study(study: Mapping[str, StudySeries], rules: Sequence[Rule]) -> dict[str, Decision]:
     """Decisions on the series of one study, by Series Instance UID. A route counts although a companion is missing."""
-    decisions = {uid: decide(one.series, rules, one.origin) for uid, one in study.items()}
+    decisions = {uid: decide(member.series, rules, member.origin) for uid, member in study.items()}
     for rule in rules:
         candidates = [
             Candidate(
@@ -94,8 +94,8 @@ def decide_study(study: Mapping[str, StudySeries], rules: Sequence[Rule]) -> dic
                 decided=False,
                 region=weight.region,
             )
-            for uid, one in study.items()
-            for weight in weigh(one.series, one.images, one.region, decisions[uid], rules)
+            for uid, member in study.items()
+            for weight in weigh(member.series, member.images, member.region, decisions[uid], rules)
             if weight.rule == rule.name
         ]
         for result in settle(rule, candidates, ready=True, at=inf):

@@ -61,13 +61,13 @@ class ReturnedRoutes:
             pseudonym = Pseudonyms(deidentify_key(self._config, self._engine), source).uid
             with self._engine.connect() as connection:
                 sent = series_sent_to(connection, source)
-            of_study = [one for one in sent if pseudonym(one.study_instance_uid) == study_uid]
+            of_study = [series for series in sent if pseudonym(series.study_instance_uid) == study_uid]
             if of_study:
-                names = {pseudonym(one.series_instance_uid): one for one in of_study}
-                named = {uid for one in references for uid in one.series if uid in names}
+                names = {pseudonym(series.series_instance_uid): series for series in of_study}
+                named = {uid for reference in references for uid in reference.series if uid in names}
                 looked_at = of_study if len(named) > 1 else [names[uid] for uid in named]
                 frames = frames_of_reference(self._engine, self._spool, looked_at, pseudonym)
-                parts = [one.series_of(part, frames) for one in references for part in one.parts]
+                parts = [reference.series_of(part, frames) for reference in references for part in reference.parts]
                 jobs = [self._job(pipeline, source, of) for uid, of in names.items() if uid in parts]
                 if not jobs:
                     return ignored(reason(ReasonCode.RETURNED_ABOUT_OTHERS, destination=source, number=len(named)))

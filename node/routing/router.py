@@ -235,11 +235,11 @@ class Router:
         if self._deferrals.get(key) == deferrals:
             return
         waits = [
-            {"about": one.about, "until": None if one.until == inf else one.until}
-            | ({} if one.seconds == inf else {"seconds": one.seconds})
-            for one in deferrals
+            {"about": deferral.about, "until": None if deferral.until == inf else deferral.until}
+            | ({} if deferral.seconds == inf else {"seconds": deferral.seconds})
+            for deferral in deferrals
         ]
-        awaited = [one.about for one in deferrals if one.about["code"] != ReasonCode.LAST_IMAGE]
+        awaited = [deferral.about for deferral in deferrals if deferral.about["code"] != ReasonCode.LAST_IMAGE]
         is_news = bool(awaited) and awaited != self._awaited.get(key)
         with begin_immediate(self._engine) as connection:
             defer_completion(connection, study_uid, series_uid, waits, at=at, in_timeline=is_news)

@@ -46,7 +46,7 @@ class Origin:
         return cls(
             senders=tuple(senders),
             received_at=datetime.fromtimestamp(first_at, UTC).astimezone(),
-            destinations=frozenset(name for name, one in destinations.items() if one.title.strip() in titles),
+            destinations=frozenset(name for name, peer in destinations.items() if peer.title.strip() in titles),
         )
 
 
@@ -92,8 +92,8 @@ class SeriesHeader:
         cls, headers: Sequence[Dataset], orders: tuple[OrderValues, ...] = (), seen: Characteristics | None = None
     ) -> SeriesHeader:
         """Return it for the headers of a series; ``seen``: what its pixels show. Raises one of ``UNREADABLE``."""
-        found = {**characteristics_of(headers), **(seen or {})}
-        return cls(header=representative(headers), characteristics=found, orders=orders)
+        characteristics = {**characteristics_of(headers), **(seen or {})}
+        return cls(header=representative(headers), characteristics=characteristics, orders=orders)
 
     def values(self, condition: Condition) -> Sequence[str]:
         """Return the values of the attribute or characteristic of a condition."""
@@ -256,7 +256,7 @@ def _conditions(series: SeriesHeader, selection: Selection) -> list[dict[str, An
             condition = parse_condition(path, wanted)
             values = series.values(condition)
             entry = _entry(condition, values, holds=condition.matches(values), forbids=forbids)
-            if path.startswith(PREFIX) and not any(values) and any(one.canceled for one in series.orders):
+            if path.startswith(PREFIX) and not any(values) and any(order.canceled for order in series.orders):
                 entry["canceled"] = True
             entries.append(entry)
     return entries
@@ -277,7 +277,7 @@ def _entry(condition: Condition, values: Sequence[str], *, holds: bool, forbids:
 def _origin_conditions(rule: Rule, origin: Origin) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     if rule.senders:
-        matched = any(_is_sender(one, title, address) for one in rule.senders for title, address in origin.senders)
+        matched = any(_is_sender(sender, *address) for sender in rule.senders for address in origin.senders)
         values = [f"{title} at {address}" for title, address in origin.senders]
         entries.append({"attribute": "senders", "wanted": list(rule.senders), "found": values, "matched": matched})
     if rule.hours:

@@ -89,7 +89,11 @@ def marks(prefer: Sequence[Preference], series: SeriesHeader, images: int) -> tu
     """Marks of a series by every preference, and by what settles a tie: more images, a lower Series Number."""
     number = str(series.header.get("SeriesNumber") or "")
     series_number = (_number(series.header, "SeriesNumber"), reason(ReasonCode.SERIES_NUMBER, number=number))
-    return (*(_mark(one, series, images) for one in prefer), _mark("most images", series, images), series_number)
+    return (
+        *(_mark(preference, series, images) for preference in prefer),
+        _mark("most images", series, images),
+        series_number,
+    )
 
 
 def settle(
@@ -103,21 +107,21 @@ def settle(
     open_ones = [c for c in own if not c.decided]
     best = _best_of_each_region(own)
     results = []
-    for one in open_ones:
-        overdue = bool(rule.companions) and at >= one.complete_at + rule.deadline_seconds
-        others = {name: _companion(name, candidates, one) for name in rule.companions}
+    for candidate in open_ones:
+        overdue = bool(rule.companions) and at >= candidate.complete_at + rule.deadline_seconds
+        others = {name: _companion(name, candidates, candidate) for name in rule.companions}
         missing = [name for name, other in others.items() if other is None]
         if not overdue and (missing or (rule.prefer and not ready)):
             continue
-        if rule.prefer and one not in best:
-            results.append(_refusal(one, _rival(one, best)))
+        if rule.prefer and candidate not in best:
+            results.append(_refusal(candidate, _rival(candidate, best)))
             continue
-        rivals = [c for c in own if same_region(c.region, one.region)]
-        before = tuple(c.series_instance_uid for c in rivals if c.chosen and c is not one) if rule.prefer else ()
+        rivals = [c for c in own if same_region(c.region, candidate.region)]
+        before = tuple(c.series_instance_uid for c in rivals if c.chosen and c is not candidate) if rule.prefer else ()
         results.append(
             SelectionResult(
-                series_instance_uid=one.series_instance_uid,
-                generation=one.generation,
+                series_instance_uid=candidate.series_instance_uid,
+                generation=candidate.generation,
                 chosen=True,
                 chosen_before=before,
                 note=_note(rule, len(rivals), before, others, because),
@@ -130,14 +134,14 @@ def settle(
 
 def _best_of_each_region(own: Sequence[Candidate]) -> list[Candidate]:
     best: list[Candidate] = []
-    for one in sorted(own, key=_rank):
-        if not any(same_region(one.region, better.region) for better in best):
-            best.append(one)
+    for candidate in sorted(own, key=_rank):
+        if not any(same_region(candidate.region, better.region) for better in best):
+            best.append(candidate)
     return best
 
 
-def _rival(one: Candidate, best: Sequence[Candidate]) -> Candidate:
-    return next(better for better in best if same_region(one.region, better.region))
+def _rival(candidate: Candidate, best: Sequence[Candidate]) -> Candidate:
+    return next(better for better in best if same_region(candidate.region, better.region))
 
 
 def _companion(name: str, candidates: Sequence[Candidate], of: Candidate) -> Candidate | None:
@@ -158,12 +162,12 @@ def _unsuitable(rule: Rule, missing: Sequence[str]) -> Reason | None:
     return reason(ReasonCode.COMPANIONS_ABSENT, companions=required, seconds=rule.deadline_seconds)
 
 
-def _refusal(one: Candidate, best: Candidate) -> SelectionResult:
-    marks = ((b, o) for (number, b), (other, o) in zip(best.marks, one.marks, strict=False) if number != other)
+def _refusal(candidate: Candidate, best: Candidate) -> SelectionResult:
+    marks = ((b, o) for (number, b), (other, o) in zip(best.marks, candidate.marks, strict=False) if number != other)
     better, worse = next(marks, (reason(ReasonCode.LOWER_UID), reason(ReasonCode.HIGHER_UID)))
     return SelectionResult(
-        series_instance_uid=one.series_instance_uid,
-        generation=one.generation,
+        series_instance_uid=candidate.series_instance_uid,
+        generation=candidate.generation,
         chosen=False,
         note=reason(ReasonCode.WORSE, best=best.series_instance_uid, better=better, worse=worse),
     )

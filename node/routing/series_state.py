@@ -67,7 +67,7 @@ def known_of(connection: Connection, of: Series) -> Known:
         discontinued=None if completed else discontinued,
         unrelated=(
             *({**_step(step), "equipment": step.equipment} for step in every if step not in steps),
-            *({**_request(one), "equipment": one.equipment} for one in requests if one not in own),
+            *({**_request(request), "equipment": request.equipment} for request in requests if request not in own),
         ),
         missing=missing_of(connection, *key),
     )

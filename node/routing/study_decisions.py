@@ -58,30 +58,30 @@ class StudyDecider:
         """Decide on every waiting series whose rule has what it waits for at ``at``; return how many."""
         rules = {rule.name: rule for rule in self._config.rules}
         with self._engine.connect() as connection:
-            waiting = [one for one in waiting_rules(connection) if self._is_responsible(one.study_instance_uid)]
-        known = {(one.study_instance_uid, one.rule) for one in waiting}
+            waiting = [row for row in waiting_rules(connection) if self._is_responsible(row.study_instance_uid)]
+        known = {(row.study_instance_uid, row.rule) for row in waiting}
         self._awaited = {key: awaited for key, awaited in self._awaited.items() if key in known}
-        return sum(self._settle(one.study_instance_uid, one.rule, rules.get(one.rule), at) for one in waiting)
+        return sum(self._settle(row.study_instance_uid, row.rule, rules.get(row.rule), at) for row in waiting)
 
     def _settle(self, study_uid: str, name: str, rule: Rule | None, at: float) -> int:
         with self._engine.connect() as connection:
             stored = candidates_of(connection, study_uid, name)
-            own = [one for one in stored if not one.companion]
-            outlook = outlook_of(connection, study_uid, {one.modality for one in own})
-        candidates = [_candidate(one) for one in stored]
+            own = [row for row in stored if not row.companion]
+            outlook = outlook_of(connection, study_uid, {row.modality for row in own})
+        candidates = [_candidate(row) for row in stored]
         if rule is None:
             results = tuple(
                 SelectionResult(
-                    series_instance_uid=one.series_instance_uid,
-                    generation=one.generation,
+                    series_instance_uid=candidate.series_instance_uid,
+                    generation=candidate.generation,
                     chosen=False,
                     note=reason(ReasonCode.RULE_REMOVED),
                 )
-                for one in candidates
-                if not one.companion and not one.decided
+                for candidate in candidates
+                if not candidate.companion and not candidate.decided
             )
         else:
-            urgent = any(one.urgent for one in own)
+            urgent = any(row.urgent for row in own)
             readiness = may_choose(rule, outlook, self._config.series, at, urgent=urgent)
             self._record_waiting(study_uid, name, readiness.awaited if rule.prefer else None, at)
             results = settle(rule, candidates, ready=readiness.ready, at=at, because=readiness.reason)

@@ -20,12 +20,12 @@ def outlook_of(connection: Connection, study_uid: str, modalities: Collection[st
     Procedure steps count when all images of the study came from the device that says so.
     """
     every = series_of_study(connection, study_uid)
-    complete = {one.series_instance_uid for one in every if one.state == SeriesState.COMPLETE}
+    complete = {series.series_instance_uid for series in every if series.state == SeriesState.COMPLETE}
     steps = steps_of_study(connection, study_uid, modalities, equipment_of(connection, study_uid))
     running = next((step for step in steps if step.state == ProcedureStepState.IN_PROGRESS), None)
     return Outlook(
         receiving=len(every) - len(complete),
-        last_at=max((one.last_at for one in every), default=0.0),
+        last_at=max((series.last_at for series in every), default=0.0),
         expected=reason(ReasonCode.STUDY_STEP, calling_ae=running.calling_ae)
         if running is not None
         else _open_association(connection, study_uid),

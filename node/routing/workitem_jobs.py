@@ -51,15 +51,19 @@ class WorkitemJobs:
         """Make the jobs of pending requests whose series are complete; return how many. Cancel what is unwanted."""
         with self._engine.connect() as connection:
             unwanted = unwanted_workitems(connection)
-        for one in unwanted:
-            with about(one.study_instance_uid), surviving(f"router: workitem {one.uid}"):
-                self._cancel(one)
+        for workitem in unwanted:
+            with about(workitem.study_instance_uid), surviving(f"router: workitem {workitem.uid}"):
+                self._cancel(workitem)
         with self._engine.connect() as connection:
-            pending = [one for one in pending_workitems(connection) if self._is_responsible(one.study_instance_uid)]
+            pending = [
+                workitem
+                for workitem in pending_workitems(connection)
+                if self._is_responsible(workitem.study_instance_uid)
+            ]
         jobs = 0
-        for one in pending:
-            with about(one.study_instance_uid), surviving(f"router: workitem {one.uid}"):
-                jobs += self._take(one)
+        for workitem in pending:
+            with about(workitem.study_instance_uid), surviving(f"router: workitem {workitem.uid}"):
+                jobs += self._take(workitem)
         return jobs
 
     def _cancel(self, of: Workitem) -> None:
@@ -99,7 +103,7 @@ class WorkitemJobs:
         new = self._jobs_of(series, procedure, of)
         if not take_workitem(connection, of.uid, series.series_instance_uid, new[-1].id):
             return ""
-        is_new = [self._jobs.enqueue(connection, one) for one in new][-1]
+        is_new = [self._jobs.enqueue(connection, job) for job in new][-1]
         if not is_new and (why := _came_to_nothing(get_job(connection, new[-1].id))):
             part_from_job(connection, new[-1].id, why, besides=of.uid)
             self._jobs.retry_within(connection, new[-1].id)

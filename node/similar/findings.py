@@ -100,12 +100,12 @@ class SimilarSearch:
         with self._turn:
             index = self._index(connection, key)
             near = {
-                one.name: _showable(connection, index, one, not_of=not_of, before=before) if index else []
-                for one in lesions[:_MOST_LESIONS]
+                lesion.name: _showable(connection, index, lesion, not_of=not_of, before=before) if index else []
+                for lesion in lesions[:_MOST_LESIONS]
             }
-        found = [finding for of_lesion in near.values() for finding, _ in of_lesion]
-        verdicts = current_verdicts(connection, {finding.job_id for finding in found})
-        later = _later(connection, found)
+        findings = [finding for of_lesion in near.values() for finding, _ in of_lesion]
+        verdicts = current_verdicts(connection, {finding.job_id for finding in findings})
+        later = _later(connection, findings)
         return {
             name: tuple(
                 SimilarFinding(
@@ -122,7 +122,7 @@ class SimilarSearch:
     def _index(self, connection: sa.Connection, key: SpaceKey) -> SpaceIndex | None:
         """Return the index of a space in step with the ledger; indexes of spaces that are gone are dropped."""
         present = {space.key: space for space in spaces(connection)}
-        self._indexes = {one: index for one, index in self._indexes.items() if one in present}
+        self._indexes = {space_key: index for space_key, index in self._indexes.items() if space_key in present}
         space = present.get(key)
         if space is None:
             return None
@@ -155,18 +155,18 @@ def _showable(
         count = min(4 * count, len(index), _MOST)
 
 
-def _later(connection: sa.Connection, found: list[EmbeddedFinding]) -> dict[int, tuple[EmbeddedFinding, ...]]:
-    """The same lesion as each of ``found`` in later studies, as far as it may be shown."""
-    same = same_lesions(connection, {one.lesion for one in found})
-    ids = [one.id for lesions in same.values() for one in lesions]
+def _later(connection: sa.Connection, findings: list[EmbeddedFinding]) -> dict[int, tuple[EmbeddedFinding, ...]]:
+    """The same lesion as each of ``findings`` in later studies, as far as it may be shown."""
+    same = same_lesions(connection, {finding.lesion for finding in findings})
+    ids = [finding.id for lesions in same.values() for finding in lesions]
     allowed = showable(connection, ids, not_of="", before=math.inf) if ids else {}
     return {
-        one.id: tuple(
+        finding.id: tuple(
             other
-            for other in same[one.lesion]
+            for other in same[finding.lesion]
             if other.id in allowed
-            and other.study_instance_uid != one.study_instance_uid
-            and other.seen_at > one.seen_at
+            and other.study_instance_uid != finding.study_instance_uid
+            and other.seen_at > finding.seen_at
         )
-        for one in found
+        for finding in findings
     }

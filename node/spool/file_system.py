@@ -35,7 +35,7 @@ def file_system_of(path: Path, mounts: Path = _MOUNTS) -> FileSystem | None:
 
     ``mounts``: a file as ``/proc/self/mountinfo`` (proc(5)).
     """
-    found = None
+    file_system = None
     try:
         lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -47,6 +47,6 @@ def file_system_of(path: Path, mounts: Path = _MOUNTS) -> FileSystem | None:
             continue
         point = Path(re.sub(r"\\([0-7]{3})", lambda of: chr(int(of[1], 8)), head.split()[4]))
         # A later mount covers an earlier one at the same place.
-        if real.is_relative_to(point) and (found is None or point.is_relative_to(found.mount_point)):
-            found = FileSystem(kind=tail.split()[0], mount_point=point)
-    return found
+        if real.is_relative_to(point) and (file_system is None or point.is_relative_to(file_system.mount_point)):
+            file_system = FileSystem(kind=tail.split()[0], mount_point=point)
+    return file_system

@@ -40,7 +40,7 @@ def _texts(item: Dataset, tag: BaseTag) -> list[str]:
     if isinstance(value, bytes):
         value = value.decode("latin-1").rstrip("\0 ").split("\\")
     values = value if isinstance(value, MutableSequence) else [value]
-    return ["" if one is None or isinstance(one, Dataset) else str(one).strip() for one in values]
+    return ["" if value is None or isinstance(value, Dataset) else str(value).strip() for value in values]
 
 
 def of_each(headers: Sequence[Dataset], keywords: Sequence[str], function: Callable[[Dataset], T]) -> list[T]:

@@ -21,7 +21,7 @@ def series_below(places: Iterable[Path], progress: Progress) -> tuple[dict[tuple
     Raises ``NotFoundError`` when there is none.
     """
     given = [place.absolute() for place in places]
-    files = [f for p in given for f in (sorted(one for one in p.rglob("*") if one.is_file()) if p.is_dir() else [p])]
+    files = [f for p in given for f in (sorted(path for path in p.rglob("*") if path.is_file()) if p.is_dir() else [p])]
     groups: dict[tuple[str, str], list[Path]] = {}
     with closing(file_reader(files)) as reader:
         for number in range(0, len(files), _AT_ONCE):

@@ -160,12 +160,12 @@ class _Plane(NamedTuple):
         return cls("", tuple(dataset.get(keyword) for keyword in _SAME), tuple(known[keyword] for keyword in _NEAR))
 
 
-def _difference(one: _Plane, other: _Plane) -> str:
+def _difference(plane: _Plane, other: _Plane) -> str:
     """The attribute by which two images differ, ``_LACKING`` where one of them has no geometry; empty: none."""
-    if one.lacking or other.lacking:
-        return "" if one.lacking == other.lacking else _LACKING
-    same = zip(_SAME, one.same, other.same, strict=True)
-    near = zip(_NEAR.items(), one.near, other.near, strict=True)
+    if plane.lacking or other.lacking:
+        return "" if plane.lacking == other.lacking else _LACKING
+    same = zip(_SAME, plane.same, other.same, strict=True)
+    near = zip(_NEAR.items(), plane.near, other.near, strict=True)
     return next((keyword for keyword, ours, theirs in same if ours != theirs), "") or next(
         (keyword for (keyword, most), ours, theirs in near if np.abs(ours - theirs).max() > most), ""
     )

@@ -52,6 +52,9 @@ def _unmet(needs: Needs, header: Dataset) -> str:
         (marked("its laterality is {stated}, needed is {wanted}"), laterality_of(header), needs.lateralities),
     ):
         if wanted and value not in wanted:
-            stated, either = value or sentence("not stated"), joined((sentence(one) for one in sorted(wanted)), " or ")
+            stated, either = (
+                value or sentence("not stated"),
+                joined((sentence(need) for need in sorted(wanted)), " or "),
+            )
             return sentence(text, stated=stated, wanted=either)
     return ""

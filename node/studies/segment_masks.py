@@ -111,9 +111,9 @@ def masks_on(dataset: Dataset, source: SourceSeries) -> SegmentedObject:
             segments.pop(0, None)  # the background
         masks = {number: SegmentMask() for number in segments}
         for image, frame, number in _frames(dataset, source):
-            for one in (number,) if number is not None else np.unique(frame).tolist():
-                if one in masks:
-                    masks[one].add(image, frame > 0 if number is not None else frame == one)
+            for value in (number,) if number is not None else np.unique(frame).tolist():
+                if value in masks:
+                    masks[value].add(image, frame > 0 if number is not None else frame == value)
     except UNDECODABLE as error:
         raise InputError(f"its segments cannot be understood ({type(error).__name__}: {error})") from error
     return SegmentedObject(dataset=dataset, segments=segments, masks=masks)
@@ -217,11 +217,11 @@ def _whole(part: tuple[int, int, Bools], shape: tuple[int, ...]) -> Bools:
     return whole
 
 
-def _overlap(one: tuple[int, int, Bools], other: tuple[int, int, Bools]) -> int:
-    top, left = max(one[0], other[0]), max(one[1], other[1])
-    bottom = min(one[0] + one[2].shape[0], other[0] + other[2].shape[0])
-    right = min(one[1] + one[2].shape[1], other[1] + other[2].shape[1])
+def _overlap(part: tuple[int, int, Bools], other: tuple[int, int, Bools]) -> int:
+    top, left = max(part[0], other[0]), max(part[1], other[1])
+    bottom = min(part[0] + part[2].shape[0], other[0] + other[2].shape[0])
+    right = min(part[1] + part[2].shape[1], other[1] + other[2].shape[1])
     if top >= bottom or left >= right:
         return 0
-    parts = (p[top - r : bottom - r, left - c : right - c] for r, c, p in (one, other))
+    parts = (p[top - r : bottom - r, left - c : right - c] for r, c, p in (part, other))
     return int(np.count_nonzero(np.logical_and(*parts)))

@@ -103,7 +103,7 @@ class SourceSeries:
         images = [(path, header) for path, header in headers if "Rows" in header]  # raw data may stand among them
         frames = [(path, frame) for path, header in images or headers for frame in split_frames(header)]
         reasons = slice_faults([frame for _, frame in frames])
-        slices = [one for one, reason in zip(frames, reasons, strict=True) if not reason]
+        slices = [pair for pair, reason in zip(frames, reasons, strict=True) if not reason]
         left_out = count_reasons(reason for reason in reasons if reason)
         if len(slices) > LEAST_PART * len(frames):
             frames, fault = slices, ""
@@ -115,7 +115,7 @@ class SourceSeries:
             fault = Counter(filter(None, reasons)).most_common(1)[0][0]
             grid = unplaced([frame for _, frame in frames], fault)
         several = volumes_of([frame for _, frame in frames]) if grid.affine is None and not fault else ()
-        parts = tuple((one.key, cls._sorted(frames, one.grid, decode)) for one in several)
+        parts = tuple((volume.key, cls._sorted(frames, volume.grid, decode)) for volume in several)
         whole = cls._sorted(frames, described(grid, several), decode)
         if grid.affine is None and not parts:
             whole = _frame_by_frame(whole)

@@ -82,7 +82,7 @@ def decode_images(images: Sequence[StoredImage], volume: npt.NDArray[np.float32]
 def _decoded(images: Sequence[StoredImage]) -> Iterator[tuple[StoredImage, npt.NDArray[Any]]]:
     for path, group in groupby(images, key=lambda image: image.path):
         same_file = list(group)
-        yield from zip(same_file, read_pixels(path, [one.header for one in same_file], _values), strict=True)
+        yield from zip(same_file, read_pixels(path, [image.header for image in same_file], _values), strict=True)
 
 
 def _place(image: StoredImage, values: npt.NDArray[Any], volume: npt.NDArray[np.float32], *, padded: bool) -> None:

@@ -134,9 +134,11 @@ def _kind_fault(header: Dataset) -> str:
         (_LOCALIZERS, marked("it is a localizer (ImageType {found})")),
         (_PICTURES, marked("it is a computed view, not a slice (ImageType {found})")),
     ):
-        found = next((value for value, word in zip(values, words, strict=True) for k in kinds if f"_{k}_" in word), "")
-        if found:
-            return sentence(text, found=found)
+        image_type = next(
+            (value for value, word in zip(values, words, strict=True) for k in kinds if f"_{k}_" in word), ""
+        )
+        if image_type:
+            return sentence(text, found=image_type)
     return ""
 
 
@@ -231,4 +233,6 @@ def _number(header: Dataset, keyword: str, default: float) -> float:
 
 def _texts(header: Dataset, keyword: str) -> Sequence[str]:
     value = header.get(keyword)
-    return [] if value is None else [str(one) for one in value] if isinstance(value, MutableSequence) else [str(value)]
+    return (
+        [] if value is None else [str(text) for text in value] if isinstance(value, MutableSequence) else [str(value)]
+    )

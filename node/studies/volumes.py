@@ -57,15 +57,19 @@ def volumes_of(images: Sequence[Dataset]) -> tuple[VolumeImages, ...]:
             groups, names = finer, [*names, name]
     if len(groups) < 2 or any(len(indices) != len({places[i] for i in indices}) for indices in groups.values()):
         return ()
-    found = [_volume(images, groups[key], dict(zip(names, key, strict=True))) for key in sorted(groups)]
-    return tuple(found) if all(_is_whole(one.grid) and _alike(images, one, found[0]) for one in found) else ()
+    volumes = [_volume(images, groups[key], dict(zip(names, key, strict=True))) for key in sorted(groups)]
+    return (
+        tuple(volumes)
+        if all(_is_whole(volume.grid) and _alike(images, volume, volumes[0]) for volume in volumes)
+        else ()
+    )
 
 
 def described(grid: Grid, volumes: Sequence[VolumeImages]) -> Grid:
     """Return the grid with a fault that says by which attributes the volumes differ."""
     if not volumes:
         return grid
-    differ = differences([one.key for one in volumes])
+    differ = differences([volume.key for volume in volumes])
     return replace(
         grid,
         fault=sentence(
@@ -95,11 +99,11 @@ def _is_whole(grid: Grid) -> bool:
     return grid.affine is not None and not (grid.left_out or grid.assumption)
 
 
-def _alike(images: Sequence[Dataset], one: VolumeImages, other: VolumeImages) -> bool:
+def _alike(images: Sequence[Dataset], volume: VolumeImages, other: VolumeImages) -> bool:
     """Whether two volumes have the same voxels."""
-    ours, theirs = (images[of.grid.order[0]] for of in (one, other))
+    ours, theirs = (images[of.grid.order[0]] for of in (volume, other))
     same = all(ours.get(keyword) == theirs.get(keyword) for keyword in ("Rows", "Columns", "FrameOfReferenceUID"))
-    return same and np.allclose(np.asarray(one.grid.affine), np.asarray(other.grid.affine), atol=1e-3)
+    return same and np.allclose(np.asarray(volume.grid.affine), np.asarray(other.grid.affine), atol=1e-3)
 
 
 def _have_the_same_places(groups: Mapping[tuple[float, ...], Sequence[int]], places: Sequence[_Place]) -> bool:
@@ -118,8 +122,8 @@ def _content(image: Dataset) -> tuple[str, frozenset[str]]:
 
 
 def _b_value(image: Dataset) -> float | None:
-    found = b_value_of(image)
-    return None if found is None else float(round(found[0]))
+    b_value = b_value_of(image)
+    return None if b_value is None else float(round(b_value[0]))
 
 
 def _of(*keywords: str) -> _Read:

@@ -70,7 +70,9 @@ class _ObjectUpload:
 
     def prepare(self, accepted: list[PresentationContext]) -> None:
         """``accepted``: what the archive may send, each with its one transfer syntax."""
-        self._contexts = [build_context(str(one.abstract_syntax), one.transfer_syntax[0]) for one in accepted]
+        self._contexts = [
+            build_context(str(context.abstract_syntax), context.transfer_syntax[0]) for context in accepted
+        ]
 
     def close(self) -> None:
         """Release the association with the receiver."""
@@ -188,15 +190,21 @@ class GetArchive(Fetcher):
         """Return why not every image was sent and stored."""
         with self._asking():
             storage = get_contexts(self._classes(series), TRANSFER_SYNTAXES)
-        roles = [build_role(uid, scp_role=True) for uid in dict.fromkeys(one.abstract_syntax for one in storage) if uid]
+        roles = [
+            build_role(uid, scp_role=True)
+            for uid in dict.fromkeys(context.abstract_syntax for context in storage)
+            if uid
+        ]
         contexts = [build_context(StudyRootQueryRetrieveInformationModelGet), *storage]
         title = self._config.ae.title
         opening = associate(
             self._peer, title, contexts, Timeouts(), on_store=upload.store, on_query=self._on_query, roles=roles
         )
         with opening as association:
-            accepted = [one for one in association.accepted_contexts if is_storage(str(one.abstract_syntax))]
-            if not (accepted := [one for one in accepted if one.as_scp]):
+            accepted = [
+                context for context in association.accepted_contexts if is_storage(str(context.abstract_syntax))
+            ]
+            if not (accepted := [context for context in accepted if context.as_scp]):
                 raise DeliveryError(_nothing_accepted(self._peer, association, storage))
             association.bind(evt.EVT_PDU_RECV, upload.watch)
             upload.prepare(accepted)
@@ -232,15 +240,15 @@ class GetArchive(Fetcher):
         """SOP Classes of a series; none when the archive does not return them."""
         keys = {"StudyInstanceUID": series.study_instance_uid, "SeriesInstanceUID": series.series_instance_uid}
         matches = query(self._association, self._peer, "IMAGE", **keys, SOPInstanceUID="", SOPClassUID="")
-        return {uid for one in matches if is_storage(uid := str(one.get("SOPClassUID") or "")) and uid}
+        return {uid for match in matches if is_storage(uid := str(match.get("SOPClassUID") or "")) and uid}
 
 
 def _nothing_accepted(peer: Peer, association: Association, storage: Collection[PresentationContext]) -> str:
     """Return why an archive can send nothing on an association, and the remedy."""
-    accepted = {str(one.abstract_syntax) for one in association.accepted_contexts}
+    accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
     if StudyRootQueryRetrieveInformationModelGet not in accepted:
         return f'{peer}: accepts no C-GET; ask its administrator to allow it, or set retrieve = "move"'
-    names = ", ".join(sorted({UID(str(one.abstract_syntax)).name for one in storage}))
+    names = ", ".join(sorted({UID(str(context.abstract_syntax)).name for context in storage}))
     return (
         f"{peer}: accepts C-GET, but to send none of the SOP Classes proposed for the series ({names}); ask its "
         'administrator to allow that (the role of an SCU), or set retrieve = "move"'

@@ -114,7 +114,7 @@ def opened_medium(path: Path, folder: Path) -> Iterator[Sequence[MediumFile]]:
             return
         _check_directory(path, stream)
         with _opened(stream) as archive:
-            members = [_Member(archive, one, folder) for one in archive.infolist() if not one.is_dir()]
+            members = [_Member(archive, member, folder) for member in archive.infolist() if not member.is_dir()]
             yield _bounded(members)
 
 

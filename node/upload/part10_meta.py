@@ -15,7 +15,9 @@ from node.studies.pydicom_errors import UNREADABLE
 LARGEST_META = 1 << 16
 """Bytes."""
 _PREFIX = slice(128, 132)
-_WANTED = tuple(Tag(one) for one in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID"))
+_WANTED = tuple(
+    Tag(keyword) for keyword in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
+)
 
 
 @dataclass(frozen=True)

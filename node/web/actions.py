@@ -78,7 +78,7 @@ def run(context: AppContext, user_request: UserRequest) -> Response:
         raise HTTPException(400, gettext("There is no destination {destination!r}.", destination=destination))
     with begin_immediate(context.engine) as connection:
         of_study = series_of_study(connection, uid)
-        series = next((one for one in of_study if one.series_instance_uid == form.get("series", "")), None)
+        series = next((series for series in of_study if series.series_instance_uid == form.get("series", "")), None)
         if series is None or series.generation < 1:
             raise HTTPException(409, gettext("The series is not complete yet."))
         refuse_held(connection, uid, series.series_instance_uid)

@@ -19,7 +19,7 @@ def destinations(context: AppContext, user_request: UserRequest) -> Response:
     """Show every destination with its health and its pending deliveries."""
     with context.engine.connect() as connection:
         counts = delivery_counts(connection)
-        broken = {one.destination: one for one in destination_circuits.circuits(connection)}
+        broken = {circuit.destination: circuit for circuit in destination_circuits.circuits(connection)}
     entries = []
     for name in sorted({*context.config.destinations, *(count.destination for count in counts)}):
         table, circuit = context.config.destinations.get(name), broken.get(name)

@@ -39,7 +39,7 @@ def bundle(engine: sa.Engine, spool: Spool, reader: ConfinedProcess, study_uid: 
     study = explain(engine, study_uid)
     with engine.connect() as connection:
         received = [asdict(image) for image in received_images(connection, study_uid)]
-    results = [result for one in study["series"] for job in one["jobs"] for result in job["results"]]
+    results = [result for series in study["series"] for job in series["jobs"] for result in job["results"]]
     headers = {
         result["sop_instance_uid"]: reader.call(
             result["sop_instance_uid"], technical_part, spool.readable(result["path"])

@@ -36,7 +36,9 @@ def fetches(context: AppContext, user_request: UserRequest) -> Response:
             return context.page("missing_studies.html", user_request, number=named, items=shown, more=more)
         lists = fetch_progress(connection)
         waits = why_waiting(context.config, connection, context.spool, local_now())
-    places = sorted(name for name, one in context.config.destinations.items() if one.host or one.url)
+    places = sorted(
+        name for name, destination in context.config.destinations.items() if destination.host or destination.url
+    )
     return context.page("fetches.html", user_request, lists=lists, waits=gettext(waits) if waits else "", places=places)
 
 

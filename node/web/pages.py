@@ -98,13 +98,13 @@ def retention(context: AppContext, user_request: UserRequest) -> Response:
     rules = RetentionRules(context.config)
     with context.engine.connect() as connection:
         plan = current_plan(connection, rules, ledger_clock(connection))
-        shown = [one.study_instance_uid for one in (*plan.held[:SHOWN], *plan.due[:SHOWN])]
+        shown = [purge.study_instance_uid for purge in (*plan.held[:SHOWN], *plan.due[:SHOWN])]
         labels = context.labels.of(connection, shown)
     return context.page("retention.html", user_request, plan=plan, rules=rules, labels=labels, shown=SHOWN, what=_what)
 
 
-def _what(one: PlannedPurge, label: Label) -> str:
-    return describe_purge(one, label.series.get(one.series_instance_uid, ""))
+def _what(purge: PlannedPurge, label: Label) -> str:
+    return describe_purge(purge, label.series.get(purge.series_instance_uid, ""))
 
 
 def account(context: AppContext, user_request: UserRequest) -> Response:

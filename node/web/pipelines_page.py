@@ -67,9 +67,11 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
                 "configured": name in context.config.pipelines,
                 "stopped": halted.get(name),
                 "shadow": shadow.get(name),
-                "promoted": next((one for one in promoted if name in (one.champion, one.candidate)), None),
+                "promoted": next(
+                    (promotion for promotion in promoted if name in (promotion.champion, promotion.candidate)), None
+                ),
                 "accepted": accepted.get(name),
-                "unaccepted": [one for one in unaccepted if one.pipeline == name],
+                "unaccepted": [version for version in unaccepted if version.pipeline == name],
                 "obstacle": obstacles.get(name) if name not in halted and progress[Progress.QUEUED] else None,
                 "license": context.config.pipelines[name].license if name in context.config.pipelines else "",
                 "jobs": sum(count.jobs for count in own),
@@ -80,7 +82,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
                 "outcomes": dict(outcomes.most_common()),
                 "mix": charts.mix(dict(outcomes.most_common()), gettext("Outcomes of {name}", name=name)),
                 "seconds": _median(seconds.get(name, ())),
-                "turnaround": _by_scanner([one for one in arrived if one.pipeline == name]),
+                "turnaround": _by_scanner([analysis for analysis in arrived if analysis.pipeline == name]),
                 "stages": median_stages(staged.get(name, ())),
             }
         )
@@ -111,7 +113,9 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         known = name in context.config.pipelines or has_jobs(connection, name)
         halted, shadow = stopped_pipelines(connection).get(name), pipelines_in_shadow(connection).get(name)
         at = ledger_clock(connection)
-        arrived = [one for one in arrived_since(connection, at - 7 * DAY_SECONDS) if one.pipeline == name]
+        arrived = [
+            analysis for analysis in arrived_since(connection, at - 7 * DAY_SECONDS) if analysis.pipeline == name
+        ]
         staged = stages_by_pipeline(connection, arrived)
     if not known:
         raise HTTPException(404, gettext("There is no pipeline {name!r}.", name=name))
@@ -121,7 +125,7 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         points = [(fact["at"], fact[column]) for fact in facts if fact[column] is not None]
         words_of = (gettext(title), gettext(unit))
         drawn.append((*words_of, charts.over_time(points, words_of[1], words_of[0], ends)))
-    times = [(one.arrived_at, one.seconds) for one in arrived[-_LATEST:]]
+    times = [(analysis.arrived_at, analysis.seconds) for analysis in arrived[-_LATEST:]]
     spans = (words.time(times[0][0]), words.time(times[-1][0])) if times else ("", "")
     drawn.append((gettext("Turnaround"), "s", charts.over_time(times, "s", gettext("Turnaround"), spans)))
     scores = [float(score) for fact in facts for score in fact["scores"]]
@@ -137,7 +141,7 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         analyses=len(facts),
         turnaround=_by_scanner(arrived),
         stages=median_stages(staged.get(name, ())),
-        hours=[(words.time(hour), one) for hour, one in by_hour(arrived) if hour > at - DAY_SECONDS],
+        hours=[(words.time(hour), turnaround) for hour, turnaround in by_hour(arrived) if hour > at - DAY_SECONDS],
         drift=changed,
         charts=drawn,
         scores=charts.histogram(scores, "", gettext("Scores of findings")),
@@ -189,7 +193,7 @@ def _card(context: AppContext, name: str) -> Markup:
 
 
 def _by_scanner(arrived: Sequence[DeliveredAnalysis]) -> list[tuple[str, Turnaround]]:
-    return [(one.scanner or gettext("not named"), one) for one in turnarounds(arrived)]
+    return [(turnaround.scanner or gettext("not named"), turnaround) for turnaround in turnarounds(arrived)]
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -33,7 +33,7 @@ def edit(context: AppContext, user_request: UserRequest) -> Response:
     query = user_request.request.query_params
     text, number = rules_text(file.whole()), query.get("version", "")
     if number:
-        text = next((one.text for one in file.versions() if str(one.number) == number), "")
+        text = next((version.text for version in file.versions() if str(version.number) == number), "")
         if not text:
             raise HTTPException(404, gettext("There is no version {number!r}.", number=number))
     return _page(context, user_request, file, text=text, why=f"back to version {number}" if number else "")
@@ -57,10 +57,10 @@ def try_out(context: AppContext, user_request: UserRequest) -> Response:
         raise HTTPException(409, gettext("Rules are being tried on past series already; try again in a moment."))
     try:
         from_time = clock_of(context.engine) - SPANS[since] * 86400.0
-        found = replay(context.engine, context.spool, config, from_time, lambda *_: None)
+        result = replay(context.engine, context.spool, config, from_time, lambda *_: None)
     finally:
         context.looking_back.release()
-    return _page(context, user_request, file, text=text, why=why, since=since, found=found)
+    return _page(context, user_request, file, text=text, why=why, since=since, found=result)
 
 
 def apply(context: AppContext, user_request: UserRequest) -> Response:
@@ -89,7 +89,7 @@ def _text(form: dict[str, str]) -> str:
 def _check_removed(context: AppContext, config: Config) -> None:
     """Raise ``ConfigError`` when a destination would be removed for which something waits."""
     with context.engine.connect() as connection:
-        waiting = {one.destination: one.deliveries for one in delivery_counts(connection) if one.state in _OPEN}
+        waiting = {count.destination: count.deliveries for count in delivery_counts(connection) if count.state in _OPEN}
     for name in sorted(waiting.keys() & context.config.destinations.keys() - config.destinations.keys()):
         raise ConfigError(
             f"destination {name!r} has {waiting[name]} pending deliveries; remove it after they have arrived or were "

@@ -63,13 +63,13 @@ def _ignored(context: AppContext, asked: Mapping[str, str]) -> list[Change]:
         raise HTTPException(
             400, gettext("{since!r} is no span; choose one of {spans}.", since=since, spans=", ".join(SPANS))
         )
-    if rule is not None and rule not in {one.name for one in context.config.rules}:
+    if rule is not None and rule not in {table.name for table in context.config.rules}:
         raise HTTPException(404, gettext("There is no rule {rule!r}.", rule=rule))
     if not context.looking_back.acquire(blocking=False):
         raise HTTPException(409, gettext("The rules are being tried on past series already; try again in a moment."))
     try:
         from_time = clock_of(context.engine) - SPANS[since] * 86400.0
-        found = replay(context.engine, context.spool, context.config, from_time, lambda *_: None)
+        result = replay(context.engine, context.spool, context.config, from_time, lambda *_: None)
     finally:
         context.looking_back.release()
-    return newly_routed(found.changes, rule)
+    return newly_routed(result.changes, rule)

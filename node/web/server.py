@@ -185,7 +185,7 @@ def _term(meaning: str) -> str:
 
 def _flatten(values: Iterable[Any]) -> list[Any]:
     """Lists and tuples among the values become their elements."""
-    return [one for value in values for one in (value if isinstance(value, list | tuple) else (value,))]
+    return [element for value in values for element in (value if isinstance(value, list | tuple) else (value,))]
 
 
 def word(text: object) -> str:

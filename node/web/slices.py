@@ -133,7 +133,7 @@ def open_segments(path: Path) -> Segments:
     return Segments(
         colours={number: _colour(entry) for number, entry in entries.items()},
         labels={number: str(entry.SegmentLabel) for number, entry in entries.items()},
-        pieces={key: tuple(found) for key, found in pieces.items()},
+        pieces={key: tuple(parts) for key, parts in pieces.items()},
     )
 
 

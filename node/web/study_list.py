@@ -56,7 +56,7 @@ class Study:
     @property
     def modalities(self) -> str:
         """Of all its series."""
-        return ", ".join(sorted({one.series.modality or "?" for one in self.progress.series}))
+        return ", ".join(sorted({series_progress.series.modality or "?" for series_progress in self.progress.series}))
 
 
 def latest(connection: sa.Connection, text: str = "") -> list[Study]:

@@ -46,9 +46,9 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
     """The page; ``part=1&results=N`` for the changing part alone, and for the whole when results have come since."""
     uid, query = user_request.request.path_params["uid"], user_request.request.query_params
     explanation = explain(context.engine, uid)
-    jobs = [job for one in explanation["series"] for job in one["jobs"]]
+    jobs = [job for series in explanation["series"] for job in series["jobs"]]
     result_count = sum(len(job["results"]) for job in jobs)
-    active = any(one["progress"] in OPEN for one in explanation["series"])
+    active = any(series["progress"] in OPEN for series in explanation["series"])
     with context.engine.connect() as connection:
         label = context.label(connection, uid)
     values = {
@@ -79,7 +79,7 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
             response.headers["HX-Refresh"] = "true"
         return response
     views, names = {}, {}
-    purged = {one["series_instance_uid"] for one in explanation["series"] if one["purged_images"]}
+    purged = {series["series_instance_uid"] for series in explanation["series"] if series["purged_images"]}
     languages = context.config.languages(context.config.destinations)
     for job in jobs:
         if job["outcome"] in ANALYSED and job["series_instance_uid"] not in purged and not job["results_purged_at"]:
@@ -95,11 +95,11 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
         judged = {job["id"] for job in jobs if can_be_judged(job["outcome"], results_of_job(connection, job["id"]))}
         shows_similar = {name for name, table in context.config.pipelines.items() if table.similar_findings}
         similar = {
-            job["id"]: found
+            job["id"]: similar_findings
             for job in jobs
             if job["id"] in views
             and job["pipeline"] in shows_similar
-            and (found := context.similar.of_job(connection, job["id"])) is not None
+            and (similar_findings := context.similar.of_job(connection, job["id"])) is not None
         }
     of_results = {"views": views, "derived": names, "given": given, "judged": judged, "similar": similar}
     return context.page("study.html", user_request, **of_results, **values)
@@ -141,18 +141,18 @@ def _files(context: AppContext, job_id: str) -> tuple[JobFiles, str]:
     with context.engine.connect() as connection:
         source = source_paths(connection, get_job(connection, job_id))
         results = results_of_job(connection, job_id)
-    images = [one for one in results if not one.sop_class_uid.startswith(_NO_PICTURE)]
+    images = [result for result in results if not result.sop_class_uid.startswith(_NO_PICTURE)]
     first = images[0] if images else None
     files = JobFiles(
         source=context.spool.all_readable(source),
-        segmentations=_paths(context, (one for one in results if one.sop_class_uid in SEGMENTATIONS)),
+        segmentations=_paths(context, (result for result in results if result.sop_class_uid in SEGMENTATIONS)),
         derived=_paths(
-            context, (one for one in images if first and one.series_instance_uid == first.series_instance_uid)
+            context, (result for result in images if first and result.series_instance_uid == first.series_instance_uid)
         ),
-        reports=_paths(context, (one for one in results if one.sop_class_uid.startswith(STRUCTURED_REPORTS))),
+        reports=_paths(context, (result for result in results if result.sop_class_uid.startswith(STRUCTURED_REPORTS))),
     )
     return files, first.description if first else ""
 
 
 def _paths(context: AppContext, results: Iterable[Result]) -> tuple[Path, ...]:
-    return context.spool.all_readable(one.path for one in results)
+    return context.spool.all_readable(result.path for result in results)

@@ -87,4 +87,4 @@ class ReloadingTls:
 
     def _stamps(self) -> list[tuple[int, int]]:
         files = [path.stat() for path in (self._certificate, self._key) if path is not None and path.exists()]
-        return [(one.st_ino, one.st_mtime_ns) for one in files]
+        return [(status.st_ino, status.st_mtime_ns) for status in files]

@@ -27,8 +27,8 @@ _MOST_SLICES = 100_000
 
 def can_be_judged(outcome: str | None, results: Sequence[Result]) -> bool:
     """Whether a job has looked for something: who only makes images reports nothing that a reader could judge."""
-    only_images = any((one.kind or "").startswith("derived") for one in results) and not any(
-        one.sop_class_uid in SEGMENTATIONS for one in results
+    only_images = any((result.kind or "").startswith("derived") for result in results) and not any(
+        result.sop_class_uid in SEGMENTATIONS for result in results
     )
     return outcome in ANALYSED - {Outcome.DERIVED} and not only_images
 
@@ -39,7 +39,7 @@ def give_verdict(context: AppContext, user_request: UserRequest) -> Response:
     with context.engine.connect() as connection:
         job = get_job(connection, job_id)
         results = results_of_job(connection, job_id)
-        reports = [one.path for one in results if one.sop_class_uid.startswith(STRUCTURED_REPORTS)]
+        reports = [result.path for result in results if result.sop_class_uid.startswith(STRUCTURED_REPORTS)]
     if not can_be_judged(job.outcome, results):
         raise HTTPException(409, gettext("This job has no result that a reader could judge."))
     verdict, lesion = form.get("verdict", ""), form.get("lesion", WHOLE)

@@ -98,9 +98,9 @@ def code_of(of: WorkitemProgress, config: Config) -> Code:
     if of.requested is not None:
         return of.requested.requested.code
     pipeline = "" if of.job is None else of.job.pipeline
-    for one in config.procedures.values():
-        if one.pipeline == pipeline:
-            return one.code, one.scheme, one.meaning or config.title(pipeline)
+    for procedure in config.procedures.values():
+        if procedure.pipeline == pipeline:
+            return procedure.code, procedure.scheme, procedure.meaning or config.title(pipeline)
     return pipeline[:16], _SCHEME, config.title(pipeline)
 
 
@@ -123,7 +123,7 @@ def performed(study: str, code: Code, progress: StepProgress, config: Config, de
     item.PerformedWorkitemCodeSequence = [item_of(code)]
     item.OutputInformationSequence = [
         _output(study, series, list(objects), config, details)
-        for series, objects in groupby(details.outputs, key=lambda one: one.series_instance_uid)
+        for series, objects in groupby(details.outputs, key=lambda output: output.series_instance_uid)
     ]
     return item
 
@@ -162,16 +162,16 @@ def _inputs(of: WorkitemProgress, config: Config, details: WorkitemDetails | Non
     if details is None:
         return [_series_item(study, series)]
     item = _series_item(study, series, _access_of(study, series, config, details))
-    item.ReferencedSOPSequence = [_reference(one.sop_class_uid, one.sop_instance_uid) for one in details.images]
+    item.ReferencedSOPSequence = [_reference(image.sop_class_uid, image.sop_instance_uid) for image in details.images]
     return [item]
 
 
 def _output(
     study: str, series: str, objects: Sequence[OutputObject], config: Config, details: WorkitemDetails
 ) -> Dataset:
-    destinations = sorted({name for one in objects for name in one.destinations})
+    destinations = sorted({name for output in objects for name in output.destinations})
     item = _series_item(study, series, _access_of(study, series, config, details, destinations))
-    item.ReferencedSOPSequence = [_reference(one.sop_class_uid, one.sop_instance_uid) for one in objects]
+    item.ReferencedSOPSequence = [_reference(output.sop_class_uid, output.sop_instance_uid) for output in objects]
     return item
 
 

@@ -30,19 +30,19 @@ def keys_with_values(identifier: Dataset) -> Iterator[str]:
 
 def returned(identifier: Dataset, step: Dataset) -> Dataset:
     """Return the attributes of a workitem that an identifier names; empty ones where it has none."""
-    found = Dataset()
+    dataset = Dataset()
     for key in identifier:
         if key.keyword in _NO_KEYS:
             continue
-        found[key.tag] = step[key.tag] if key.tag in step else DataElement(key.tag, key.VR, None)
-    return found
+        dataset[key.tag] = step[key.tag] if key.tag in step else DataElement(key.tag, key.VR, None)
+    return dataset
 
 
 def _matches(key: DataElement, step: Dataset) -> bool:
     if key.VR == "SQ":
         wanted = [item for item in key.value if any(keys_with_values(item))]
         items = step[key.tag].value if key.tag in step else ()
-        return all(any(matches(one, item) for item in items or ()) for one in wanted)
+        return all(any(matches(wanted_item, item) for item in items or ()) for wanted_item in wanted)
     texts = _texts(key)
     if not texts:
         return True
@@ -53,7 +53,7 @@ def _matches(key: DataElement, step: Dataset) -> bool:
 def _texts(element: DataElement) -> list[str]:
     value = element.value
     values = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
-    return [text for one in values if one is not None and (text := str(one).strip())]
+    return [text for value in values if value is not None and (text := str(value).strip())]
 
 
 def _equals(vr: str, text: str, value: str) -> bool:

@@ -39,14 +39,14 @@ class PendingReports:
         """Return the reports on at most ``limit`` workitems; what has changed without one is recorded."""
         with self._engine.connect() as connection:
             changed = changed_watches(connection, subscriber.title, at, limit)
-        found = []
+        pending_reports = []
         for watch in changed:
             pending = self._pending(watch)
             if pending.reports:
-                found.append(pending)
+                pending_reports.append(pending)
             else:
                 self.record(subscriber, pending)
-        return found
+        return pending_reports
 
     def record(self, subscriber: Subscriber, of: Pending) -> None:
         """Keep that a subscriber has the reports on a workitem."""

@@ -88,7 +88,7 @@ def has_codes(values: Values) -> bool:
 
 def offered(values: Values, procedures: Mapping[str, Procedure]) -> tuple[str, tuple[str, str, str]] | None:
     """Return the procedure that a workitem asks for, with its code; ``None``: this node does not offer it."""
-    known = {(one.code, one.scheme): name for name, one in procedures.items()}
+    known = {(procedure.code, procedure.scheme): name for name, procedure in procedures.items()}
     for keyword in _CODES:
         for value, scheme, meaning in codes_of(values, keyword):
             if name := known.get((value, scheme)):
@@ -97,10 +97,13 @@ def offered(values: Values, procedures: Mapping[str, Procedure]) -> tuple[str, t
 
 
 def _procedure(values: Values, procedures: Mapping[str, Procedure]) -> tuple[str, tuple[str, str, str]]:
-    if found := offered(values, procedures):
-        return found
+    if offer := offered(values, procedures):
+        return offer
     stated = [f"({value!a}, {scheme!a})" for keyword in _CODES for value, scheme, _ in codes_of(values, keyword)]
-    possible = ", ".join(f"({one.code}, {one.scheme})" for one in procedures.values()) or "none is configured"
+    possible = (
+        ", ".join(f"({procedure.code}, {procedure.scheme})" for procedure in procedures.values())
+        or "none is configured"
+    )
     raise InputError(
         f"Scheduled Workitem Code Sequence has {', '.join(stated[:3]) or 'no code'}; this node performs: {possible}"
     )

@@ -22,17 +22,17 @@ def requested_series(connection: Connection, study: str, series_uid: str, pipeli
     Raises ``NotFoundError`` when it is not here, ``NodeError`` when it must not be analysed or none can be chosen.
     """
     of_study = [
-        one
-        for one in series_of_study(connection, study)
-        if (one.instances or one.purged_images) and not is_of_result(connection, one.series_instance_uid)
+        series
+        for series in series_of_study(connection, study)
+        if (series.instances or series.purged_images) and not is_of_result(connection, series.series_instance_uid)
     ]
     if series_uid:
-        of_study = [one for one in of_study if one.series_instance_uid == series_uid]
+        of_study = [series for series in of_study if series.series_instance_uid == series_uid]
     if not of_study:
         raise NotFoundError(f"this node holds no images of {f'series {series_uid} of ' if series_uid else ''}{study}")
     chosen = _matched(connection, of_study, pipeline) if len(of_study) > 1 else of_study
     if len(chosen) != 1:
-        if any(one.state == SeriesState.RECEIVING for one in of_study):
+        if any(series.state == SeriesState.RECEIVING for series in of_study):
             return None
         raise NodeError(
             f"study {study} has {len(of_study)} series, and the rules choose {len(chosen) or 'none'} of them for "
@@ -46,10 +46,10 @@ def requested_series(connection: Connection, study: str, series_uid: str, pipeli
 def _matched(connection: Connection, of_study: Sequence[Series], pipeline: str) -> list[Series]:
     """Those that a rule has matched for the pipeline in their latest generation."""
     return [
-        one
-        for one in of_study
+        series
+        for series in of_study
         if any(
             entry.get("matched") and pipeline in entry.get("pipelines", ()) and "companion" not in entry
-            for entry in trace_of(connection, one.study_instance_uid, one.series_instance_uid, one.generation)
+            for entry in trace_of(connection, series.study_instance_uid, series.series_instance_uid, series.generation)
         )
     ]

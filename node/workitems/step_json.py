@@ -33,8 +33,8 @@ def read_step(content: bytes) -> Values:
 
 def text_of(values: Values, keyword: str) -> str:
     """Return the first value of an attribute; empty when it is absent, empty, or no text or number."""
-    found = _values(values, keyword)
-    first = found[0] if found else ""
+    contents = _values(values, keyword)
+    first = contents[0] if contents else ""
     if isinstance(first, Mapping):
         first = first.get("Alphabetic", "")
     return str(first).strip()[:_LONGEST_TEXT] if isinstance(first, str | int | float) else ""
@@ -46,23 +46,23 @@ def sole_text_of(values: Values, keyword: str) -> str:
     Raises ``InputError`` for several values and for what is no value (PS3.18 F.2.2): left out, it would change whose
     images are analysed, and which.
     """
-    found = _stated(values, keyword)
-    if len(found) > 1 or not all(isinstance(one, str | int | float) for one in found):
+    contents = _stated(values, keyword)
+    if len(contents) > 1 or not all(isinstance(content, str | int | float) for content in contents):
         raise InputError(f"{_name(keyword)} needs one text in its Value")
     return text_of(values, keyword)
 
 
 def only_items_of(values: Values, keyword: str) -> list[Values]:
     """Return the items of a sequence. Raises ``InputError`` for a value that is no item."""
-    if not all(isinstance(one, Mapping) for one in _stated(values, keyword)):
+    if not all(isinstance(item, Mapping) for item in _stated(values, keyword)):
         raise InputError(f"{_name(keyword)} has a value that is no item")
     return items_of(values, keyword)
 
 
 def items_of(values: Values, keyword: str) -> list[Values]:
     """Return the items of a sequence; none when it is absent or no sequence."""
-    items = [one for one in _values(values, keyword) if isinstance(one, Mapping)]
-    return [{str(tag).upper(): value for tag, value in one.items()} for one in items]
+    items = [item for item in _values(values, keyword) if isinstance(item, Mapping)]
+    return [{str(tag).upper(): value for tag, value in item.items()} for item in items]
 
 
 def codes_of(values: Values, keyword: str) -> list[tuple[str, str, str]]:
@@ -75,10 +75,10 @@ def _stated(values: Values, keyword: str) -> list[Any]:
     element = values.get(f"{tag_for_keyword(keyword) or 0:08X}")
     if element is None:
         return []
-    found = element.get("Value") if isinstance(element, Mapping) else element
-    if found is not None and not isinstance(found, list):
+    contents = element.get("Value") if isinstance(element, Mapping) else element
+    if contents is not None and not isinstance(contents, list):
         raise InputError(f"{_name(keyword)} is no element with a list as Value (PS3.18 F.2.2)")
-    return [one for one in found or () if one is not None]
+    return [content for content in contents or () if content is not None]
 
 
 def _name(keyword: str) -> str:
@@ -87,5 +87,5 @@ def _name(keyword: str) -> str:
 
 def _values(values: Values, keyword: str) -> list[Any]:
     element = values.get(f"{tag_for_keyword(keyword) or 0:08X}")
-    found = element.get("Value") if isinstance(element, Mapping) else None
-    return found if isinstance(found, list) else []
+    contents = element.get("Value") if isinstance(element, Mapping) else None
+    return contents if isinstance(contents, list) else []

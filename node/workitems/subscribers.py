@@ -15,7 +15,11 @@ from node.workitems.matching import matches
 
 def subscriber_address(ae: Ae, title: str) -> Caller | None:
     """Return the caller to whom events for an AE are sent; ``None``: it has no ``host``, or may not use workitems."""
-    known = (one for one in ae.callers if one.title.strip() == title and one.host and "workitems" in one.services)
+    known = (
+        caller
+        for caller in ae.callers
+        if caller.title.strip() == title and caller.host and "workitems" in caller.services
+    )
     return next(known, None)
 
 
@@ -26,7 +30,9 @@ def may_subscribe(ae: Ae, *, calling: str, device: str, title: str) -> bool:
     """
     if calling.strip() == title:
         return True
-    return any(one.title.strip() == title and one.group and device == f"group {one.group}" for one in ae.callers)
+    return any(
+        caller.title.strip() == title and caller.group and device == f"group {caller.group}" for caller in ae.callers
+    )
 
 
 def wants(uid: str, workitem: WorkitemProgress, config: Config) -> Callable[[Subscriber], bool]:

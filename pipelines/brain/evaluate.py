@@ -127,7 +127,7 @@ def main(folder: Path) -> int:
             continue
         seconds = time.process_time() - began
         labels = read_image(reference)
-        heads.append({one.name: compare(outlines, labels, one) for one in STRUCTURES})
+        heads.append({structure.name: compare(outlines, labels, structure) for structure in STRUCTURES})
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
             f"{name}: box {outlines.labels.shape}, confidence {outlines.confidence:.3f}, {seconds:.1f} CPU s, "

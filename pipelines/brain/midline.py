@@ -50,9 +50,9 @@ def mid_plane(labels: NDArray[np.uint8]) -> Plane:
         return -float((inside & (labels[tuple(np.clip(mirrored, 0, limits).T)] == values)).mean())
 
     options = {"xtol": 1e-3, "ftol": 1e-5, "maxiter": 40}
-    found = minimize(disagreement, np.zeros(3), method="Powell", bounds=_BOUNDS, options=options)
-    normal = _normal(found.x)
-    return Plane(normal, float(normal @ centre + found.x[2]))
+    optimum = minimize(disagreement, np.zeros(3), method="Powell", bounds=_BOUNDS, options=options)
+    normal = _normal(optimum.x)
+    return Plane(normal, float(normal @ centre + optimum.x[2]))
 
 
 def _normal(parameters: Array) -> Array:

@@ -76,8 +76,8 @@ class Outlines:
         """The nearest label at each voxel of ``volume``: of masks that are resampled one by one, some overlap."""
         to_box = np.linalg.inv(self.affine) @ volume.affine
         labels, left, at_edge = (
-            ndimage.affine_transform(one.astype(np.uint8), to_box[:3, :3], to_box[:3, 3], volume.array.shape, order=0)
-            for one in (self.labels, self.left, self.at_edge)
+            ndimage.affine_transform(array.astype(np.uint8), to_box[:3, :3], to_box[:3, 3], volume.array.shape, order=0)
+            for array in (self.labels, self.left, self.at_edge)
         )
         return replace(self, labels=labels, left=left > 0, affine=volume.affine, at_edge=at_edge > 0)
 
@@ -241,7 +241,7 @@ def _remarks(outlines: Outlines, *, cut: bool) -> Iterator[str]:
     if not cut:
         tissue = np.count_nonzero(outlines.labels) - np.count_nonzero(np.isin(outlines.labels, FLUID))
         yield sentence("Brain tissue without ventricles: {volume} ml.", volume=f"{tissue / 1000:.0f}")
-    approximate = joined((sentence(one.name) for one in STRUCTURES if one.approximate), ", ")
+    approximate = joined((sentence(structure.name) for structure in STRUCTURES if structure.approximate), ", ")
     yield sentence("Approximate: {names}.", names=approximate)
     yield sentence(
         "Asymmetry index: left minus right, as a percentage of their mean. It differs from that of FreeSurfer by 5 "

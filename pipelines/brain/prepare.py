@@ -97,7 +97,7 @@ def _shading(image: Floats, brain: NDArray[np.bool_]) -> Floats:
     mask = ndimage.binary_fill_holes(ndimage.binary_closing(brain, iterations=3))
     whole = sitk.GetImageFromArray(image)
     small, small_mask = (
-        sitk.Shrink(one, [_SHRINK] * 3) for one in (whole, sitk.GetImageFromArray(mask.astype(np.uint8)))
+        sitk.Shrink(volume, [_SHRINK] * 3) for volume in (whole, sitk.GetImageFromArray(mask.astype(np.uint8)))
     )
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
     n4.SetMaximumNumberOfIterations(_ITERATIONS)

@@ -45,7 +45,7 @@ def check_identity(dataset: Dataset, source: Dataset, name: str) -> None:
         theirs, ours = str(dataset.get(keyword) or ""), str(source.get(keyword) or "")
         if theirs and ours and theirs != ours:
             raise PipelineError(f"{name} contradicts the images in {keyword}: it may be about another patient")
-    referenced = {str(one.SeriesInstanceUID) for one in dataset.get("ReferencedSeriesSequence", ())}
+    referenced = {str(series.SeriesInstanceUID) for series in dataset.get("ReferencedSeriesSequence", ())}
     if referenced and str(source.SeriesInstanceUID) not in referenced:
         raise PipelineError(f"{name} refers to series {', '.join(sorted(referenced))}, not to the one that it got")
 
@@ -95,8 +95,8 @@ class ReportContent:
         items = [*group.get("ContentSequence", ())]
         coded = {concept_of(item): item for item in items if item.get("ValueType") == "CODE"}
         finding = coded.pop(_FINDING, None)
-        site = next((coded.pop(one) for one in _SITE if one in coded), None)
-        side = next((coded.pop(one) for one in _SIDE if one in coded), None)
+        site = next((coded.pop(concept) for concept in _SITE if concept in coded), None)
+        side = next((coded.pop(concept) for concept in _SIDE if concept in coded), None)
         label = next((text_of(item.TextValue) for item in items if concept_of(item) == _TRACKING), name)
         judged = {_code(item.ConceptNameCodeSequence[0]): _value(item) for item in coded.values()}
         presences = {named: presence for named, value in judged.items() if (presence := presence_of(value)) is not None}

@@ -134,4 +134,4 @@ class ContainerPipeline:
 
 def _segment_number(path: Path, label: str) -> int:
     header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SegmentSequence"])
-    return next(int(one.SegmentNumber) for one in header.SegmentSequence if one.SegmentLabel == label)
+    return next(int(segment.SegmentNumber) for segment in header.SegmentSequence if segment.SegmentLabel == label)

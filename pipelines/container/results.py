@@ -69,15 +69,15 @@ class Results:
         if named := stated_algorithms(header for _, header in objects):
             remark = sentence("Algorithm as the result itself states it: {names}.", names=", ".join(named))
             findings = replace(findings, remarks=(*findings.remarks, remark))
-        others = [(path, one) for path, one in objects if not is_segmentation(one) and not is_report(one)]
-        captures = [path for path, one in others if self.pictures and is_capture(one)][:MOST_PICTURES]
+        others = [(path, header) for path, header in objects if not is_segmentation(header) and not is_report(header)]
+        captures = [path for path, header in others if self.pictures and is_capture(header)][:MOST_PICTURES]
         if captures:
             remark = sentence("The container made the pictures of this result; what they show was not checked.")
             remarks = (*findings.remarks, remark)
             findings = replace(findings, pictures=self._pictures(captures), remarks=remarks)
         left = [header for path, header in others if path not in captures]
         if left:
-            kinds = ", ".join(sorted({pydicom.uid.UID(str(one.get("SOPClassUID", ""))).name for one in left}))
+            kinds = ", ".join(sorted({pydicom.uid.UID(str(header.get("SOPClassUID", ""))).name for header in left}))
             remark = sentence(
                 "The container also made {number} objects of {kinds}, which are not part of this result.",
                 number=len(left),
@@ -178,10 +178,12 @@ def _merged(findings: Findings, content: ReportContent) -> Findings:
     return replace(
         findings,
         lesions=tuple(
-            replace(one, measurements=_once(one.measurements, measured[one.segment.label])) for one in findings.lesions
+            replace(lesion, measurements=_once(lesion.measurements, measured[lesion.segment.label]))
+            for lesion in findings.lesions
         ),
         segments=tuple(
-            replace(one, measurements=_once(one.measurements, measured[one.label])) for one in findings.segments
+            replace(segment, measurements=_once(segment.measurements, measured[segment.label]))
+            for segment in findings.segments
         ),
         measurements=_once(findings.measurements, content.measurements),
         groups=(*findings.groups, *groups),
@@ -192,8 +194,8 @@ def _merged(findings: Findings, content: ReportContent) -> Findings:
 def _once(*measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
     """Each quantity once, as it was stated first."""
     first: dict[tuple[Code, Code | None], Measurement] = {}
-    for one in chain(*measurements):
-        first.setdefault((one.name, one.derivation), one)
+    for measurement in chain(*measurements):
+        first.setdefault((measurement.name, measurement.derivation), measurement)
     return tuple(first.values())
 
 
@@ -217,14 +219,21 @@ def with_values(findings: Findings, options: ResultOptions, told: Mapping[str, A
     if reason := _text(told, "unsuitable"):
         raise Unsuitable(reason)
     measurements = tuple(
-        Measurement(name=code(one.name), value=_number(told, one.key), unit=Code(one.unit, "UCUM", one.unit))
-        for one in options.measurements
+        Measurement(
+            name=code(measurement.name),
+            value=_number(told, measurement.key),
+            unit=Code(measurement.unit, "UCUM", measurement.unit),
+        )
+        for measurement in options.measurements
     )
     assertions = tuple(
         Assertion.at(
-            code(one.finding), _number(told, one.key), present_from=one.present_from, absent_below=one.absent_below
+            code(class_value.finding),
+            _number(told, class_value.key),
+            present_from=class_value.present_from,
+            absent_below=class_value.absent_below,
         )
-        for one in options.classes
+        for class_value in options.classes
     )
     return replace(
         findings,
@@ -236,14 +245,14 @@ def with_values(findings: Findings, options: ResultOptions, told: Mapping[str, A
 
 def plain_files(folder: Path) -> list[Path]:
     """Files below ``folder``, no links and nothing else that a stranger may have laid there."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for path in _walk(folder):
         status = path.lstat()
         if stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_FILE:
-            found.append(path)
-        if len(found) > _MOST_FILES:
+            paths.append(path)
+        if len(paths) > _MOST_FILES:
             raise PipelineError(f"the container wrote more than {_MOST_FILES} files")
-    return sorted(found)
+    return sorted(paths)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

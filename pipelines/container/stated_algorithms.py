@@ -18,12 +18,12 @@ def stated_algorithms(objects: Iterable[Dataset]) -> list[str]:
     """Names with versions of the algorithms of segmentations and reports, else of the equipment; each once."""
     named: list[str] = []
     datasets = [*objects]
-    for one in datasets:
-        if is_segmentation(one):
-            named += _of_segments(one)
-        elif is_report(one):
-            named += _of_items(one.get("ContentSequence", ()))
-    named = named or [_of_equipment(one) for one in datasets if is_segmentation(one) or is_report(one)]
+    for dataset in datasets:
+        if is_segmentation(dataset):
+            named += _of_segments(dataset)
+        elif is_report(dataset):
+            named += _of_items(dataset.get("ContentSequence", ()))
+    named = named or [_of_equipment(dataset) for dataset in datasets if is_segmentation(dataset) or is_report(dataset)]
     return [*dict.fromkeys(name[:_LONGEST] for name in named if name)][:_MOST]
 
 
@@ -31,7 +31,9 @@ def _of_segments(segmentation: Dataset) -> Iterator[str]:
     for segment in segmentation.get("SegmentSequence", ()):
         identified = segment.get("SegmentationAlgorithmIdentificationSequence", ())
         name = text_of(segment.get("SegmentAlgorithmName"))
-        names = [_together(one.get("AlgorithmName"), one.get("AlgorithmVersion")) for one in identified]
+        names = [
+            _together(algorithm.get("AlgorithmName"), algorithm.get("AlgorithmVersion")) for algorithm in identified
+        ]
         yield from filter(None, names) if any(names) else [name]
 
 

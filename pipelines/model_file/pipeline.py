@@ -60,7 +60,7 @@ class ModelFilePipeline:
     @property
     def segment_labels(self) -> tuple[str, ...]:
         """See ``node.pipeline.Pipeline``."""
-        return tuple(one.label for one in self.options.segments)
+        return tuple(segment.label for segment in self.options.segments)
 
     def run(self, series: Series) -> Findings:
         self._portions.begin()

@@ -52,7 +52,7 @@ def explained(bundle: str, key: str, made_with: str) -> Iterator[None]:
         raise
     except Exception as error:  # the code of a bundle may raise anything
         causes = list(_causes(error))
-        if lack := next((one for one in causes if is_lack_of_memory(one)), None):
+        if lack := next((cause for cause in causes if is_lack_of_memory(cause)), None):
             raise lack from error
         if (missing := missing_package(bundle, error)) is not None:
             raise missing from error
@@ -69,7 +69,7 @@ def missing_package(bundle: str, error: BaseException) -> PlatformError | None:
     for cause in _causes(error):
         if not isinstance(cause, ImportError):
             continue
-        named = next((found[1] for form in _NAMES_MODULE if (found := form.search(str(cause)))), "")
+        named = next((match[1] for form in _NAMES_MODULE if (match := form.search(str(cause)))), "")
         module = cause.name or named
         package = module.partition(".")[0]
         if package in ("", "scripts", "monai", "torch"):
@@ -118,9 +118,9 @@ def _fault(causes: list[BaseException], key: str, made_with: str) -> str:
     versions = f"this node has {library('monai')}" + (f", the bundle was made with {made_with}" if made_with else "")
     if isinstance(origin, FileNotFoundError):
         return f"{origin.filename} does not exist; fetch the bundle's large files as its README says"
-    if absent := next((found[1] for text in texts if (found := _NO_CLASS.search(text))), ""):
+    if absent := next((match[1] for text in texts if (match := _NO_CLASS.search(text))), ""):
         return f"{key} needs {absent}, which is not available ({versions}); ask its author for an update"
-    component = next((found[1] for text in reversed(texts) if (found := _COMPONENT.search(text))), "")
+    component = next((match[1] for text in reversed(texts) if (match := _COMPONENT.search(text))), "")
     part = f"{key} ({component})" if component else key
     return (
         f"{part} cannot be built: {type(origin).__name__}: {short(origin)}; {versions}: correct it with the option "

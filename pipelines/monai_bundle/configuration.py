@@ -73,9 +73,9 @@ def _edited(value: Any, device: str) -> Any:
     """``value`` without readers and former arguments; devices that it names are ``device``."""
     if isinstance(value, dict):
         former = _FORMER_ARGUMENTS.get(target(value), ())
-        return {key: _edited(one, device) for key, one in value.items() if key not in former}
+        return {key: _edited(part, device) for key, part in value.items() if key not in former}
     if isinstance(value, list):
-        return [_edited(one, device) for one in value if not target(one).startswith(READERS)]
+        return [_edited(part, device) for part in value if not target(part).startswith(READERS)]
     if isinstance(value, str) and value.startswith("$"):
         return _CUDA.sub(repr(device), value)
     return value

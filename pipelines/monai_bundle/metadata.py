@@ -98,7 +98,7 @@ class Metadata(_Part):
         """Return the format of the input ``key``, or else of the first one. Raises ``WeightsError``."""
         inputs = self.network_data_format.inputs
         try:
-            return InputFormat.model_validate(next((inputs[one] for one in (key, *inputs) if one in inputs), {}))
+            return InputFormat.model_validate(next((inputs[name] for name in (key, *inputs) if name in inputs), {}))
         except ValidationError as error:
             raise _unusable(error) from None
 

@@ -24,7 +24,11 @@ def asked_classes(
     """
     parameters = list(inspect.signature(inferer).parameters.values())[2:]
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed = [one.name for one in parameters if one.default is one.empty and one.kind not in variable]
+    needed = [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty and parameter.kind not in variable
+    ]
     promptable = set(needed) == _PROMPTABLE
     if needed and not promptable:
         raise WeightsError(

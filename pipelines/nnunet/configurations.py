@@ -56,18 +56,18 @@ def chosen_folders(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
 def ensemble_folders(chosen: Sequence[Path]) -> list[Path]:
     """Where ``nnUNetv2_find_best_configuration`` left what it found about these folders together, for some folds."""
     wanted = sorted(folder.name for folder in chosen)
-    found = sorted((chosen[0].parent / "ensembles").glob("ensemble___*"))
-    return [folder for folder in found if sorted(folder.name.split("___")[1:-1]) == wanted]
+    folders = sorted((chosen[0].parent / "ensembles").glob("ensemble___*"))
+    return [folder for folder in folders if sorted(folder.name.split("___")[1:-1]) == wanted]
 
 
 def _named(name: str, folders: Sequence[Path], held: str) -> Path:
-    found = [folder for folder in folders if name in (folder.name, folder.name.rpartition("__")[2])]
-    if not found:
+    matches = [folder for folder in folders if name in (folder.name, folder.name.rpartition("__")[2])]
+    if not matches:
         raise ValueError(f"option configuration = {name!r}: {held}; name one of them")
-    if len(found) > 1:
-        both = ", ".join(folder.name for folder in found)
+    if len(matches) > 1:
+        both = ", ".join(folder.name for folder in matches)
         raise ValueError(f"option configuration = {name!r}: it is that of {both}; give the name of the folder")
-    return found[0]
+    return matches[0]
 
 
 def _best(folder: Path) -> list[str]:

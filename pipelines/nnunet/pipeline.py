@@ -44,7 +44,7 @@ def algorithm_of(folder: ResultsFolder, options: Options, *, mirroring: bool, de
     """Name of the data set, trainer and configuration; digest of the whole folder; all that influences the result."""
     names = " + ".join(member.configuration for member in folder.members)
     previous = [_stated(member.previous) for member in folder.members if member.previous is not None]
-    others = "; ".join(f"{one.root.name} folds {', '.join(one.folds)}" for one in folder.others)
+    others = "; ".join(f"{other.root.name} folds {', '.join(other.folds)}" for other in folder.others)
     return Algorithm(
         name=str(folder.plans.get("dataset_name", folder.root.name))[:64],
         version=f"{folder.trainer} {names}"[:64],

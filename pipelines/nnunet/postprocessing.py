@@ -30,7 +30,7 @@ class _Step(BaseModel):
     @property
     def labels(self) -> Labels:
         named = (self.labels_or_regions,) if isinstance(self.labels_or_regions, int) else self.labels_or_regions
-        return tuple((one,) if isinstance(one, int) else one for one in named)
+        return tuple((label,) if isinstance(label, int) else label for label in named)
 
 
 class _Document(BaseModel):

@@ -70,13 +70,13 @@ class TrainingFolder:
         self.plans, plans = self._json("plans.json", _Plans)
         self.dataset, dataset = self._json("dataset.json", _Dataset)
         self.folds = names = tuple(folds) or tuple(
-            found.parent.name[5:] for found in self.root.glob(f"fold_*/{checkpoint}")
+            path.parent.name[5:] for path in self.root.glob(f"fold_*/{checkpoint}")
         )
         if not names:
             raise WeightsError(f"weights: {self.root} holds no fold_N/{checkpoint}; correct the option checkpoint")
         read = [_read(self.root / f"fold_{name}" / checkpoint, unpickle=unpickle) for name in self.folds]
         try:
-            self.weights: list[dict[str, torch.Tensor]] = [one["network_weights"] for one in read]
+            self.weights: list[dict[str, torch.Tensor]] = [content["network_weights"] for content in read]
             self.configuration = str(read[0]["init_args"]["configuration"])
             self.trainer = str(read[0]["trainer_name"])
         except (KeyError, TypeError) as error:

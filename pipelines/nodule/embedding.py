@@ -90,9 +90,9 @@ class Embedder:
         """One embedding for each of ``outlines`` in ``hu`` (``[slice, row, column]``, axial)."""
         if not outlines:
             return []
-        views = [views_of(hu, spacing, one).to(self._device) for one in outlines]
+        views = [views_of(hu, spacing, outline).to(self._device) for outline in outlines]
         features = torch.stack([self._network.features(of_one).mean(0) for of_one in views])
-        diameters = torch.tensor([one.diameter_mm for one in outlines], device=self._device)
+        diameters = torch.tensor([outline.diameter_mm for outline in outlines], device=self._device)
         return [tuple(map(float, row)) for row in self._network(features, diameters).cpu()]
 
 

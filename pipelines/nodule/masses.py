@@ -70,10 +70,10 @@ def dense_regions(aerated: Mask, hu: npt.NDArray[np.float32], midline: float) ->
     box = ndimage.find_objects(lung.astype(np.int8))[0]
     inside, dense, bone = lung[box], (hu[box] > SOFT_HU[0]) & (hu[box] < SOFT_HU[1]), hu[box] > BONE_HU
     right = np.broadcast_to(np.arange(lung.shape[2])[box[2]] < midline, inside.shape)
-    found = np.zeros_like(inside)
+    masses = np.zeros_like(inside)
     for own, other, medial in ((inside & right, inside & ~right, 1), (inside & ~right, inside & right, -1)):
-        found |= dense & _as_from_a_mass(own, other, bone, medial)
-    labels, count = ndimage.label(_opened(found))
+        masses |= dense & _as_from_a_mass(own, other, bone, medial)
+    labels, count = ndimage.label(_opened(masses))
     regions = []
     for label in range(1, count + 1):
         volume = float((labels == label).sum()) * GRID_MM**3

@@ -109,8 +109,8 @@ class NodulePipeline:
         lungs = find_lungs(volume.array, (spacing[0], spacing[1], spacing[2]))
         if lungs is None:
             raise Unsuitable(sentence("No aerated lung was found in these images."))
-        found = search(self.networks, volume.array, spacing, lungs, self.options.threshold)
-        nodules = self.large_enough(found.nodules)
+        result = search(self.networks, volume.array, spacing, lungs, self.options.threshold)
+        nodules = self.large_enough(result.nodules)
         shown = nodules[: self.options.max_findings]
         remarks: list[str] = []
         if spacing[0] > THICK_MM:
@@ -147,7 +147,7 @@ class NodulePipeline:
         lesions = tuple(_numbered(lesion, number) for number, (lesion, _) in enumerate(judged, 1))
         maps: tuple[Map, ...] = ()
         if self.options.maps:
-            lesions, maps = self._explained(lesions, shown, found, volume)
+            lesions, maps = self._explained(lesions, shown, result, volume)
         return Findings(
             lesions=lesions,
             maps=maps,
@@ -159,10 +159,10 @@ class NodulePipeline:
         )
 
     def _explained(
-        self, lesions: Sequence[Lesion], nodules: Sequence[Nodule], found: SearchResult, volume: Volume
+        self, lesions: Sequence[Lesion], nodules: Sequence[Nodule], result: SearchResult, volume: Volume
     ) -> tuple[tuple[Lesion, ...], tuple[Map, ...]]:
         """The detector's own heat map, its spread round each nodule, and that spread as a measurement."""
-        crop, networks = found.crop, self.networks
+        crop, networks = result.crop, self.networks
         around = np.zeros(crop.inside.shape, np.float32)
         measured = []
         for lesion, nodule in zip(lesions, nodules, strict=True):
@@ -172,7 +172,7 @@ class NodulePipeline:
             spread = spread_measurement(float(around[at]))
             measured.append(replace(lesion, measurements=(*lesion.measurements, spread)))
         grid = volume.affine @ crop.cells_to_source()
-        score = np.where(crop.inside, 1 / (1 + np.exp(-found.heat[0])), 0).astype(np.float32)
+        score = np.where(crop.inside, 1 / (1 + np.exp(-result.heat[0])), 0).astype(np.float32)
         frame = volume.frame_of_reference_uid
         return tuple(measured), (
             Map(name=HEAT, volume=Volume(score, grid, "PATIENT", frame), quantity=codes.DCM.Probability),

@@ -128,14 +128,14 @@ def search(
     return SearchResult(nodules=apart, heat=heat, crop=crop)
 
 
-def _overlap(one: Outline, other: Outline) -> bool:
+def _overlap(outline: Outline, other: Outline) -> bool:
     """Whether two outlines share a voxel: the same nodule met twice."""
-    low = [max(a.start, b.start) for a, b in zip(one.box, other.box, strict=True)]
-    high = [min(a.stop, b.stop) for a, b in zip(one.box, other.box, strict=True)]
+    low = [max(a.start, b.start) for a, b in zip(outline.box, other.box, strict=True)]
+    high = [min(a.stop, b.stop) for a, b in zip(outline.box, other.box, strict=True)]
     if any(a >= b for a, b in zip(low, high, strict=True)):
         return False
     cut = [
         o.mask[tuple(slice(a - s.start, b - s.start) for a, b, s in zip(low, high, o.box, strict=True))]
-        for o in (one, other)
+        for o in (outline, other)
     ]
     return bool((cut[0] & cut[1]).any())

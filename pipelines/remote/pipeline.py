@@ -87,11 +87,11 @@ class RemotePipeline:
         options = self.options
         names = ["this", *options.inputs]
         images = channels(series, names, options.orientation, options.crop)
-        scaled = [self._scaled(name, one.array) for name, one in zip(names, images, strict=True)]
+        scaled = [self._scaled(name, image.array) for name, image in zip(names, images, strict=True)]
         inputs: Tensors = {options.input: np.stack(scaled)[None]}
         if options.affine:
             inputs[options.affine] = np.asarray(images[0].affine, np.float64)
-        keys = {one.key.partition(".")[0] for one in (*options.measurements, *options.classes)}
+        keys = {option.key.partition(".")[0] for option in (*options.measurements, *options.classes)}
         wanted = [*dict.fromkeys([*filter(None, [options.mask]), *sorted(keys)])]
         self._write(self._outside.inputs, inputs, wanted, binary=options.binary)
         self._outside.call()

@@ -63,19 +63,19 @@ class ReturnedPipeline:
     def _lay(self, header: Dataset) -> None:
         """Lay of each SEG and SR what is about the series, with the identity of ``header``, where results are read."""
         returned = [pydicom.dcmread(path) for path in self._outside.returned]
-        objects = {str(one.get("SOPInstanceUID", "")) for one in returned}
-        wanted = [one for one in returned if is_segmentation(one) or is_report(one)]
+        objects = {str(dataset.get("SOPInstanceUID", "")) for dataset in returned}
+        wanted = [dataset for dataset in returned if is_segmentation(dataset) or is_report(dataset)]
         if not wanted:
             came = f"none of the {len(returned)} objects that came back from {self._source} is a SEG or an SR"
             raise ReturnedError(came if returned else f"nothing came back from {self._source} for this series")
-        ours = [one for one in wanted if self._keep_ours(one, str(header.SeriesInstanceUID))]
+        ours = [dataset for dataset in wanted if self._keep_ours(dataset, str(header.SeriesInstanceUID))]
         if not ours:
             raise ReturnedError(f"nothing that came back from {self._source} is about this series")
-        for number, one in enumerate(ours):
-            named = set(references_of(one).series)
+        for number, dataset in enumerate(ours):
+            named = set(references_of(dataset).series)
             others = {image for image, series in self._outside.others.items() if series in named}
-            identify(one, self._outside.uids, header, objects | others)
-            one.save_as(self._outside.outputs / f"{number}.dcm", enforce_file_format=True)
+            identify(dataset, self._outside.uids, header, objects | others)
+            dataset.save_as(self._outside.outputs / f"{number}.dcm", enforce_file_format=True)
 
     def _keep_ours(self, returned: Dataset, series: str) -> bool:
         """Remove the parts that are about other series of the study; whether any is left."""

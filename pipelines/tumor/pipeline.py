@@ -174,7 +174,10 @@ class TumorPipeline:
                 lesion = self._lesion(mask, volume, probability, head)
                 spread = [spread_measurement(float(m.volume.array[mask].mean())) for m in maps[2:]]
                 regions.append(replace(lesion, measurements=(*lesion.measurements, *spread)))
-        lesions = [_numbered(one, number) for number, one in enumerate(sorted(regions, key=lambda one: one.rank), 1)]
+        lesions = [
+            _numbered(lesion, number)
+            for number, lesion in enumerate(sorted(regions, key=lambda region: region.rank), 1)
+        ]
         remarks = (*REMARKS, *([sentence("Not recognised as FLAIR: {doubt}.", doubt=doubt)] if doubt else []))
         return Findings(lesions=tuple(lesions), maps=maps, remarks=remarks, looked_for=(ABNORMALITY,), cut_off=cut)
 

@@ -69,7 +69,9 @@ class Attack:
         self._port = port
         self._over = threading.Event()
         self.sent: dict[str, int] = dict.fromkeys(("connections", "bombs", "wild series"), 0)
-        self._threads = [threading.Thread(target=one, daemon=True) for one in (self._flood, self._bomb, self._wild)]
+        self._threads = [
+            threading.Thread(target=attack, daemon=True) for attack in (self._flood, self._bomb, self._wild)
+        ]
 
     def begin(self) -> None:
         for thread in self._threads:
@@ -85,14 +87,14 @@ class Attack:
         kinds = (b"", associate_rq([(CTImageStorage, [ExplicitVRLittleEndian])]), b"\1\0\0\0")
         while not self._over.wait(0.02):
             with suppress(OSError):
-                one = socket.create_connection(("127.0.0.1", self._port), 5.0, source_address=(FLOODER, 0))
-                opened.append(one)
-                one.sendall(kinds[self.sent["connections"] % len(kinds)])
+                connection = socket.create_connection(("127.0.0.1", self._port), 5.0, source_address=(FLOODER, 0))
+                opened.append(connection)
+                connection.sendall(kinds[self.sent["connections"] % len(kinds)])
                 self.sent["connections"] += 1
             if len(opened) > SOCKETS:
                 opened.pop(0).close()
-        for one in opened:
-            one.close()
+        for connection in opened:
+            connection.close()
 
     def _bomb(self) -> None:
         while not self._over.wait(0.5):

@@ -100,8 +100,8 @@ def test_connections_of_one_address_are_counted_over_all_processes(supervised: S
         other = stack.enter_context(from_address(supervised.port, "127.0.0.3"))
         other.sendall(associate_rq(RAW_CT))
         assert answer(other)[:1] == b"\2"
-        for one in opened:
-            one.close()
+        for connection in opened:
+            connection.close()
         until(lambda: accepted(supervised.port, "127.0.0.2"))
 
 
@@ -118,9 +118,9 @@ def test_no_caller_holds_every_association_and_a_reserved_one_is_free(supervised
 
         def associations(title: bytes, count: int) -> int:
             opened = [stack.enter_context(from_address(supervised.port, "127.0.0.1")) for _ in range(count)]
-            for one in opened:
-                one.sendall(associate_rq(RAW_CT, calling=title))
-            return sum(answer(one)[:1] == b"\2" for one in opened)
+            for connection in opened:
+                connection.sendall(associate_rq(RAW_CT, calling=title))
+            return sum(answer(connection)[:1] == b"\2" for connection in opened)
 
         assert associations(b"A", 12) == 6  # three quarters of the 8 that are reserved for nobody
         assert associations(b"B", 6) == 2

@@ -87,7 +87,7 @@ def ainode(*arguments: object) -> Any:
 def test_check_loads_models_confined_and_says_how_each_fails(config: Path, mark: Path) -> None:
     done = ainode("check", "--json", "--config", config)
     assert isinstance(done.exception, SystemExit), done.exception
-    lines = {one["name"].removeprefix("pipeline "): one for one in json.loads(done.stdout)}
+    lines = {line["name"].removeprefix("pipeline "): line for line in json.loads(done.stdout)}
     for does, words in ENDS.items():
         assert not lines[does]["good"]
         assert words in lines[does]["found"]
@@ -98,7 +98,7 @@ def test_check_loads_models_confined_and_says_how_each_fails(config: Path, mark:
 
 def test_the_list_of_pipelines_loads_them_confined(config: Path, mark: Path) -> None:
     done = ainode("pipelines", "--json", "--config", config)
-    entries = {one["name"]: one for one in json.loads(done.stdout)}
+    entries = {entry["name"]: entry for entry in json.loads(done.stdout)}
     for does, words in ENDS.items():
         assert words in entries[does]["error"]
     assert entries["bundle"]["needs"] == {"modalities": ["CT"], "min_slices": 2}
@@ -107,8 +107,8 @@ def test_the_list_of_pipelines_loads_them_confined(config: Path, mark: Path) -> 
 
 @pytest.mark.parametrize("command", ["check", "pipelines"])
 def test_loading_has_a_time_limit(config: Path, command: str) -> None:
-    one, _, _ = config.read_text().replace("seconds = 240", "seconds = 3").partition('"raise"')
-    config.write_text(f'{one}"hang" }}\n')
+    beginning, _, _ = config.read_text().replace("seconds = 240", "seconds = 3").partition('"raise"')
+    config.write_text(f'{beginning}"hang" }}\n')
     done = ainode(command, "--config", config)
     assert "is not loaded after 3 s and was killed" in done.output
     assert isinstance(done.exception, SystemExit | None), done.exception

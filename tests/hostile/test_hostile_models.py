@@ -82,9 +82,9 @@ def test_a_process_that_reads_no_tasks_is_killed_in_time_and_delays_nobody(tmp_p
     large = replace(task(tmp_path, note="x" * (1 << 20)), job_id="next")
     failures: list[PipelineError] = []
 
-    def run(one: Task) -> None:
+    def run(job: Task) -> None:
         try:
-            worker.run(one, wanted)
+            worker.run(job, wanted)
         except PipelineError as error:
             failures.append(error)
 

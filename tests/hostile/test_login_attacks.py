@@ -101,7 +101,8 @@ def test_the_real_user_gets_in_from_elsewhere_and_from_his_own_browser(dashboard
 def test_guesses_from_many_addresses_are_delayed_and_keep_nobody_out(dashboard: Dashboard) -> None:
     assert dashboard.log_in(browser_at(dashboard, "127.0.0.9"), "otto", PASSWORD).status_code == 303
     answers = [
-        dashboard.log_in(browser_at(dashboard, f"127.0.{one}.66"), "otto", WRONG).status_code for one in range(1, 31)
+        dashboard.log_in(browser_at(dashboard, f"127.0.{number}.66"), "otto", WRONG).status_code
+        for number in range(1, 31)
     ]
     assert answers[0] == 403
     assert 429 in answers[20:]

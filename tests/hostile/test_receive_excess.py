@@ -71,10 +71,10 @@ def test_a_quota_counts_the_bytes_of_an_instance_while_they_come(tmp_path: Path)
 
 def commit(count: int) -> bytes:
     """A Storage Commitment request that names this many instances, Implicit VR Little Endian."""
-    one = Dataset()
-    one.ReferencedSOPClassUID, one.ReferencedSOPInstanceUID = CTImageStorage, "1.2.3.4.5.6.7.8.000000"
+    reference = Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = CTImageStorage, "1.2.3.4.5.6.7.8.000000"
     request = Dataset()
-    request.TransactionUID, request.ReferencedSOPSequence = "1.2.3.9", [one]
+    request.TransactionUID, request.ReferencedSOPSequence = "1.2.3.9", [reference]
     encoded = encode(request, ImplicitVRLittleEndian)
     at = encoded.index(b"\xfe\xff\x00\xe0")
     item, marker = encoded[at:], b"8.000000"

@@ -100,8 +100,8 @@ def test_too_many_silent_connections_are_closed_at_once_and_the_rest_when_their_
     limits = "max_associations = 4\nconnections_per_address = 0\nassociation_timeout_seconds = 2.0"
     with receiving(tmp_path / "node", ae=limits) as node, ExitStack() as silent:
         opened = [silent.enter_context(connection(node)) for _ in range(100)]
-        until(lambda: sum(is_closed(one) for one in opened) >= 100 - 4 - 64)
-        until(lambda: all(is_closed(one) for one in opened))
+        until(lambda: sum(is_closed(peer) for peer in opened) >= 100 - 4 - 64)
+        until(lambda: all(is_closed(peer) for peer in opened))
         assert store_works(node)
 
 

@@ -36,7 +36,9 @@ def test_nobody_escapes_but_where_the_page_says_so(machine: str, who: str) -> No
         pytest.skip("this machine allows no user namespaces")
     tried = outcomes(MACHINES[machine], who)
     assert all(escaped(tried, attempt) for attempt in MAY if who == "model"), "a model works the same everywhere"
-    assert {one: escaped(tried, one) for one in tried["tried"] if one not in MAY} == documented(machine, who)
+    assert {attempt: escaped(tried, attempt) for attempt in tried["tried"] if attempt not in MAY} == documented(
+        machine, who
+    )
 
 
 def test_at_least_forty_escapes_are_tried() -> None:

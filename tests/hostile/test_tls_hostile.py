@@ -33,9 +33,9 @@ def test_nobody_waits_for_connections_that_never_begin_the_handshake(
         begun = time.monotonic()
         assert storescu(node, image, *as_peer(authority, "ct1")) == 0
         assert time.monotonic() - begun < SOON_SECONDS
-        for one in opened:
-            one.settimeout(SOON_SECONDS)
-            assert one.recv(1) == b""
+        for peer in opened:
+            peer.settimeout(SOON_SECONDS)
+            assert peer.recv(1) == b""
 
 
 def test_the_handshake_must_end_in_time_however_it_trickles(tmp_path: Path, authority: Authority) -> None:

@@ -65,30 +65,30 @@ def change(engine: sa.Engine, statement: sa.Executable) -> None:
 @given(walks)
 def test_whatever_happens_nothing_is_unaccounted_for_and_the_parts_add_up(steps: list[Step]) -> None:
     engine = Walk(steps).engine
-    found = balanced(engine)
-    assert found.differences == ()
-    for of in (found.received, found.jobs, found.deliveries):
+    totals = balanced(engine)
+    assert totals.differences == ()
+    for of in (totals.received, totals.jobs, totals.deliveries):
         assert sum(part.entries for part in of.parts.values()) == of.total.entries
         assert sum(part.instances for part in of.parts.values()) == of.total.instances
         assert all(part.studies <= of.total.studies <= part.studies + of.total.entries for part in of.parts.values())
-    assert found.received.total.entries == count(engine, series)
-    for of in vars(found.balance).values():
+    assert totals.received.total.entries == count(engine, series)
+    for of in vars(totals.balance).values():
         for unit in ("studies", "entries", "instances"):
             assert sum(getattr(part, unit) for part in of.parts.values()) == getattr(of.total, unit)
-    total = found.received.total
-    assert found.balance.received.total == total
+    total = totals.received.total
+    assert totals.balance.received.total == total
     nothing = Count(studies=0, entries=0, instances=0)
-    routed = found.balance.analysed.total
-    assert found.balance.received.parts.get("routed", nothing) == routed
-    in_work, ended = found.balance.analysed.parts.get("in work", nothing), found.balance.delivered.total
+    routed = totals.balance.analysed.total
+    assert totals.balance.received.parts.get("routed", nothing) == routed
+    in_work, ended = totals.balance.analysed.parts.get("in work", nothing), totals.balance.delivered.total
     for unit in ("studies", "entries", "instances"):
         assert getattr(in_work, unit) + getattr(ended, unit) == getattr(routed, unit)
-    assert found.received.total.instances == count(engine, instance)
-    assert found.jobs.total.entries == count(engine, job)
-    assert found.jobs.total.instances == count(engine, result, result.c.quarantine.is_(None))
-    assert found.deliveries.total.entries == count(engine, delivery)
-    assert len(found.quarantined) == count(engine, result, result.c.quarantine.is_not(None))
-    assert len(found.conflicts) == count(engine, conflict)
+    assert totals.received.total.instances == count(engine, instance)
+    assert totals.jobs.total.entries == count(engine, job)
+    assert totals.jobs.total.instances == count(engine, result, result.c.quarantine.is_(None))
+    assert totals.deliveries.total.entries == count(engine, delivery)
+    assert len(totals.quarantined) == count(engine, result, result.c.quarantine.is_not(None))
+    assert len(totals.conflicts) == count(engine, conflict)
 
 
 _AFTER_ENCODE = sa.select(job.c.id).where(job.c.state != "CANCELED", job.c.stage == "deliver")
@@ -175,14 +175,14 @@ def test_both_databases_give_the_same_account(postgres_server: str, tmp_path: Pa
 
 
 def test_conflicts_and_quarantined_results_are_named_and_are_no_difference() -> None:
-    found = balanced(Walk(FINISHED).engine)
-    assert [entry.path for entry in found.conflicts] == ["conflicts/9.0"]
-    assert {(entry.study_instance_uid, entry.reason) for entry in found.quarantined} == {("1.0", "no valid DICOM")}
-    assert found.jobs == Sum(
+    totals = balanced(Walk(FINISHED).engine)
+    assert [entry.path for entry in totals.conflicts] == ["conflicts/9.0"]
+    assert {(entry.study_instance_uid, entry.reason) for entry in totals.quarantined} == {("1.0", "no valid DICOM")}
+    assert totals.jobs == Sum(
         total=Count(studies=1, entries=2, instances=4), parts={"findings": Count(studies=1, entries=2, instances=4)}
     )
-    assert {part: of.entries for part, of in found.deliveries.parts.items()} == {"confirmed": 1, "stored": 2}
-    assert found.differences == ()
+    assert {part: of.entries for part, of in totals.deliveries.parts.items()} == {"confirmed": 1, "stored": 2}
+    assert totals.differences == ()
 
 
 @settings(max_examples=examples(15), deadline=None)

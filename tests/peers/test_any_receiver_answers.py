@@ -75,12 +75,12 @@ def test_a_machine_commits_to_images_that_another_one_has_and_to_none_that_is_go
     until(lambda: len(b.rows(instance)) == len(images))
     uids = {str(image.SOPInstanceUID) for image in images}
     assert report(b, images) == report(a, images) == (uids, set())
-    one = str(images[0].SOPInstanceUID)
-    (path,) = [row.path for row in a.rows(instance) if row.sop_instance_uid == one]
+    uid = str(images[0].SOPInstanceUID)
+    (path,) = [row.path for row in a.rows(instance) if row.sop_instance_uid == uid]
     b.spool.absolute(path).unlink()
     assert report(b, images) == (uids, set())
     a.spool.absolute(path).unlink()
-    assert report(b, images) == report(a, images) == (uids - {one}, {one})
+    assert report(b, images) == report(a, images) == (uids - {uid}, {uid})
 
 
 def test_a_procedure_step_that_begins_at_one_machine_ends_at_another(machines: list[FleetMachine]) -> None:

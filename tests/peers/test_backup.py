@@ -70,12 +70,12 @@ def good(result: Result) -> str:
 
 def rows(engine: sa.Engine) -> dict[str, list[tuple[Any, ...]]]:
     with engine.connect() as connection:
-        found = {
+        tables = {
             table.name: sorted((tuple(row) for row in connection.execute(sa.select(table))), key=repr)
             for table in metadata.sorted_tables
         }
     engine.dispose()
-    return found
+    return tables
 
 
 def test_a_restored_node_passes_account_and_verify(site: Site, elsewhere: Site, tmp_path: Path):
@@ -138,9 +138,9 @@ def test_a_backup_is_taken_while_processes_write(site: Site, tmp_path: Path):
     engine.dispose()
     sizes = []
     for number in range(3):
-        found = rows(open_ledger(f"sqlite:///{tmp_path / f'backup-{number}' / 'ledger.sqlite'}"))
-        studies = {row[0] for row in found["series"]}
-        written = {row[2] for row in found["event"] if row[5] == EventKind.REROUTED}
+        tables = rows(open_ledger(f"sqlite:///{tmp_path / f'backup-{number}' / 'ledger.sqlite'}"))
+        studies = {row[0] for row in tables["series"]}
+        written = {row[2] for row in tables["event"] if row[5] == EventKind.REROUTED}
         assert written == {uid for uid in studies if uid.startswith("1.2.") and uid.count(".") == 2}
         sizes.append(len(written))
     assert sizes == sorted(sizes)

@@ -48,13 +48,13 @@ class SlowAnswers:
             server.connect(self._path)
             other = {client: server, server: client}
             while True:
-                for one in select.select([client, server], [], [])[0]:
-                    data = one.recv(65536)
+                for side in select.select([client, server], [], [])[0]:
+                    data = side.recv(65536)
                     if not data:
                         return
-                    if one is server:
+                    if side is server:
                         time.sleep(self.delay)
-                    other[one].sendall(data)
+                    other[side].sendall(data)
 
 
 @pytest.fixture
@@ -81,10 +81,12 @@ def test_half_of_the_round_trip_bounds_the_offset(
         again = clock_offset(connection)
     assert offset is not None
     assert again is not None
-    for one in (offset, again):  # the second one costs no query, and is as good
-        assert abs(one.seconds - ahead) <= one.error
-        assert DELAY_SECONDS / 2 <= one.error < 2 * DELAY_SECONDS
-        assert abs(one.seconds - ahead) > DELAY_SECONDS / 4, "only the answer was slow: a smaller error would be wrong"
+    for measurement in (offset, again):  # the second one costs no query, and is as good
+        assert abs(measurement.seconds - ahead) <= measurement.error
+        assert DELAY_SECONDS / 2 <= measurement.error < 2 * DELAY_SECONDS
+        assert abs(measurement.seconds - ahead) > DELAY_SECONDS / 4, (
+            "only the answer was slow: a smaller error would be wrong"
+        )
 
 
 @pytest.mark.parametrize("pauses", [(DELAY_SECONDS, 0.0), (0.0, DELAY_SECONDS)])

@@ -128,10 +128,10 @@ def podman() -> Iterator[Podman]:
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("series")
     series = ct_series(n=6, size=24)
-    for number, one in enumerate(series):
-        pixels = one.pixel_array.copy()
-        pixels[4:9, 6 + number] = 800 - int(one.RescaleIntercept)
-        one.PixelData = pixels.tobytes()
+    for number, image in enumerate(series):
+        pixels = image.pixel_array.copy()
+        pixels[4:9, 6 + number] = 800 - int(image.RescaleIntercept)
+        image.PixelData = pixels.tobytes()
     write(series, folder)
     return folder
 
@@ -169,8 +169,8 @@ def test_the_container_of_the_documentation_gets_the_voxels_and_makes_a_segmenta
     segmentation = pydicom.dcmread(path)
     assert segmentation.PatientID == "TEST-1"
     by_slice = sorted(int(frame.sum()) for frame in segmentation.pixel_array)
-    sources = [pydicom.dcmread(one) for one in sorted(images.iterdir())]
-    wanted = sorted(int((one.pixel_array + one.RescaleIntercept > 300).sum()) for one in sources)
+    sources = [pydicom.dcmread(path) for path in sorted(images.iterdir())]
+    wanted = sorted(int((source.pixel_array + source.RescaleIntercept > 300).sum()) for source in sources)
     assert by_slice == wanted
     assert "Share" in " ".join(result.measured)
     user = "labels written by user "

@@ -182,7 +182,7 @@ def test_a_finished_study_is_recorded_once_and_again_when_a_reader_has_judged_it
     assert second["series"][0]["decisions"][0]["rules"] == ["chest"]
     analysis = second["jobs"][0]["analysis"]
     assert (analysis["weights"], analysis["version"], analysis["device"]) == ("ab" * 32, "1.4.0", "cuda:0")
-    assert {one["kind"] for one in second["jobs"][0]["objects"]} == {"seg", "sr", "pdf", "root"}
+    assert {item["kind"] for item in second["jobs"][0]["objects"]} == {"seg", "sr", "pdf", "root"}
     assert second["jobs"][0]["deliveries"][0]["confirmed"] == 4
     text = json.dumps([first, second])
     assert "PATIENT-4711" not in text, "names a patient"
@@ -200,9 +200,9 @@ def test_patients_are_told_apart_until_the_key_is_destroyed(engine: sa.Engine, t
         assert destroy_patient_key(connection)
         assert not destroy_patient_key(connection)
     recorder.record(finished_study(engine, spool, "A"))
-    one, same, other, later = (line["patient"] for line in lines(engine))
-    assert one == same
-    assert len({one, other, later}) == 3
+    first, same, other, later = (line["patient"] for line in lines(engine))
+    assert first == same
+    assert len({first, other, later}) == 3
 
 
 @postgres.BOTH
@@ -273,7 +273,7 @@ def test_the_account_names_finished_studies_without_a_record(engine: sa.Engine, 
 
     def missing() -> list[str]:
         differences = account(read(engine, spool, with_records=True), lambda *_: True).differences
-        return [one for one in differences if "decision record" in one]
+        return [difference for difference in differences if "decision record" in difference]
 
     assert len(missing()) == 1
     assert study in missing()[0]

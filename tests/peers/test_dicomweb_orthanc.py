@@ -25,11 +25,13 @@ def test_orthanc_sends_finds_and_retrieves_a_study(tmp_path: Path):
             assert service.here == {image.SOPInstanceUID for image in images}
             study = images[0].StudyInstanceUID
             arguments = {"PatientID": images[0].PatientID, "StudyInstanceUID": study}
-            (found,) = pacs.post("/dicom-web/servers/viewer/qido", {"Uri": "/studies", "Arguments": arguments})
-            assert found["0020000D"]["Value"] == study
+            (answer,) = pacs.post("/dicom-web/servers/viewer/qido", {"Uri": "/studies", "Arguments": arguments})
+            assert answer["0020000D"]["Value"] == study
             pacs.empty()
             pacs.post("/dicom-web/servers/viewer/retrieve", {"Resources": [{"Study": study}], "Synchronous": True})
-            assert pacs.instances() == sorted(one.SOPInstanceUID for one in images if one.StudyInstanceUID == study)
+            assert pacs.instances() == sorted(
+                image.SOPInstanceUID for image in images if image.StudyInstanceUID == study
+            )
             for image in images:
                 if image.StudyInstanceUID == study:
                     assert pacs.download(image.SOPInstanceUID).pixel_array.tobytes() == image.pixel_array.tobytes()

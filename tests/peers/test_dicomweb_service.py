@@ -88,8 +88,8 @@ def test_a_study_is_found_by_what_its_images_say(node: Held):
         ("ModalitiesInStudy", "CT"),
         ("00100020", image.PatientID),
     ):
-        (found,) = node.client.search_for_studies(search_filters={key: text})
-        study = Dataset.from_json(found)
+        (answer,) = node.client.search_for_studies(search_filters={key: text})
+        study = Dataset.from_json(answer)
         assert (study.StudyInstanceUID, study.PatientID) == (node.study, image.PatientID), key
         assert study.NumberOfStudyRelatedInstances == len(node.files())
         assert set(study.ModalitiesInStudy) >= {"CT", "SEG", "SR"}
@@ -108,15 +108,15 @@ def test_a_condition_that_is_not_known_finds_nobody_elses_images(node: Held):
 
 
 def test_series_and_objects_of_a_study_are_listed_with_its_results(node: Held):
-    series = [Dataset.from_json(found) for found in node.client.search_for_series(node.study)]
-    assert {one.Modality for one in series} >= {"CT", "SEG", "SR"}
+    series = [Dataset.from_json(answer) for answer in node.client.search_for_series(node.study)]
+    assert {header.Modality for header in series} >= {"CT", "SEG", "SR"}
     listed = {
-        Dataset.from_json(found).SOPInstanceUID
-        for one in series
-        for found in node.client.search_for_instances(node.study, one.SeriesInstanceUID)
+        Dataset.from_json(answer).SOPInstanceUID
+        for header in series
+        for answer in node.client.search_for_instances(node.study, header.SeriesInstanceUID)
     }
     assert listed == set(node.files())
-    assert sum(one.NumberOfSeriesRelatedInstances for one in series) == len(listed)
+    assert sum(header.NumberOfSeriesRelatedInstances for header in series) == len(listed)
     (ct,) = node.client.search_for_series(
         node.study, search_filters={"Modality": "CT", "SeriesInstanceUID": node.series}
     )
@@ -136,15 +136,15 @@ def test_every_object_is_sent_as_it_is_stored(node: Held):
     parts = answer.content.split(f"--{boundary}".encode())[1:-1]
     wanted = {path.read_bytes() for path in files.values()}
     assert all(part.split(b"\r\n\r\n", 1)[1][:-2] in wanted for part in parts)
-    one = next(iter(files))
-    place = f"/studies/{node.study}/series/{node.series}/instances/{one}"
-    assert node.get(place, accept="application/dicom").content == files[one].read_bytes()
+    first_uid = next(iter(files))
+    place = f"/studies/{node.study}/series/{node.series}/instances/{first_uid}"
+    assert node.get(place, accept="application/dicom").content == files[first_uid].read_bytes()
 
 
 def test_metadata_are_the_attributes_without_pixels(node: Held):
     files = node.files()
-    for found in node.client.retrieve_series_metadata(node.study, node.series):
-        header = Dataset.from_json(found)
+    for metadata in node.client.retrieve_series_metadata(node.study, node.series):
+        header = Dataset.from_json(metadata)
         stored = dcmread(files[header.SOPInstanceUID], stop_before_pixels=True)
         assert header.SpecificCharacterSet == "ISO_IR 192"
         for keyword in ("PatientName", "ImagePositionPatient", "Rows", "RescaleSlope", "SeriesDescription"):
@@ -204,16 +204,16 @@ def test_what_does_not_stand_is_not_shown(node: Held):
     everything = set(node.files())
     with node.engine.connect() as connection:
         results = set(connection.scalars(sa.select(result.c.sop_instance_uid)))
-    one = next(iter(results))
+    uid = next(iter(results))
 
     def shown() -> set[str]:
-        found = node.client.search_for_instances(node.study)
-        return {Dataset.from_json(entry).SOPInstanceUID for entry in found}
+        answers = node.client.search_for_instances(node.study)
+        return {Dataset.from_json(entry).SOPInstanceUID for entry in answers}
 
     assert shown() == everything
-    of_result = result.c.sop_instance_uid == one
+    of_result = result.c.sop_instance_uid == uid
     for change, back, lacking in (
-        (result.update().where(of_result).values(quarantine="x"), result.update().values(quarantine=None), {one}),
+        (result.update().where(of_result).values(quarantine="x"), result.update().values(quarantine=None), {uid}),
         (job.update().values(shadow="trial"), job.update().values(shadow=None), results),
         (result.update().where(of_result).values(kind="rejection"), result.update().values(kind=None), results),
     ):
@@ -264,8 +264,8 @@ def test_a_damaged_file_hides_no_other(node: Held):
     path = next(iter(node.files().values()))
     path.chmod(0o640)
     path.write_bytes(path.read_bytes()[:50])
-    found = node.client.search_for_instances(node.study)
-    assert {Dataset.from_json(entry).SOPInstanceUID for entry in found} == set(node.files())
+    answers = node.client.search_for_instances(node.study)
+    assert {Dataset.from_json(entry).SOPInstanceUID for entry in answers} == set(node.files())
     with pytest.raises(httpx.RemoteProtocolError):  # a list that lacks an image must not look whole
         node.get(f"/studies/{node.study}/series/{node.series}/metadata")
 

@@ -95,8 +95,8 @@ def test_a_node_that_is_well_is_told_so_and_its_ledger_stays_empty(pacs: real_pe
         "ok   self-test of bright: no findings on CT phantom",
     ):
         assert line in done.stdout, done.stdout
-    found = {name for name in examined(done.stdout) if not name.endswith("(find)")}  # the page's node does not ask
-    assert found == examined(PAGE.split("$ ainode doctor\n")[1].split("\n\n")[0])
+    names = {name for name in examined(done.stdout) if not name.endswith("(find)")}  # the page's node does not ask
+    assert names == examined(PAGE.split("$ ainode doctor\n")[1].split("\n\n")[0])
     with sqlite3.connect(tmp_path / "data" / "ledger.sqlite") as ledger:
         assert ledger.execute("SELECT count(*) FROM instance").fetchone() == (0,)
         assert ledger.execute("SELECT count(*) FROM job").fetchone() == (0,)
@@ -142,12 +142,12 @@ def test_a_destination_that_refuses_segmentations_is_found_before_the_first_resu
         "PresentationContext2 = CTImageStorage\\Plain\n[[Profiles]]\n[Default]\nPresentationContexts = Images\n"
     )
     with real_peers.storescp(tmp_path, "--config-file", str(profile), "Default") as peer:
-        found = told(presentation(parse(configured(tmp_path, towards(peer), RULE)), "pacs"))
-    seg = found["destination pacs, Segmentation Storage (seg)"]
+        checks = told(presentation(parse(configured(tmp_path, towards(peer), RULE)), "pacs"))
+    seg = checks["destination pacs, Segmentation Storage (seg)"]
     assert not seg.good
     assert seg.found == "refused: SOP Class not supported"
     assert seg.remedy.startswith("ask its administrator to allow")
-    assert found["destination pacs, CT Image Storage (derived)"].found == "accepted in Explicit VR Little Endian"
+    assert checks["destination pacs, CT Image Storage (derived)"].found == "accepted in Explicit VR Little Endian"
 
 
 def test_the_ledger_tells_when_a_peer_called(node: Node, tmp_path: Path):
@@ -157,10 +157,10 @@ def test_the_ledger_tells_when_a_peer_called(node: Node, tmp_path: Path):
     ae = node.config.ae.model_copy(
         update={"callers": parse('[ae]\ncallers = [{title="CT1"}, {title="CT2"}]').ae.callers}
     )
-    found = told(callers(node.config.model_copy(update={"ae": ae})))
-    assert found["caller CT1"].found.endswith("from 127.0.0.1"), found
-    assert found["caller CT2"].word == "note"
-    assert "send a C-ECHO from there to AINODE" in found["caller CT2"].remedy
+    checks = told(callers(node.config.model_copy(update={"ae": ae})))
+    assert checks["caller CT1"].found.endswith("from 127.0.0.1"), checks
+    assert checks["caller CT2"].word == "note"
+    assert "send a C-ECHO from there to AINODE" in checks["caller CT2"].remedy
 
 
 def test_a_caller_that_breaks_off_every_transfer_is_proposed_to_be_declared(node: Node, tmp_path: Path):
@@ -169,17 +169,17 @@ def test_a_caller_that_breaks_off_every_transfer_is_proposed_to_be_declared(node
         real_peers.dcmtk("storescu", "--abort", "-aet", "CT1", "-aec", "AINODE", "127.0.0.1", node.port, path)
         real_peers.dcmtk("storescu", "-aet", "CT2", "-aec", "AINODE", "127.0.0.1", node.port, path)
     until(lambda: all(row.closed_at for row in node.rows(association)))
-    found = told(habits(node.config))
-    assert list(found) == ["endings CT1"]
-    assert found["endings CT1"].found.startswith("6 of 6 associations ended without a release")
-    assert found["endings CT1"].remedy.endswith("set aborts_after_transfer = true for CT1 in [ae] callers")
+    checks = told(habits(node.config))
+    assert list(checks) == ["endings CT1"]
+    assert checks["endings CT1"].found.startswith("6 of 6 associations ended without a release")
+    assert checks["endings CT1"].remedy.endswith("set aborts_after_transfer = true for CT1 in [ae] callers")
 
 
 def test_the_clock_of_a_dicomweb_service_is_compared_with_ours(pacs: real_peers.Orthanc, tmp_path: Path):
     web = f'[destinations.web]\nurl = "{pacs.http_url}/dicom-web"\n'
-    found = their_clock(parse(configured(tmp_path, web)), "web")
-    assert found.good
-    assert found.found in {
+    check = their_clock(parse(configured(tmp_path, web)), "web")
+    assert check.good
+    assert check.found in {
         "+0 s from this machine",
         "-0 s from this machine",
         "+1 s from this machine",
@@ -195,16 +195,16 @@ def test_our_clock_is_told_or_said_to_be_unknown():
 def test_a_clock_that_nothing_keeps_right_is_named(monkeypatch: pytest.MonkeyPatch):
     kernel = SimpleNamespace(adjtimex=lambda _: 5)  # TIME_ERROR of adjtimex(2)
     monkeypatch.setattr("node.doctor.machine.ctypes.CDLL", lambda *_, **__: kernel)
-    found = our_clock()
-    assert found.word == "note"
-    assert "not synchronised" in found.found
+    check = our_clock()
+    assert check.word == "note"
+    assert "not synchronised" in check.found
 
 
 def test_a_disk_that_takes_long_to_sync_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("node.doctor.machine.os.fsync", lambda _: time.sleep(1.4))
-    found = disk_speed(tmp_path)
-    assert found.word == "note"
-    assert "use a local disk" in found.remedy
+    check = disk_speed(tmp_path)
+    assert check.word == "note"
+    assert "use a local disk" in check.remedy
     assert list(tmp_path.iterdir()) == []
 
 
@@ -213,16 +213,16 @@ def test_weights_that_are_not_the_pinned_ones_fail(tmp_path: Path):
     weights.write_bytes(b"not these")
     weights.with_suffix(".sha256").write_text(f"{'0' * 64}  other.safetensors\n")
     config = parse(configured(tmp_path, f'[pipelines.tumor]\nweights = "{weights}"\n'))
-    found = told(check(config))["pipeline tumor"]
-    assert not found.good
-    assert "restore the file or pin the new one" in found.found
+    pipeline_check = told(check(config))["pipeline tumor"]
+    assert not pipeline_check.good
+    assert "restore the file or pin the new one" in pipeline_check.found
 
 
 def test_a_host_without_an_address_is_named_with_its_table(tmp_path: Path):
     more = '[destinations.pacs]\ntitle = "P"\nhost = "no-such-host.invalid"\nport = 104\n'
-    (found,) = host_names(parse(configured(tmp_path, more)))
-    assert (found.name, found.good) == ("host no-such-host.invalid", False)
-    assert "[destinations.pacs]" in found.remedy
+    (check,) = host_names(parse(configured(tmp_path, more)))
+    assert (check.name, check.good) == ("host no-such-host.invalid", False)
+    assert "[destinations.pacs]" in check.remedy
 
 
 def test_certificates_are_told_with_their_end_and_one_that_has_ended_fails(tmp_path: Path):
@@ -230,9 +230,9 @@ def test_certificates_are_told_with_their_end_and_one_that_has_ended_fails(tmp_p
     made.issue("old", "-startdate", "20200101000000Z", "-enddate", "20200201000000Z")
     for name, good in (("ainode", True), ("old", False)):
         ours = f'certificate = "{made.pem(name)}"\nkey = "{made.key(name)}"\nca = "{made.pem("ca")}"\n'
-        found = told(certificates(parse(f"[ae.tls]\nenabled = true\n{ours}")))
-        assert found[f"certificate {made.pem('ca')}"].good
-        leaf = found[f"certificate {made.pem(name)}"]
+        checks = told(certificates(parse(f"[ae.tls]\nenabled = true\n{ours}")))
+        assert checks[f"certificate {made.pem('ca')}"].good
+        leaf = checks[f"certificate {made.pem(name)}"]
         assert leaf.good == good
         assert ("days" if good else "expired") in leaf.found
     broken = parse(f'[web]\ncertificate = "{tmp_path}/none.pem"\nkey = "{tmp_path}/none.key"\n')
@@ -247,9 +247,9 @@ def test_a_ledger_with_a_damaged_page_is_found(tmp_path: Path):
     for page in range(3, len(raw) // 4096):
         raw[page * 4096 + 8 : page * 4096 + 200] = b"\xff" * 192
     path.write_bytes(bytes(raw))
-    found = integrity(config)
-    assert not found.good
-    assert found.remedy or "cannot be opened" in found.found
+    check = integrity(config)
+    assert not check.good
+    assert check.remedy or "cannot be opened" in check.found
 
 
 def linted(tmp_path: Path, *tables: str, ae: str = "", needs: str = "CT") -> list[str]:
@@ -272,8 +272,8 @@ PACS = '[destinations.pacs]\ntitle = "PACS"\nhost = "127.0.0.1"\nport = 104\n'
     ],
 )
 def test_a_rule_that_takes_back_what_it_wants_is_named(tmp_path: Path, unless: str, never: bool):  # noqa: FBT001
-    found = linted(tmp_path, PACS, f"{RULE}[rules.unless]\n{unless}\n")
-    assert any("FAIL rule 'all': can never match" in line for line in found) == never
+    lines = linted(tmp_path, PACS, f"{RULE}[rules.unless]\n{unless}\n")
+    assert any("FAIL rule 'all': can never match" in line for line in lines) == never
 
 
 @pytest.mark.parametrize(
@@ -323,8 +323,8 @@ def test_a_caller_that_takes_reports_is_echoed_where_they_go(tmp_path: Path):
     with real_peers.storescp(tmp_path) as scp:
         here = f'{{ title = "{scp.aet}", host = "127.0.0.1", port = {scp.port} }}'
         gone = f'{{ title = "CT9", host = "127.0.0.1", port = {real_peers.free_port()} }}'
-        found = told(reports(parse(f'[ae]\ncallers = [{here}, {gone}, {{ title = "CT1" }}]')))
-    assert set(found) == {f"reports to {scp.aet}", "reports to CT9"}
-    assert found[f"reports to {scp.aet}"].good
-    assert not found["reports to CT9"].good
-    assert "connection refused" in found["reports to CT9"].found
+        checks = told(reports(parse(f'[ae]\ncallers = [{here}, {gone}, {{ title = "CT1" }}]')))
+    assert set(checks) == {f"reports to {scp.aet}", "reports to CT9"}
+    assert checks[f"reports to {scp.aet}"].good
+    assert not checks["reports to CT9"].good
+    assert "connection refused" in checks["reports to CT9"].found

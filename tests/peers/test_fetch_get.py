@@ -85,4 +85,4 @@ def test_no_more_contexts_are_proposed_than_an_association_has(classes: set[str]
     contexts = get_contexts(classes, TRANSFER_SYNTAXES)
     assert 0 < len(contexts) <= MOST_STORAGE_CONTEXTS
     if len(classes) == 1:
-        assert {one.transfer_syntax[0] for one in contexts} == {*TRANSFER_SYNTAXES}
+        assert {context.transfer_syntax[0] for context in contexts} == {*TRANSFER_SYNTAXES}

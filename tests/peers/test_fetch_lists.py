@@ -86,7 +86,7 @@ class Scene:
 
     def states(self, number: int) -> dict[FetchState, int]:
         with self.node.engine.connect() as connection:
-            return next(one.items for one in fetch_progress(connection) if one.id == number)
+            return next(fetch_list.items for fetch_list in fetch_progress(connection) if fetch_list.id == number)
 
     def missing(self, number: int) -> list[FetchItem]:
         with self.node.engine.connect() as connection:
@@ -127,7 +127,7 @@ def test_every_item_of_a_list_is_accounted_for(tmp_path: Path) -> None:
         assert of.here() == {first, second}
         assert of.states(number) == {FetchState.FETCHED: 2, FetchState.NOT_FOUND: 3}
         place = f"{of.archive.aet} at 127.0.0.1:{of.archive.dicom_port}"
-        assert {one.value: one.error for one in of.missing(number)} == {
+        assert {item.value: item.error for item in of.missing(number)} == {
             "A3": "the study has no series of a wanted modality, only MR",
             "A4": f"archive ({place}) has no study with AccessionNumber A4",
             "1.2.3": "archive has no study 1.2.3",
@@ -177,7 +177,7 @@ def test_no_further_study_is_fetched_while_enough_analyses_are_open(tmp_path: Pa
     with scene(tmp_path, "open_analyses = 2") as of:
         for number in range(5):
             of.archived(ct_series(n=1), f"A{number}")
-        number = of.queue(*(word for one in range(5) for word in ("--accession", f"A{one}")))
+        number = of.queue(*(word for index in range(5) for word in ("--accession", f"A{index}")))
         of.step()  # series without a router count until they are routed
         assert of.states(number) == {FetchState.FETCHED: 2, FetchState.WAITING: 3}
         assert "[fetch] open_analyses of fetched studies have not ended" in of.run("fetches")
@@ -246,16 +246,16 @@ def test_a_query_that_an_archive_refuses_holds_up_no_other_and_fails_at_last(tmp
             other.make_due()
             other.step()
         assert other.states(number) == {FetchState.NOT_FOUND: 1, FetchState.FAILED: 1}
-        assert "status 0xC001" in {one.value: one.error for one in other.missing(number)}["BAD"]
+        assert "status 0xC001" in {item.value: item.error for item in other.missing(number)}["BAD"]
 
 
 def test_an_archive_that_refuses_everything_is_left_alone_for_a_while(tmp_path: Path) -> None:
     with scene(tmp_path) as of, refusing("") as port:
         other = Scene(tmp_path, of.node, of.archive, port=port)
-        number = other.queue(*(word for one in range(9) for word in ("--accession", f"A{one}")))
+        number = other.queue(*(word for index in range(9) for word in ("--accession", f"A{index}")))
         other.step()
         assert other.states(number) == {FetchState.WAITING: 9}
-        assert [one.failures for one in other.missing(number)] == [1, 1, 1]
+        assert [item.failures for item in other.missing(number)] == [1, 1, 1]
 
 
 def test_images_that_never_come_fail_after_some_attempts_and_can_be_tried_again(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_what_names_no_configured_destination_ends_with_a_reason(tmp_path: Path)
             new = NewFetchList(destination="gone", requester="root", keys=[("AccessionNumber", "A1")])
             number = add_fetch_list(connection, new)
         of.step()
-        assert [(one.state, "gone" in one.error) for one in of.missing(number)] == [(FetchState.FAILED, True)]
+        assert [(item.state, "gone" in item.error) for item in of.missing(number)] == [(FetchState.FAILED, True)]
 
 
 @pytest.mark.parametrize("dates", ["2025", "20250301-", "20250331-20250301", "20250301-20250332"])

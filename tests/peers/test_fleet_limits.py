@@ -70,7 +70,7 @@ def accepts(machine: FleetMachine) -> bool:
 def test_associations_of_a_title_are_counted_on_both_machines(machines: list[FleetMachine]) -> None:
     a, b = machines
     held = [call(a), call(a)]
-    assert all(one.is_established for one in held)
+    assert all(association.is_established for association in held)
     until(lambda: b.held_elsewhere() == {"OF_TITLE CT1": 2, "RATE 127.0.0.1": 2})
     third = call(b)
     assert third.is_established
@@ -113,7 +113,7 @@ def test_what_a_machine_held_does_not_count_when_it_has_left(idle_machines: list
             held = [call(a) for _ in range(3)]
             until(lambda: b.held_elsewhere().get("OF_TITLE CT1") == 3)
             assert refusal(call(b)) == (2, 3, 2)
-            for one in held:
-                one.abort()
+            for association in held:
+                association.abort()
         until(lambda: not b.held_elsewhere())
         assert accepts(b)

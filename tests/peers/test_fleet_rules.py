@@ -80,8 +80,8 @@ def test_rules_edited_in_one_file_stay_until_the_next_publication_and_can_be_pub
     later = machine("later")  # whatever file it was made from, it has what was published
     assert rule_names(later) == ["thorax"]
     assert b.publish(b.proposal(), who="root", why="as edited") == 2
-    for one in (a, later):
-        one.take_over()
+    for node in (a, later):
+        node.take_over()
     assert (rule_names(a), rule_names(later)) == (["lungs"], ["lungs"])
     with pytest.raises(ConfigError, match="version 2 already"):
         a.publish(a.proposal(), who="root", why="nothing new")
@@ -157,7 +157,7 @@ def test_processes_have_their_supervisor_read_the_file_again_once(machine: Make,
     apply(a, "thorax")
     for watch in (of_a, of_b, of_a, of_b):
         watch.look()
-    assert [one.split()[0] for one in told] == ["RULES=1", "RULES=1"]
+    assert [message.split()[0] for message in told] == ["RULES=1", "RULES=1"]
     RulesWatch(a, load(a.path)).look()  # of the process that was started with the new rules
     assert len(told) == 2
     old = load(a.path).model_copy(update={"rules": ()})  # of one that was given the configuration a moment before
@@ -182,8 +182,8 @@ def change(of: FleetRules, old: str, new: str) -> None:
 
 def state(of: FleetRules) -> FileState:
     with of.engine.connect() as connection:
-        (found,) = [one for one in file_states(connection) if one.file.endswith(str(of.path))]
-    return found
+        (file_state,) = [row for row in file_states(connection) if row.file.endswith(str(of.path))]
+    return file_state
 
 
 SERIES = "[series]\nquiet_seconds = {seconds}   # as the scanners need\n\n[web]"
@@ -279,16 +279,16 @@ def test_an_earlier_version_is_published_again(machine: Make):
     b.take_over()
     assert load(b.path).series.quiet_seconds == 60.0
     with a.engine.connect() as connection:
-        listed = [(one.number, one.why) for one in published_versions(connection, 9)]
+        listed = [(version.number, version.why) for version in published_versions(connection, 9)]
     assert listed == [(2, "slow scanners"), (1, "slow scanners")]
     with pytest.raises(NotFoundError, match="no version 9"):
         a.proposal(9)
     back = b.proposal(1)
     assert back.differences == {"series.quiet_seconds": ("60.0", "45.0")}
     assert b.publish(back, who="root", why="back") == 3
-    for one in (a, b):
-        assert one.take_over().is_newest
-        assert load(one.path).series.quiet_seconds == 45.0
+    for node in (a, b):
+        assert node.take_over().is_newest
+        assert load(node.path).series.quiet_seconds == 45.0
 
 
 def test_a_model_can_be_taken_back_and_waits_for_each_administrator_again(machine: Make):
@@ -297,11 +297,11 @@ def test_a_model_can_be_taken_back_and_waits_for_each_administrator_again(machin
         change(a, old, new)
         a.publish(a.proposal(), who="root", why="a model")
     assert a.publish(a.proposal(1), who="root", why="back") == 3
-    for one in (a, b):
+    for node in (a, b):
         with pytest.raises(ConfigError, match=r'(?s)sha256 = "01".*`ainode config take`'):
-            one.take_over()
-        one.take_over(confirmed_by="root", seen=3)
-        assert load(one.path).pipelines["own"].options == {"sha256": "01"}
+            node.take_over()
+        node.take_over(confirmed_by="root", seen=3)
+        assert load(node.path).pipelines["own"].options == {"sha256": "01"}
 
 
 def test_what_was_published_after_somebody_looked_is_neither_confirmed_nor_replaced(machine: Make):
@@ -322,8 +322,8 @@ def test_what_was_published_after_somebody_looked_is_neither_confirmed_nor_repla
 def test_files_of_a_destination_have_a_name_on_each_machine_and_only_that_one(machine: Make):
     a, b = machine("a"), machine("b")
     cloud = '[destinations.cloud]   # ours\nurl = "https://cloud.example"\ntoken_file = "/{0}/token"   # secret\n\n'
-    for one, name in ((a, "a"), (b, "b")):
-        change(one, "[web]", f"{cloud.format(name)}[web]")
+    for node, name in ((a, "a"), (b, "b")):
+        change(node, "[web]", f"{cloud.format(name)}[web]")
     change(a, '"chest"', '"thorax"')
     a.publish(a.proposal(), who="root", why="a name")
     b.take_over()

@@ -101,7 +101,7 @@ class Router:
 
     def owed(self, job_id: str, name: str) -> list[str]:
         with self.engine.connect() as connection:
-            return sorted(one.sop_instance_uid for one in instances_to_store(connection, job_id, name))
+            return sorted(instance.sop_instance_uid for instance in instances_to_store(connection, job_id, name))
 
 
 def test_images_arrive_as_they_were_received_each_once_and_the_job_is_completed(tmp_path: Path) -> None:
@@ -113,18 +113,18 @@ def test_images_arrive_as_they_were_received_each_once_and_the_job_is_completed(
         first = router.forward(1, images[:3])
         router.deliver(first)
         late = router.forward(2, images[3:])
-        assert router.owed(late, "pacs") == sorted(str(one.SOPInstanceUID) for one in images[3:])
+        assert router.owed(late, "pacs") == sorted(str(image.SOPInstanceUID) for image in images[3:])
         router.deliver(late)
         arrived = {str(dcmread(path).SOPInstanceUID): path for path in pacs.files()}
-    assert sorted(arrived) == sorted(str(one.SOPInstanceUID) for one in images)
+    assert sorted(arrived) == sorted(str(image.SOPInstanceUID) for image in images)
     assert len(list(archive.rglob("*.dcm"))) == len(images)
     for uid, path in arrived.items():
         kept = next((tmp_path / "node").rglob(f"incoming/**/{uid}.dcm"))
         assert path.read_bytes()[dataset_offset(path) :] == kept.read_bytes()[dataset_offset(kept) :]
     with router.engine.connect() as connection:
-        jobs = [get_job(connection, one) for one in (first, late)]
-        counts = [d.stored for one in (first, late) for d in deliveries_of(connection, one)]
-    assert [(one.state, one.outcome) for one in jobs] == [("COMPLETED", "forwarded")] * 2
+        jobs = [get_job(connection, job_id) for job_id in (first, late)]
+        counts = [d.stored for job_id in (first, late) for d in deliveries_of(connection, job_id)]
+    assert [(job.state, job.outcome) for job in jobs] == [("COMPLETED", "forwarded")] * 2
     assert counts == [3, 3, 2, 2]
 
 
@@ -153,10 +153,10 @@ def test_the_account_counts_what_is_sent_on(tmp_path: Path) -> None:
         counts = {"modality": "CT", "instances": 3, "first_at": 1.0, "last_at": 1.0, "generation": 0}
         connection.execute(sa.insert(series).values(**key, **counts, state="RECEIVING"))
     router.deliver(job_id)
-    found = account(read(router.engine, queue_minutes=1e9), router.config.is_recipient)
-    assert found.differences == ()
-    assert {part: count.instances for part, count in found.jobs.parts.items()} == {"forwarded": 3}
-    assert {part: count.instances for part, count in found.deliveries.parts.items()} == {"stored": 3}
+    totals = account(read(router.engine, queue_minutes=1e9), router.config.is_recipient)
+    assert totals.differences == ()
+    assert {part: count.instances for part, count in totals.jobs.parts.items()} == {"forwarded": 3}
+    assert {part: count.instances for part, count in totals.deliveries.parts.items()} == {"stored": 3}
 
 
 def test_two_nodes_that_send_the_same_study_leave_it_in_the_pacs_once(tmp_path: Path, pacs: real_peers.Orthanc) -> None:
@@ -166,4 +166,4 @@ def test_two_nodes_that_send_the_same_study_leave_it_in_the_pacs_once(tmp_path: 
         node.deliver(node.forward(1, images))
         with node.engine.connect() as connection:
             assert [status.state for status in statuses(connection, sa.true())] == ["CONFIRMED"]
-    assert pacs.instances() == sorted(str(one.SOPInstanceUID) for one in images)
+    assert pacs.instances() == sorted(str(image.SOPInstanceUID) for image in images)

@@ -93,8 +93,8 @@ def test_a_changed_identity_is_named_by_keyword_and_what_was_sent_under_the_old_
     }
     (told,) = [row for row in timeline(node.engine) if row.what == "identity changed"]
     assert told.detail.startswith("3 image(s) received again with different AccessionNumber, PatientName, PatientID")
-    found = status(node.engine, node.spool.folder)
-    assert (found["conflicts"], found["identity_changed"], found["outdated_results"]) == (3, 3, 1)
+    counts = status(node.engine, node.spool.folder)
+    assert (counts["conflicts"], counts["identity_changed"], counts["outdated_results"]) == (3, 3, 1)
     rows = account(read(node.engine), lambda _destination, _outcome, _made: True)
     assert [(o.job_id, o.destination) for o in rows.outdated] == [(job.id, "pacs")]
     words = describe_account(rows) + describe(explain(node.engine, images[0].StudyInstanceUID))
@@ -121,13 +121,13 @@ def test_nothing_more_is_made_under_an_identity_that_is_being_corrected(node: No
 
 def half_corrected(node: Node) -> list[str]:
     """What the account, explain, and their status say of series of which only some images were corrected."""
-    found = account(read(node.engine), lambda _destination, _outcome, _made: True)
+    totals = account(read(node.engine), lambda _destination, _outcome, _made: True)
     with node.engine.connect() as connection:
         (study,) = set(connection.scalars(sa.select(series.c.study_instance_uid)))
-    words = describe_account(found) + "\n" + describe(explain(node.engine, study))
+    words = describe_account(totals) + "\n" + describe(explain(node.engine, study))
     lines = [line.strip() for line in words.splitlines() if "NEEDS AN OPERATOR" in line]
     assert len(lines) == 2 * len(set(lines))
-    assert status(node.engine, node.spool.folder)["half_corrected"] == len(found.half_corrected)
+    assert status(node.engine, node.spool.folder)["half_corrected"] == len(totals.half_corrected)
     return sorted(set(lines))
 
 
@@ -189,7 +189,7 @@ def test_a_series_that_came_again_as_a_whole_is_analysed_and_sent_on_under_its_n
                 paths = source_paths(connection, job)
                 assert {str(dcmread(node.spool.absolute(path)).PatientID) for path in paths} == {"MERGED-9"}
             assert len(instances_to_store(connection, jobs[2].id, "pacs")) == 3
-            assert [one.job_id for one in outdated_deliveries(connection)] == [jobs[1].id]
+            assert [delivery.job_id for delivery in outdated_deliveries(connection)] == [jobs[1].id]
         rows = (node.rows(instance), node.rows(conflict), node.rows(series))
         for again in (images, changed(images, **IDENTITY)):
             send(node, again)
@@ -231,10 +231,10 @@ def test_a_sop_instance_uid_used_again_in_another_study_is_a_conflict_that_both_
         assert "StudyInstanceUID" in describe(explain(node.engine, study))
     (job,) = route(node)
     delivered(node, job)
-    found = account(read(node.engine), lambda _destination, _outcome, _made: True)
-    assert found.outdated == ()  # nothing that was sent is wrong
+    totals = account(read(node.engine), lambda _destination, _outcome, _made: True)
+    assert totals.outdated == ()  # nothing that was sent is wrong
     assert f"conflict: 2 images that came as series {images[0].SeriesInstanceUID} of study {other}" in describe_account(
-        found
+        totals
     )
 
 

@@ -44,10 +44,10 @@ def server(authority: Authority) -> Iterator[GrpcInferenceServer]:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     series = ct_series(n=5, size=24)
-    for number, one in enumerate(series):
-        pixels = one.pixel_array.copy()
-        pixels[4:9, 6 + number] = 800 - int(one.RescaleIntercept)
-        one.PixelData = pixels.tobytes()
+    for number, image in enumerate(series):
+        pixels = image.pixel_array.copy()
+        pixels[4:9, 6 + number] = 800 - int(image.RescaleIntercept)
+        image.PixelData = pixels.tobytes()
     return tuple(write(series, tmp_path_factory.mktemp("series")))
 
 
@@ -79,8 +79,8 @@ def test_the_mask_and_the_classes_of_a_server_become_a_result(server, authority,
     assert (result.outcome, result.fault) == (Outcome.FINDINGS, "")
     (path,) = [path for path in result.files if path.stem.endswith("seg")]
     by_slice = sorted(int(frame.sum()) for frame in pydicom.dcmread(path).pixel_array)
-    sources = [pydicom.dcmread(one) for one in images]
-    assert by_slice == sorted(int((one.pixel_array + one.RescaleIntercept > 300).sum()) for one in sources)
+    sources = [pydicom.dcmread(path) for path in images]
+    assert by_slice == sorted(int((source.pixel_array + source.RescaleIntercept > 300).sum()) for source in sources)
     assert server.metadata[-1]["authorization"] == "Bearer secret"
     assert server.asked_for[-1] == ("bright", "3")
 
@@ -147,14 +147,14 @@ def test_what_a_pipeline_writes_is_what_the_schema_reads(tmp_path):
     for binary in (True, False):
         write_grpc_request(tmp_path, tensors, ["labels"], binary=binary)
         request = messages()["ModelInferRequest"].FromString((tmp_path / "request.body").read_bytes())
-        assert [(one.name, one.datatype, list(one.shape)) for one in request.inputs] == [
+        assert [(tensor.name, tensor.datatype, list(tensor.shape)) for tensor in request.inputs] == [
             ("image", "FP32", [1, 2, 3, 4]), ("numbers", "INT64", [1, 2]), ("flags", "BOOL", [2]),
         ]  # fmt: skip
-        assert [one.name for one in request.outputs] == ["labels"]
+        assert [output.name for output in request.outputs] == ["labels"]
         if binary:
             assert list(request.raw_input_contents) == [array.tobytes() for array in tensors.values()]
         else:
-            image, numbers, flags = (one.contents for one in request.inputs)
+            image, numbers, flags = (tensor.contents for tensor in request.inputs)
             assert list(image.fp32_contents) == tensors["image"].ravel().tolist()
             assert list(numbers.int64_contents) == [-1, 1 << 40]
             assert list(flags.bool_contents) == [True, False]

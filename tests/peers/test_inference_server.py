@@ -42,10 +42,10 @@ def server(authority: Authority) -> Iterator[InferenceServer]:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     series = ct_series(n=5, size=24)
-    for number, one in enumerate(series):
-        pixels = one.pixel_array.copy()
-        pixels[4:9, 6 + number] = 800 - int(one.RescaleIntercept)
-        one.PixelData = pixels.tobytes()
+    for number, image in enumerate(series):
+        pixels = image.pixel_array.copy()
+        pixels[4:9, 6 + number] = 800 - int(image.RescaleIntercept)
+        image.PixelData = pixels.tobytes()
     return tuple(write(series, tmp_path_factory.mktemp("series")))
 
 
@@ -77,8 +77,8 @@ def test_the_mask_and_the_classes_of_a_server_become_a_result(server, authority,
         assert (result.outcome, result.fault) == (Outcome.FINDINGS, "")
         (path,) = [path for path in result.files if path.stem.endswith("seg")]
         by_slice = sorted(int(frame.sum()) for frame in pydicom.dcmread(path).pixel_array)
-        sources = [pydicom.dcmread(one) for one in images]
-        assert by_slice == sorted(int((one.pixel_array + one.RescaleIntercept > 300).sum()) for one in sources)
+        sources = [pydicom.dcmread(path) for path in images]
+        assert by_slice == sorted(int((source.pixel_array + source.RescaleIntercept > 300).sum()) for source in sources)
         sent = server.headers[-1]
         assert sent["Authorization"] == "Bearer secret"
         assert ("Inference-Header-Content-Length" in sent) == binary

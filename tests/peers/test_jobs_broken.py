@@ -70,10 +70,10 @@ def job_of(engine: sa.Engine, job_id: str) -> Job:
 
 def ended(engine: sa.Engine, job_id: str, seconds: float = 60.0) -> Job:
     deadline = time.monotonic() + seconds
-    while (one := job_of(engine, job_id)).state not in ("COMPLETED", "CANCELED"):
-        assert time.monotonic() < deadline, one
+    while (job := job_of(engine, job_id)).state not in ("COMPLETED", "CANCELED"):
+        assert time.monotonic() < deadline, job
         time.sleep(0.05)
-    return one
+    return job
 
 
 def ended_both(engine: sa.Engine, *job_ids: str) -> tuple[str, ...]:
@@ -222,7 +222,7 @@ def test_a_job_without_progress_is_a_difference_in_the_account_however_often_it_
 
     def differences(minutes: float) -> list[str]:
         rows = read(node.engine, queue_minutes=minutes)
-        return [one for one in account(rows, config.is_recipient).differences if "no progress" in one]
+        return [text for text in account(rows, config.is_recipient).differences if "no progress" in text]
 
     assert differences(60.0) == []
     with begin_immediate(node.engine) as connection:  # tried again and again: the row is touched, nothing moves
@@ -284,13 +284,13 @@ def test_a_handler_that_does_not_return_is_a_failed_attempt_and_its_slot_is_free
         "test",
         [replace(stage, handler=handlers[stage.name], seconds=2.0, slots=1) for stage in stages()],
     )
-    one, other = enqueue(engine, jobs), enqueue(engine, jobs, 2)
+    first_id, other = enqueue(engine, jobs), enqueue(engine, jobs, 2)
     try:
-        assert {job_of(engine, job_id).state for job_id in ended_both(engine, one, other)} == {"COMPLETED"}
+        assert {job_of(engine, job_id).state for job_id in ended_both(engine, first_id, other)} == {"COMPLETED"}
     finally:
         released.set()
-    details = [detail for job_id in (one, other) for _, detail in told(engine, job_id)]
-    assert len([one for one in details if f"the stage {stuck} took longer than 2 s and was abandoned" in one]) == 1
+    details = [detail for job_id in (first_id, other) for _, detail in told(engine, job_id)]
+    assert len([text for text in details if f"the stage {stuck} took longer than 2 s and was abandoned" in text]) == 1
 
 
 @postgres.BOTH
@@ -305,7 +305,9 @@ def test_what_an_abandoned_handler_returns_too_late_changes_nothing(engine: sa.E
         return found(job_id, "")
 
     limits = {JobStage.INFER: (late, 1.0), JobStage.ENCODE: (nothing, LIMIT), JobStage.DELIVER: (nothing, LIMIT)}
-    jobs.serve("test", [replace(one, handler=limits[one.name][0], seconds=limits[one.name][1]) for one in stages()])
+    jobs.serve(
+        "test", [replace(stage, handler=limits[stage.name][0], seconds=limits[stage.name][1]) for stage in stages()]
+    )
     job_id = enqueue(engine, jobs)
     deadline = time.monotonic() + 60
     while "infer failed" not in [what for what, _ in told(engine, job_id)]:

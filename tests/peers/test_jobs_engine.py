@@ -203,7 +203,7 @@ def test_delivery_that_goes_on_failing_alike_is_logged_once(
     job_id = enqueue(engine, jobs)
     jobs.serve("worker", stages(encode=encode, deliver=deliver))
     until(completed(engine, job_id))
-    warned = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    warned = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert warned == [f"job {job_id}: deliver failed: no answer"]
 
 
@@ -298,7 +298,7 @@ def test_cancelled_job_is_not_begun(engine: sa.Engine, jobs: Jobs) -> None:
 
 def test_an_idle_process_seldom_asks_about_queues_that_only_others_fill(jobs: Jobs) -> None:
     jobs.serve("worker", stages())
-    intervals = {one.name: one._polling_interval_sec for one in _get_or_create_dbos_registry().internal_queues()}
+    intervals = {queue.name: queue._polling_interval_sec for queue in _get_or_create_dbos_registry().internal_queues()}
     seldom = {name for name, seconds in intervals.items() if seconds == PACE.old_poll_seconds}
     assert seldom == {"_dbos_internal_queue", "gpu", "cpu", "deliver"}
     assert intervals["gpu/p"] < PACE.poll_seconds
@@ -466,7 +466,7 @@ def test_a_drained_machine_finishes_its_attempt_and_takes_no_other_until_that_is
     jobs.serve("worker", stages(infer), machine)
     first = enqueue(engine, jobs)
     assert begun.wait(60.0)
-    assert [one["busy"] for one in fleet(engine)] == [1]
+    assert [member["busy"] for member in fleet(engine)] == [1]
     drain(engine, "f00d")
     until(lambda: machine.is_drained)
     second = enqueue(engine, jobs, 2)
@@ -475,7 +475,7 @@ def test_a_drained_machine_finishes_its_attempt_and_takes_no_other_until_that_is
     until(lambda: read(engine, first).stage == JobStage.ENCODE)
     time.sleep(1.0)
     assert calls == [first]
-    assert [(one["state"], one["busy"]) for one in fleet(engine)] == [("draining", 0)]
+    assert [(member["state"], member["busy"]) for member in fleet(engine)] == [("draining", 0)]
     assert read(engine, second).stage == JobStage.INFER
     end_drain(engine, "f00d")
     until(completed(engine, first))

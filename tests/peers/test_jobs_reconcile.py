@@ -62,7 +62,9 @@ def test_open_deliveries_that_are_queued_cost_two_queries_however_many_there_are
 def test_exactly_the_deliveries_that_are_in_no_queue_are_put_back(engine: sa.Engine) -> None:
     jobs = Jobs(engine)
     enqueue(engine, jobs, range(3))
-    lost = [one.workflow_id for one in jobs._client.list_workflows() if one.workflow_id.endswith("/pacs2/0")][:2]
+    lost = [
+        workflow.workflow_id for workflow in jobs._client.list_workflows() if workflow.workflow_id.endswith("/pacs2/0")
+    ][:2]
     for workflow_id in lost:
         jobs._client.cancel_workflow(workflow_id)
     jobs.reconcile(time.time() + 60.0, [JobStage.INFER])
@@ -77,7 +79,9 @@ def test_exactly_the_deliveries_that_are_in_no_queue_are_put_back(engine: sa.Eng
 def renewed(jobs: Jobs) -> set[str]:
     """The jobs that are in their second run."""
     return {
-        one.workflow_id.partition("/")[0] for one in jobs._client.list_workflows() if "/1/deliver/" in one.workflow_id
+        workflow.workflow_id.partition("/")[0]
+        for workflow in jobs._client.list_workflows()
+        if "/1/deliver/" in workflow.workflow_id
     }
 
 

@@ -356,13 +356,13 @@ def test_workers_started_in_any_order_keep_their_own_slots(
 def test_each_of_two_workers_runs_its_own_pipelines_and_fails_nothing(
     engine: sa.Engine, jobs: Jobs, tmp_path: Path
 ) -> None:
-    one = SlotWorker(engine, tmp_path, "one", 1, "shared", "first")
+    first = SlotWorker(engine, tmp_path, "one", 1, "shared", "first")
     other = SlotWorker(engine, tmp_path, "other", 2, "shared", "second")
     job_ids = [enqueue(engine, jobs, pipeline) for pipeline in ["shared", "first", "second"] * 6]
     wait_until_analysed(engine, job_ids, 120.0)
-    for worker in (one, other):
+    for worker in (first, other):
         worker.end()
-    assert {pipeline for _, pipeline in one.lines()} <= {"shared", "first"}
+    assert {pipeline for _, pipeline in first.lines()} <= {"shared", "first"}
     assert {pipeline for _, pipeline in other.lines()} <= {"shared", "second"}
     happened = {line.what for job_id in job_ids for line in timeline(engine, job_id)}
     assert "infer failed" not in happened

@@ -127,12 +127,12 @@ def test_two_commands_make_a_machine_a_member_and_both_machines_read_each_others
     assert "copy ~ainode/.pgpass" in joined.output
     assert not (second.parent / "fleet" / "ca.key").exists()
     assert second.read_text().startswith("# of this hospital\n")
-    one, other = parse(first.read_text()), parse(second.read_text())
-    assert (other.fleet.host, other.ae.title, other.storage) == (NEW, "AI2", one.storage)
+    first_config, other = parse(first.read_text()), parse(second.read_text())
+    assert (other.fleet.host, other.ae.title, other.storage) == (NEW, "AI2", first_config.storage)
     other = other.model_copy(update={"fleet": other.fleet.model_copy(update={"address": HOST, "port": free_port()})})
     (storage / "incoming").mkdir()
     (storage / "incoming" / "1.dcm").write_bytes(b"image")
-    for server, client in ((one.fleet, other.fleet), (other.fleet, one.fleet)):
+    for server, client in ((first_config.fleet, other.fleet), (other.fleet, first_config.fleet)):
         with serving(server, storage) as url, new_client(client) as fetching:
             assert fetching.get(f"{url}/files/nothing").status_code == 404
 

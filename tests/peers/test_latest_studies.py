@@ -24,5 +24,5 @@ def test_the_latest_studies_are_in_the_order_of_their_last_images_however_many_s
         for limit, studies in ((1, ["1.1"]), (2, ["1.1", "1.2"]), (9, ["1.1", "1.2", "1.3"])):
             assert latest_studies(connection, limit) == studies
         assert latest_studies(connection, None) == ["1.1", "1.2", "1.3"]
-        assert [one.images for one in progress_of(connection, ["1.2", "1.1"])] == [20, 20]
+        assert [progress.images for progress in progress_of(connection, ["1.2", "1.1"])] == [20, 20]
         assert progress_of(connection, []) == []

@@ -58,8 +58,8 @@ def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 def known(connection: sa.Connection) -> Known:
-    (one,) = receiving_series(connection)
-    return known_of(connection, one)
+    (series,) = receiving_series(connection)
+    return known_of(connection, series)
 
 
 def ask(connection: sa.Connection, *uids: str, transaction: str = "7.1", association: str = "other") -> None:
@@ -99,10 +99,10 @@ def test_a_request_is_seen_from_its_series_with_what_is_absent_unnamed_and_still
     ask(connection, "1", "2", "3", transaction="7.3", association=SENDER.id)
     assert listed_series(connection) == {("1.1", "1.1.1")}
     by = {"code": "commitment request", "calling_ae": "CT1"}
-    found = known(connection)
-    assert list(found.paths) == ["1", "2", "3"]
-    assert found.senders == {SENDER.id}
-    assert sorted(found.listings, key=lambda one: one.absent) == [
+    state = known(connection)
+    assert list(state.paths) == ["1", "2", "3"]
+    assert state.senders == {SENDER.id}
+    assert sorted(state.listings, key=lambda listing: listing.absent) == [
         Listing(by=by, named=3, absent=0, unnamed=0, other_senders=0),
         Listing(by=by, named=3, absent=1, unnamed=1, other_senders=1),
     ]

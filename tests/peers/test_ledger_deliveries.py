@@ -74,7 +74,7 @@ def add_result(connection: sa.Connection, uid: str, quarantine: str | None = Non
 
 
 def owed(connection: sa.Connection) -> list[str]:
-    return [one.sop_instance_uid for one in o.instances_to_store(connection, JOB, PACS)]
+    return [instance.sop_instance_uid for instance in o.instances_to_store(connection, JOB, PACS)]
 
 
 def test_only_results_of_the_kinds_a_destination_wants_are_owed_also_after_a_retry(connection: sa.Connection) -> None:
@@ -100,8 +100,8 @@ def claim(connection: sa.Connection) -> d.Claim:
 
 
 def status(connection: sa.Connection) -> o.DeliveryStatus:
-    (found,) = o.deliveries_of(connection, JOB)
-    return found
+    (delivery,) = o.deliveries_of(connection, JOB)
+    return delivery
 
 
 @pytest.mark.parametrize("code", [0x0000, 0xB000, 0xB006, 0xB007, 0xBFFF, 0x0111])
@@ -209,7 +209,7 @@ def test_an_unanswered_request_is_asked_again(connection: sa.Connection) -> None
     answer(connection, "1.2.3.1", 0)
     record_request(connection, JOB, PACS, ["1.2.3.1"], "2.25.1")
     later = o.instances_to_confirm(connection, JOB, PACS, asked_before=float("inf"))
-    assert [one.sop_instance_uid for one in later] == ["1.2.3.1"]
+    assert [instance.sop_instance_uid for instance in later] == ["1.2.3.1"]
 
 
 def test_what_the_peer_cannot_commit_is_sent_again(connection: sa.Connection) -> None:
@@ -245,7 +245,7 @@ def test_a_sender_that_a_retry_overtook_may_say_nothing(connection: sa.Connectio
         record_query_result(connection, overtaken, ["1.2.3.1"], ["1.2.3.2"], 1e12)
         assert connection.scalar(sa.select(sa.func.count()).select_from(delivery_instance)) == 0
         assert len(owed(connection)) == rows
-        assert all(one.error is None for one in o.statuses(connection, sa.true()))
+        assert all(status.error is None for status in o.statuses(connection, sa.true()))
 
 
 def test_what_is_found_is_confirmed_and_what_is_not_there_in_time_is_sent_again(connection: sa.Connection) -> None:

@@ -28,7 +28,7 @@ def test_both_ledgers_keep_a_refusal_once_and_open_its_series_again(
 ) -> None:
     url = ledger_url("", tmp_path) if kind == "sqlite" else request.getfixturevalue("server")
     ledger = open_ledger(url)
-    one = Refused(
+    refusal = Refused(
         study_instance_uid="1.2",
         series_instance_uid="1.2.3",
         sop_instance_uid="1.2.3.4",
@@ -43,8 +43,8 @@ def test_both_ledgers_keep_a_refusal_once_and_open_its_series_again(
     complete = {"modality": "CT", "instances": 1, "first_at": 1.0, "last_at": 1.0, "state": "COMPLETE", "generation": 1}
     with begin_immediate(ledger) as connection:
         connection.execute(sa.insert(series).values(study_instance_uid="1.2", series_instance_uid="1.2.3", **complete))
-        record_refusals(connection, [one, one.unnamed(), one.unnamed()])
-        record_refusals(connection, [replace(one, association_id="a2", at=101.0)])  # tried again
+        record_refusals(connection, [refusal, refusal.unnamed(), refusal.unnamed()])
+        record_refusals(connection, [replace(refusal, association_id="a2", at=101.0)])  # tried again
     with ledger.connect() as connection:
         assert [(r.sop_instance_uid, r.association_id, r.images) for r in refused_of(connection, "1.2", "1.2.3")] == [
             ("", "a1", 2),

@@ -47,7 +47,7 @@ def test_series_of_which_nothing_came_back_are_told_for_a_week(engine: sa.Engine
             _sent(connection, f"1.2.{number}", at - hours * HOUR)
 
     with engine.connect() as connection:
-        assert {one.study_instance_uid for one in series_sent_to(connection, "cloud")} == {f"1.2.{n}" for n in range(4)}
+        assert {row.study_instance_uid for row in series_sent_to(connection, "cloud")} == {f"1.2.{n}" for n in range(4)}
         assert series_sent_to(connection, "pacs") == []
 
     def told(hours: float = 0.0) -> str:
@@ -124,7 +124,7 @@ def test_a_result_waits_for_others_until_the_whole_study_is_quiet(
                 sa.insert(series).values(**of, **times, modality="SEG", instances=1, state="RECEIVING", generation=0)
             )
     with engine.connect() as connection:
-        (result,) = (one for one in receiving_series(connection) if one.series_instance_uid == "2.25.1.0")
+        (result,) = (row for row in receiving_series(connection) if row.series_instance_uid == "2.25.1.0")
     waits = routes.wait_for_others(result, 100.0)
     assert (None if waits is None else waits.until) == waits_until
 

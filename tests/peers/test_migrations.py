@@ -134,7 +134,7 @@ def test_revisions_are_one_line_numbered_without_a_gap() -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations.FOLDER))
     script = ScriptDirectory.from_config(config)
-    numbers = [one.revision for one in reversed(list(script.walk_revisions()))]
+    numbers = [revision.revision for revision in reversed(list(script.walk_revisions()))]
     assert numbers == [f"{number:04d}" for number in range(1, len(numbers) + 1)]
     assert migrations.revisions() == numbers
 

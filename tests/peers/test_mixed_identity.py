@@ -122,7 +122,7 @@ def test_one_name_in_two_character_sets_is_one_name_and_two_names_are_two(tmp_pa
     ):
         dataset.SpecificCharacterSet, dataset.PatientName = characters, name
         dataset.save_as(tmp_path / f"{dataset.SOPInstanceUID}.dcm")
-    headers = [dcmread(tmp_path / f"{one.SOPInstanceUID}.dcm", stop_before_pixels=True) for one in images]
+    headers = [dcmread(tmp_path / f"{image.SOPInstanceUID}.dcm", stop_before_pixels=True) for image in images]
     assert contradictions(headers[:2]) == ()
     assert contradictions(headers) == ("PatientName",)
 
@@ -161,15 +161,15 @@ def patients(images: list[Any], *of: int) -> list[Any]:
 
 def told(node: Node) -> str:
     """Everything that an operator reads about the ledger."""
-    found = account(read(node.engine), lambda _destination, _outcome, _made: True)
+    balance = account(read(node.engine), lambda _destination, _outcome, _made: True)
     with node.engine.connect() as connection:
         study = str(connection.scalar(sa.select(series.c.study_instance_uid)))
         config = parse(configuration(node.spool.folder, node.port) + RULE)
         alarms = current_alerts(config, connection, node.spool, now())
-    assert found.differences == ()
-    assert status(node.engine, node.spool.folder)["held"] == len(found.held)
-    assert ("identity " in " ".join(alarms)) is bool(found.held)
-    return "\n".join([describe_account(found), describe(explain(node.engine, study)), *alarms.values()])
+    assert balance.differences == ()
+    assert status(node.engine, node.spool.folder)["held"] == len(balance.held)
+    assert ("identity " in " ".join(alarms)) is bool(balance.held)
+    return "\n".join([describe_account(balance), describe(explain(node.engine, study)), *alarms.values()])
 
 
 def test_slices_of_five_patients_in_one_series_are_held_and_told_by_attribute(node: Node) -> None:

@@ -76,7 +76,7 @@ def add(engine: sa.Engine, spool: Spool, study: str, of_series: list[Series], wo
     at = AT
     jobs = []
     with begin_immediate(engine) as connection:
-        for number, one in enumerate(of_series, 1):
+        for number, planned in enumerate(of_series, 1):
             of = {"study_instance_uid": study, "series_instance_uid": f"{study}.{number}"}
             receipts = []
             for image in range(2):
@@ -88,23 +88,23 @@ def add(engine: sa.Engine, spool: Spool, study: str, of_series: list[Series], wo
             connection.execute(
                 sa.update(series)
                 .where(series.c.series_instance_uid == f"{study}.{number}")
-                .values(state=one.state, generation=1 if one.outcome else 0)
+                .values(state=planned.state, generation=1 if planned.outcome else 0)
             )
-            if one.outcome:
-                trace = [{"rule": name, "matched": True, "pipelines": [], "conditions": []} for name in one.rules]
+            if planned.outcome:
+                trace = [{"rule": name, "matched": True, "pipelines": [], "conditions": []} for name in planned.rules]
                 connection.execute(
                     sa.insert(decision).values(
-                        **of, generation=1, outcome=one.outcome, decided_at=at, trace=trace,
+                        **of, generation=1, outcome=planned.outcome, decided_at=at, trace=trace,
                         reason=reason(ReasonCode.NO_RULE),
                     )
                 )  # fmt: skip
-        for number, one in enumerate(work):
+        for number, task in enumerate(work):
             job_id = f"job-{study}-{number}"
             jobs.append(job_id)
             connection.execute(
                 sa.insert(job).values(
                     id=job_id, study_instance_uid=study, series_instance_uid=f"{study}.1", generation=1,
-                    pipeline=one.pipeline, rule="short", destinations=list(one.sent), priority=2, state=one.state,
+                    pipeline=task.pipeline, rule="short", destinations=list(task.sent), priority=2, state=task.state,
                     stage="deliver", run=0, attempt=0, outcome="findings", created_at=at, updated_at=at,
                 )
             )  # fmt: skip
@@ -112,16 +112,16 @@ def add(engine: sa.Engine, spool: Spool, study: str, of_series: list[Series], wo
             connection.execute(
                 sa.insert(result).values(
                     sop_instance_uid=f"{study}.9.{number}", job_id=job_id, sop_class_uid="1", transfer_syntax_uid="1",
-                    series_instance_uid=f"{study}.9", description="SEG", path=path, digest="", size=one.size,
+                    series_instance_uid=f"{study}.9", description="SEG", path=path, digest="", size=task.size,
                     created_at=at, kind="seg",
                 )
             )  # fmt: skip
-            for name, state in one.sent.items():
-                ended = None if state in {"SCHEDULED", "IN PROGRESS", "AWAITED"} else one.delivered_at
+            for name, state in task.sent.items():
+                ended = None if state in {"SCHEDULED", "IN PROGRESS", "AWAITED"} else task.delivered_at
                 connection.execute(
                     sa.insert(delivery).values(
                         job_id=job_id, destination=name, state="STORED" if state == "AWAITED" else state, attempt=1,
-                        created_at=at, updated_at=one.delivered_at, ended_at=ended,
+                        created_at=at, updated_at=task.delivered_at, ended_at=ended,
                     )
                 )  # fmt: skip
                 if state in {"CONFIRMED", "STORED", "AWAITED"}:
@@ -171,7 +171,10 @@ class Site:
     def planned(self, days: float = 0.0) -> list[tuple[str, str, float, str]]:
         with self.engine.connect() as connection:
             plan = purge_plan(all_stored_studies(connection), self.rules, AT + days * DAY)
-        of = ((one.kind, one.series_instance_uid or one.study_instance_uid, one.at, one.why) for one in plan.due)
+        of = (
+            (purge.kind, purge.series_instance_uid or purge.study_instance_uid, purge.at, purge.why)
+            for purge in plan.due
+        )
         return [(kind, uid, (at - AT) / DAY, why) for kind, uid, at, why in of]
 
 
@@ -210,9 +213,9 @@ def test_what_remains_of_a_study_is_explained_balanced_and_cannot_be_repeated(si
     site.purge(11.0)  # the images after 2 days, the results in the folder after 10
     assert (site.images(), site.results()) == ([], [job_id])
     explanation = explain(site.engine, "1.1")
-    (one,) = explanation["series"]
-    assert (one["instances"], one["purged_images"]) == (0, 2)
-    assert {entry["id"]: bool(entry["results_purged_at"]) for entry in one["jobs"]} == {job_id: False, other: True}
+    (series,) = explanation["series"]
+    assert (series["instances"], series["purged_images"]) == (0, 2)
+    assert {entry["id"]: bool(entry["results_purged_at"]) for entry in series["jobs"]} == {job_id: False, other: True}
     assert {"images purged", "results purged"} <= {line["what"] for line in explanation["timeline"]}
     assert "2 images are purged" in describe_study(explanation)
     assert "results purged" in describe_study(explanation)
@@ -247,7 +250,7 @@ def test_a_quota_takes_what_was_confirmed_first_and_nothing_that_is_pending(engi
     assert len(site.results()) == 6
     with engine.connect() as connection:
         plan = purge_plan(all_stored_studies(connection), site.rules, AT + 1.1 * DAY)
-    assert [(one.job_id, one.why) for one in plan.due[:3]] == [
+    assert [(purge.job_id, purge.why) for purge in plan.due[:3]] == [
         (f"job-{study}-0", "[pipelines.nodule] quota_gib") for study in ("1.3", "1.2", "1.1")
     ]
     assert "Results of nodule: 5.00 of 2 GiB; 3072.0 MiB are purged within the hour" in describe(plan, site.rules, 20)
@@ -282,11 +285,11 @@ def test_a_part_that_is_sent_again_replaces_no_results_of_the_whole(tmp_path: Pa
     scene.wait(11.0)
     outcome, why = scene.decided()[uid]
     assert (outcome, "has purged 4 images of it, and 2 are here" in why) == ("ignored", True)
-    assert [one.id for one in scene.jobs()] == [first.id]
+    assert [analysis.id for analysis in scene.jobs()] == [first.id]
     scene.receive(images[2:])
     scene.wait(11.0)
     assert scene.decided()[uid][0] == "routed"
-    assert {one.generation for one in scene.jobs()} == {1, 3}
+    assert {analysis.generation for analysis in scene.jobs()} == {1, 3}
     with scene.node.engine.connect() as connection:
         assert connection.execute(sa.select(series.c.instances, series.c.purged_images)).one() == (4, 0)
 
@@ -356,10 +359,10 @@ def test_nothing_pending_is_ever_purged(
         plan = purge_plan(all_stored_studies(connection), site.rules, AT + days * DAY)
         in_sums = current_plan(connection, whole, AT + days * DAY)
         assert in_sums == purge_plan(all_stored_studies(connection), whole, AT + days * DAY)
-    assert not {one.study_instance_uid for one in plan.due} & before.keys()
+    assert not {purge.study_instance_uid for purge in plan.due} & before.keys()
     gone = site.purge(days)
     assert set(gone) == {
-        one.study_instance_uid for one in plan.due if one.kind == PurgeKind.STUDY and one.at < AT + days * DAY
+        purge.study_instance_uid for purge in plan.due if purge.kind == PurgeKind.STUDY and purge.at < AT + days * DAY
     }
     assert pending_studies(engine) == before
     for images, results in before.values():

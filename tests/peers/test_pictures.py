@@ -108,14 +108,14 @@ def case(folder: Path) -> Case:
 
 @pytest.fixture(params=["installed", "small"])
 def pacs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pacs]:
-    found = make_pacs(tmp_path / "pacs", {scanner.TITLE: (HERE, 1)})
+    archive = make_pacs(tmp_path / "pacs", {scanner.TITLE: (HERE, 1)})
     if request.param == "small":
-        found = SmallPacs(tmp_path / "small")
-    elif not isinstance(found, OrthancPacs):
+        archive = SmallPacs(tmp_path / "small")
+    elif not isinstance(archive, OrthancPacs):
         pytest.skip("Orthanc is not installed (Debian package orthanc)")
-    found.start()
-    yield found
-    found.stop()
+    archive.start()
+    yield archive
+    archive.stop()
 
 
 def coloured(picture: Image.Image, colour: tuple[int, int, int], box: tuple[int, int, int, int]) -> np.ndarray:
@@ -128,13 +128,13 @@ def test_an_outline_lies_where_its_lesion_is_seen_from_the_feet(case: Case) -> N
     picture = overlay(case.of("SEG")[0], case.images, {})
     top = picture.height - 26 - 8 - (PANEL + 3 * LINE + 8)
     panels = [(0, top, PANEL, top + PANEL), (PANEL + 8, top, 2 * PANEL + 8, top + PANEL)]
-    found = {}
+    outlines = {}
     for name, colour in (("left back", RED), ("right front", BLUE)):
         sets = [coloured(picture, colour, panel) for panel in panels]
-        found[name] = max(sets, key=len)
+        outlines[name] = max(sets, key=len)
     # The patient's left is on the right of the picture, the back below.
-    assert np.median(found["left back"], axis=0).min() > 0.6 * PANEL
-    assert np.median(found["right front"], axis=0).max() < 0.4 * PANEL
+    assert np.median(outlines["left back"], axis=0).min() > 0.6 * PANEL
+    assert np.median(outlines["right front"], axis=0).max() < 0.4 * PANEL
 
 
 def test_pictures_of_real_images_do_not_claim_to_be_synthetic(case: Case) -> None:
@@ -149,14 +149,14 @@ def test_pictures_of_real_images_do_not_claim_to_be_synthetic(case: Case) -> Non
 
 
 def test_measurements_are_read_from_the_report_by_tracking_uid(case: Case) -> None:
-    found = measurements(case.of("SR"))
+    lines_by_uid = measurements(case.of("SR"))
     uids = [str(segment.TrackingUID) for segment in case.of("SEG")[0].SegmentSequence]
-    assert set(found) == set(uids) != set()
+    assert set(lines_by_uid) == set(uids) != set()
     for uid in uids:
-        values = dict(line.rsplit(" ", 2)[0::2] for line in found[uid])
+        values = dict(line.rsplit(" ", 2)[0::2] for line in lines_by_uid[uid])
         assert {"Long axis", "Volume"} <= set(values)
         assert values["Volume"] == "ml"
-        volume = next(float(line.split()[-2]) for line in found[uid] if line.startswith("Volume"))
+        volume = next(float(line.split()[-2]) for line in lines_by_uid[uid] if line.startswith("Volume"))
         assert volume == pytest.approx(4 / 3 * np.pi * 0.8**3, rel=0.1)
 
 
@@ -167,10 +167,10 @@ def test_a_derived_series_is_shown_beside_its_source_and_their_difference(case: 
 
 
 def test_regions_of_a_seg_are_in_patient_coordinates(case: Case) -> None:
-    found = {region.label: region for region in regions_of(case.of("SEG")[0])}
-    assert found["Nodule 1"].centre == pytest.approx(LEFT_BACK, abs=1.0)
-    assert found["Nodule 2"].centre == pytest.approx(RIGHT_FRONT, abs=1.0)
-    assert found["Nodule 1"].volume_ml == pytest.approx(4 / 3 * np.pi * 0.8**3, rel=0.1)
+    regions = {region.label: region for region in regions_of(case.of("SEG")[0])}
+    assert regions["Nodule 1"].centre == pytest.approx(LEFT_BACK, abs=1.0)
+    assert regions["Nodule 2"].centre == pytest.approx(RIGHT_FRONT, abs=1.0)
+    assert regions["Nodule 1"].volume_ml == pytest.approx(4 / 3 * np.pi * 0.8**3, rel=0.1)
 
 
 def test_what_a_scanner_sent_is_listed_drawn_and_compared(case: Case, folder: Path, pacs: Pacs, tmp_path: Path) -> None:

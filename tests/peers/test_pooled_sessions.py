@@ -21,9 +21,9 @@ def test_check_refuses_a_pooler_that_splits_sessions(tmp_path: Path, mode: str, 
     with postgres.cluster() as url, pgbouncer(url, mode) as pooler:
         open_ledger(ledger_url(url, tmp_path)).dispose()
         config = parse(f'[storage]\nfolder = "{tmp_path}"\nledger_url = "{pooler.url}"\n')
-        found = ledger(config)
-    assert found.good is good
-    assert ("pool_mode = session" in found.remedy) is not good
+        result = ledger(config)
+    assert result.good is good
+    assert ("pool_mode = session" in result.remedy) is not good
 
 
 def test_a_server_itself_keeps_sessions_whole(tmp_path: Path) -> None:

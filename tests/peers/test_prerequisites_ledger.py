@@ -27,7 +27,7 @@ NOTHING = sa.select(sa.literal("").label("key"))
 
 def created(connection: sa.Connection) -> Attempt:
     [due] = create_job(connection, ORGAN) or []
-    assert [create_job(connection, one) for one in (LESION, TUMOUR)] == [[], []], "made, and not due"
+    assert [create_job(connection, job) for job in (LESION, TUMOUR)] == [[], []], "made, and not due"
     assert create_job(connection, LESION) is None
     create_job(connection, replace(ORGAN, generation=2))  # of which nobody needs the result
     return due
@@ -42,15 +42,15 @@ def test_a_job_is_due_when_the_one_before_it_is_past_encode(engine: sa.Engine) -
     with begin_immediate(engine) as connection:
         infer = created(connection)
         later = get_job(connection, LESION.id).updated_at + 60
-        due = [one.job_id for one in due_attempts(connection, later, NOTHING)]
+        due = [attempt.job_id for attempt in due_attempts(connection, later, NOTHING)]
         assert sorted(due) == sorted([ORGAN.id, replace(ORGAN, generation=2).id])
-        assert LESION.id not in [one.id for one in stuck_jobs(connection, later)]
+        assert LESION.id not in [job.id for job in stuck_jobs(connection, later)]
         [encode] = finished(connection, infer)
         assert (encode.job_id, waits(connection, LESION.id)) == (ORGAN.id, True)
         released = finished(connection, encode)
-        assert [(one.job_id, one.stage) for one in released] == [(LESION.id, JobStage.INFER)]
-        assert LESION.id in [one.job_id for one in due_attempts(connection, later, NOTHING)], "as after a kill"
-        assert [one.pipeline for one in prerequisite_results(connection, get_job(connection, TUMOUR.id))] == [
+        assert [(attempt.job_id, attempt.stage) for attempt in released] == [(LESION.id, JobStage.INFER)]
+        assert LESION.id in [attempt.job_id for attempt in due_attempts(connection, later, NOTHING)], "as after a kill"
+        assert [result.pipeline for result in prerequisite_results(connection, get_job(connection, TUMOUR.id))] == [
             "lesion",
             "organ",
         ]
@@ -61,7 +61,7 @@ def test_the_end_of_a_job_without_a_result_releases_the_next_one_only(engine: sa
     with begin_immediate(engine) as connection:
         created(connection)
         why = reason(ReasonCode.CANCELLED, operator="")
-        assert [one.job_id for one in transitions.cancel_job(connection, ORGAN.id, why)] == [LESION.id]
+        assert [attempt.job_id for attempt in transitions.cancel_job(connection, ORGAN.id, why)] == [LESION.id]
         assert waits(connection, TUMOUR.id)
 
 
@@ -70,5 +70,5 @@ def test_late_images_end_all_jobs_of_a_chain(engine: sa.Engine) -> None:
     with begin_immediate(engine) as connection:
         created(connection)
         transitions.supersede_jobs(connection, "1.2", "1.2.1", 2)
-        states = {get_job(connection, one.id).state for one in (ORGAN, LESION, TUMOUR)}
+        states = {get_job(connection, job.id).state for job in (ORGAN, LESION, TUMOUR)}
         assert states == {"CANCELED"}

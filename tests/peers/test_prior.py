@@ -112,8 +112,8 @@ PRIOR = PriorTable(source="pacs")
 
 def priors(pacs: real_peers.Orthanc, header: Dataset, folder: Path, days: int = 730) -> list[Prior | None]:
     prior = PriorTable(source="pacs", days=days)
-    found = earlier_at(folder / "node", pacs.dicom_port).reports(prior, header, folder / "reports")
-    latest = [latest_report([dcmread(path) for path in reports], ("nodule",)) for reports in found]
+    reports_by_study = earlier_at(folder / "node", pacs.dicom_port).reports(prior, header, folder / "reports")
+    latest = [latest_report([dcmread(path) for path in reports], ("nodule",)) for reports in reports_by_study]
     return [report and read_prior(report) for report in latest]
 
 
@@ -121,9 +121,9 @@ def test_the_latest_report_of_the_pipeline_on_an_earlier_study_of_the_patient_is
     tmp_path: Path, pacs: real_peers.Orthanc
 ):
     today = scanned(tmp_path / "today", "20260110", IssuerOfPatientID="HERE").datasets[0]
-    found = [prior for prior in priors(pacs, today, tmp_path / "prior") if prior is not None]
-    assert [prior.study_date for prior in found] == [date(2025, 9, 1), date(2025, 3, 1)]
-    (nodule,) = found[0].findings
+    history = [prior for prior in priors(pacs, today, tmp_path / "prior") if prior is not None]
+    assert [prior.study_date for prior in history] == [date(2025, 9, 1), date(2025, 3, 1)]
+    (nodule,) = history[0].findings
     assert nodule.finding == codes.SCT.Nodule
     assert nodule.volume_mm3 == pytest.approx(2 * 144 * 2.0)
     assert priors(pacs, today, tmp_path / "near", days=30) == []
@@ -199,8 +199,8 @@ def test_a_job_follows_a_lesion_of_an_earlier_study(tmp_path: Path):
         put(pacs, then, objects)
         config = asking(tmp_path / "node", pacs.dicom_port, PRIOR)
         node, infer, job_id = node_with_prior(tmp_path, config, FrameOfReferenceUID=frame)
-        found = report_of(node, infer, job_id)
-    told = "\n".join(str(item.TextValue) for item in walked(found) if "TextValue" in item)
+        report = report_of(node, infer, job_id)
+    told = "\n".join(str(item.TextValue) for item in walked(report) if "TextValue" in item)
     assert "Compared with the study of 2025-09-01, 131 days before: 1 finding of 576 mm3 reported then" in told
     assert not (tmp_path / "node" / "work" / job_id / "prior").exists()
 
@@ -213,36 +213,36 @@ def test_images_that_are_still_here_are_not_asked_for(tmp_path: Path):
         node, infer, job_id = node_with_prior(tmp_path, config)
         infer.close()
         node.receive([dcmread(path) for path in then.paths])
-        found = asked(node, config, job_id, node.spool.work(job_id) / "prior")
-    assert found.report is not None
-    assert found.segmentation is None
-    assert {path.is_relative_to(node.spool.folder) for path in found.images} == {True}
-    prior = read_prior(dcmread(found.report), SourceSeries.read(found.images))
+        files = asked(node, config, job_id, node.spool.work(job_id) / "prior")
+    assert files.report is not None
+    assert files.segmentation is None
+    assert {path.is_relative_to(node.spool.folder) for path in files.images} == {True}
+    prior = read_prior(dcmread(files.report), SourceSeries.read(files.images))
     assert prior is not None
     middle = np.asarray(then.geometry.affine) @ (1.0, 6.5, 6.5, 1.0)
     assert prior.findings[0].place_mm == pytest.approx(middle[:3], abs=0.6)
 
 
 def one_of(objects: Sequence[EncodedObject], kind: str) -> EncodedObject:
-    (found,) = (made for made in objects if made.kind == kind)
-    return found
+    (encoded,) = (made for made in objects if made.kind == kind)
+    return encoded
 
 
 @pytest.mark.parametrize("kind", ["seg", "labelmap"])
 def test_what_was_outlined_then_comes_back_voxel_by_voxel_without_the_images(tmp_path: Path, kind: Kind):
     then = scanned(tmp_path, "20250901", FrameOfReferenceUID="1.2")
-    found = lesions(then.volume("HPL"), 2, 5)
+    findings = lesions(then.volume("HPL"), 2, 5)
     reported: Kind = "sr" if kind == "seg" else "sr on labelmap"
-    objects = encode(analysis(found), then, kinds=(kind, reported))
+    objects = encode(analysis(findings), then, kinds=(kind, reported))
     path = tmp_path / "seg.dcm"
     path.write_bytes(one_of(objects, kind).data)
     prior = read_prior(one(objects, reported), masks=prior_masks(path))
     assert prior is not None
-    for finding, lesion in zip(prior.findings, found.lesions, strict=True):
+    for finding, lesion in zip(prior.findings, findings.lesions, strict=True):
         assert finding.mask is not None
         assert same_places(points(finding.mask), points(lesion.segment.mask))
     today = VolumeSeries(GRID, attributes={"StudyDate": "20260109", "FrameOfReferenceUID": "1.2"}, prior=prior)
-    assert [x.tracking_uid for x in compare(found, today, ALGORITHM, "").lesions] == [
+    assert [x.tracking_uid for x in compare(findings, today, ALGORITHM, "").lesions] == [
         x.tracking_uid for x in prior.findings
     ]
 
@@ -297,12 +297,12 @@ GRID = Volume(np.zeros((8, 32, 32), np.float32), np.diag([2.0, 1.0, 1.0, 1.0]), 
 def prior_of(*volumes: float, depths: tuple[int, ...] = (), frame: str = "1.2") -> Prior:
     """Of 2025-09-01, with images; ``depths``: which findings of ``lesions`` lie where these do."""
     places = [middle_mm(lesion.segment.mask) for lesion in lesions(GRID, *depths).lesions]
-    found = tuple(
+    findings = tuple(
         PriorFinding(finding=codes.SCT.Nodule, volume_mm3=v, tracking_uid=f"1.{i}", place_mm=tuple(place))
         for i, (v, place) in enumerate(zip(volumes, places, strict=False))
     )
     images = VolumeSeries(GRID, attributes={"FrameOfReferenceUID": frame})
-    return Prior(study_date=date(2025, 9, 1), version="1.2", findings=found, series=images)
+    return Prior(study_date=date(2025, 9, 1), version="1.2", findings=findings, series=images)
 
 
 def compared(prior: Prior, *depths: int, frame: str = "1.2") -> Findings:
@@ -319,11 +319,11 @@ def numbers(lesion: Lesion) -> dict[str, float]:
 
 
 def test_a_lesion_that_has_doubled_has_its_volume_then_its_growth_and_its_doubling_time():
-    found = compared(prior_of(576.0, depths=(4,)), 4)
-    (lesion,) = found.lesions
+    findings = compared(prior_of(576.0, depths=(4,)), 4)
+    (lesion,) = findings.lesions
     assert numbers(lesion) == {EARLIER_VOLUME.value: 576.0, CHANGE.value: 100.0, DOUBLING_TIME.value: 130.0}
     assert lesion.tracking_uid == "1.0"
-    assert found.remarks == (
+    assert findings.remarks == (
         f"{COMPARED}: 1 finding of 576 mm³ reported then, 1 finding of 1.2 ml now.",
         "Nodule 0: 0.6 ml then, 1.2 ml now (+100 %, doubling in 130 days).",
     )
@@ -331,11 +331,11 @@ def test_a_lesion_that_has_doubled_has_its_volume_then_its_growth_and_its_doubli
 
 def test_a_followed_lesion_has_its_old_tracking_uid_and_its_growth_in_segmentation_and_report(tmp_path: Path):
     source = scanned(tmp_path, "20260109", FrameOfReferenceUID="1.2")
-    found = lesions(source.volume("HPL"), 4)
-    place = tuple(middle_mm(found.lesions[0].segment.mask))
+    findings = lesions(source.volume("HPL"), 4)
+    place = tuple(middle_mm(findings.lesions[0].segment.mask))
     before = PriorFinding(finding=codes.SCT.Nodule, volume_mm3=576.0, tracking_uid="2.25.7", place_mm=place)
     prior = Prior(study_date=date(2025, 9, 1), version="1.2", findings=(before,), series=source)
-    objects = encode(analysis(compare(found, replace(source, prior=prior), ALGORITHM, "")), source)
+    objects = encode(analysis(compare(findings, replace(source, prior=prior), ALGORITHM, "")), source)
     check(objects, source)
     assert str(one(objects, "seg").SegmentSequence[0].TrackingUID) == "2.25.7"
     numbers = {
@@ -360,15 +360,15 @@ def test_each_lesion_is_followed_where_it_lies_and_those_of_one_report_only_are_
     today = lesions(GRID, 2, 4)
     there = prior_of(100.0, 1152.0, depths=(2, 4))
     moved = replace(there.findings[0], place_mm=(200.0, 200.0, 0.0))
-    found = compared(replace(there, findings=(moved, there.findings[1])), 2, 4)
-    assert [lesion.tracking_uid for lesion in found.lesions] == ["", "1.1"]
-    assert found.remarks[1:] == (
+    findings = compared(replace(there, findings=(moved, there.findings[1])), 2, 4)
+    assert [lesion.tracking_uid for lesion in findings.lesions] == ["", "1.1"]
+    assert findings.remarks[1:] == (
         "Nodule 0: not reported earlier.",
         "Nodule 1: 1.2 ml then, 1.2 ml now (0 %, within the error of measurement).",
         MAY_HAVE_BEEN,
         "Not reported now: 1 finding of 100 mm³, 1 of 1 at a place that the present images do not show.",
     )
-    assert len(today.lesions) == len(found.lesions)
+    assert len(today.lesions) == len(findings.lesions)
 
 
 def test_a_finding_of_another_kind_is_not_the_same_lesion():
@@ -381,9 +381,11 @@ def test_a_finding_of_another_kind_is_not_the_same_lesion():
 @pytest.mark.parametrize("images", [True, False])
 def test_findings_are_not_matched_where_the_studies_cannot_be_aligned(*, images: bool):
     there = prior_of(576.0, depths=(4,), frame="1.3")  # volumes without any content
-    found = compared(there if images else replace(there, series=None), 4)
-    assert found.remarks[1] == ("Findings are not matched one to one: the images of both studies could not be aligned.")
-    assert found.lesions[0].measurements == ()
+    findings = compared(there if images else replace(there, series=None), 4)
+    assert findings.remarks[1] == (
+        "Findings are not matched one to one: the images of both studies could not be aligned."
+    )
+    assert findings.lesions[0].measurements == ()
 
 
 @pytest.mark.parametrize(
@@ -445,10 +447,10 @@ def test_without_a_prior_the_report_says_why_and_only_when_one_was_asked_for():
 def test_another_version_of_the_algorithm_is_named():
     attributes = {"StudyDate": "20260109", "FrameOfReferenceUID": "1.2"}
     series = VolumeSeries(GRID, attributes=attributes, prior=prior_of(576.0, depths=(2,)))
-    found = compare(lesions(GRID, 2), series, replace(ALGORITHM, version="2.0"), "")
+    findings = compare(lesions(GRID, 2), series, replace(ALGORITHM, version="2.0"), "")
     why = "the algorithm was version 1.2 then and is 2.0 now"
-    assert found.remarks[1] == f"Changes of volume are not given, because {why}."
-    assert numbers(found.lesions[0]) == {EARLIER_VOLUME.value: 576.0}
+    assert findings.remarks[1] == f"Changes of volume are not given, because {why}."
+    assert numbers(findings.lesions[0]) == {EARLIER_VOLUME.value: 576.0}
 
 
 UNSEEN: dict[str, tuple[dict[str, object], dict[str, str], str]] = {
@@ -475,14 +477,14 @@ def test_nothing_is_called_new_or_grown_where_the_earlier_analysis_was_another(c
         prior=replace(there, series=images),
     )
     other, same = lesions(GRID, 2, 4).lesions
-    found = compare(Findings(lesions=(replace(other, finding=codes.SCT.Lesion), same)), today, ALGORITHM, "")
-    told = " ".join(found.remarks)
+    findings = compare(Findings(lesions=(replace(other, finding=codes.SCT.Lesion), same)), today, ALGORITHM, "")
+    told = " ".join(findings.remarks)
     assert why in told
     assert "Nodule 0: not reported earlier." in told
     assert not re.search(r"\bnew\b(?!:)|grown|growth|no longer|disappeared|not found", told.replace(MAY_HAVE_BEEN, ""))
     if case != "a part only":
         assert "%" not in told
-        assert {m.name for lesion in found.lesions for m in lesion.measurements} == {EARLIER_VOLUME}
+        assert {m.name for lesion in findings.lesions for m in lesion.measurements} == {EARLIER_VOLUME}
 
 
 def test_a_place_that_the_earlier_images_did_not_show_is_named():
@@ -500,17 +502,19 @@ def test_a_place_that_the_earlier_images_did_not_show_is_named():
 def test_certainty_is_compared():
     there = prior_of(576.0, depths=(2,))
     there = replace(there, findings=(replace(there.findings[0], probability=0.83),))
-    found = lesions(GRID, 2)
-    sure = replace(found, lesions=(replace(found.lesions[0], probability=0.914),))
+    findings = lesions(GRID, 2)
+    sure = replace(findings, lesions=(replace(findings.lesions[0], probability=0.914),))
     today = VolumeSeries(GRID, attributes={"StudyDate": "20260109", "FrameOfReferenceUID": "1.2"}, prior=there)
     assert compare(sure, today, ALGORITHM, "").remarks[1].endswith("; certainty 83 % then, 91 % now.")
 
 
 def test_certainty_settings_and_partial_come_back_from_the_report(tmp_path: Path):
     source = scanned(tmp_path, "20250901")
-    found = lesions(source.volume("HPL"), 2)
-    found = replace(found, lesions=(replace(found.lesions[0], probability=0.83),), partial="half of the images")
-    prior = read_prior(one(encode(analysis(found), source), "sr"), source)
+    findings = lesions(source.volume("HPL"), 2)
+    findings = replace(
+        findings, lesions=(replace(findings.lesions[0], probability=0.83),), partial="half of the images"
+    )
+    prior = read_prior(one(encode(analysis(findings), source), "sr"), source)
     assert prior is not None
     assert prior.partial
     assert prior.parameters == {**ALGORITHM.parameters, "weights_sha256": ALGORITHM.weights_sha256}

@@ -39,14 +39,14 @@ from node.spool import dataset_offset
 
 def stored(node: Node) -> dict[str, bytes]:
     """SOP Instance UID -> data set on disk as its row says; digest and size of the row are checked."""
-    found = {}
+    datasets = {}
     for row in node.rows(instance):
         content = node.spool.absolute(row.path).read_bytes()
         assert row.digest == f"blake3:{blake3(content).hexdigest()}"
         assert len(content) == row.size
-        found[row.sop_instance_uid] = content[dataset_offset(node.spool.absolute(row.path)) :]
+        datasets[row.sop_instance_uid] = content[dataset_offset(node.spool.absolute(row.path)) :]
     assert sorted(node.files()) == sorted(row.path for row in [*node.rows(instance), *node.rows(conflict)])
-    return found
+    return datasets
 
 
 def datasets(paths: Sequence[Path]) -> dict[str, bytes]:

@@ -63,11 +63,11 @@ def test_what_the_pacs_holds_and_the_node_never_got_and_what_the_pacs_lost(
     command = ["reconcile", "--config", str(configuration(tmp_path, pacs)), "pacs", "--json"]
     told = CliRunner().invoke(main, command)
     assert told.exit_code == DeliveryError.exit_code
-    found = json.loads(told.stdout)
-    absent = {(one["series_instance_uid"], one["there"], one["here"]) for one in found["never_received"]}
+    comparison = json.loads(told.stdout)
+    absent = {(item["series_instance_uid"], item["there"], item["here"]) for item in comparison["never_received"]}
     assert absent == {(unknown[0].SeriesInstanceUID, 3, 0), (known[0].SeriesInstanceUID, 3, 2)}
-    assert (found["series"], found["delivered"]) == (2, 3)
-    assert [one["sop_instance_uid"] for one in found["lost"]] == [node.uids[1]]
+    assert (comparison["series"], comparison["delivered"]) == (2, 3)
+    assert [instance["sop_instance_uid"] for instance in comparison["lost"]] == [node.uids[1]]
 
     again = CliRunner().invoke(main, [*command[:-1], "--send-again"])
     assert "1 object will be sent to pacs again" in again.output
@@ -84,8 +84,8 @@ def test_a_folder_is_looked_into_for_what_it_was_given(tmp_path: Path) -> None:
     node = jobs.FinishedJob(tmp_path / "node", ct_series(n=2), {"archive": {"folder": str(archive)}})
     node.deliver("archive")
     next(archive.rglob(f"{node.uids[0]}.dcm")).unlink()
-    found = reconcile(node.config, node.engine, "archive", days=1, at=datetime.now(UTC))
-    assert [one.sop_instance_uid for one in found.lost] == [node.uids[0]]
+    comparison = reconcile(node.config, node.engine, "archive", days=1, at=datetime.now(UTC))
+    assert [instance.sop_instance_uid for instance in comparison.lost] == [node.uids[0]]
     with pytest.raises(NotFoundError, match="there are: archive"):
         reconcile(node.config, node.engine, "gone", days=1, at=datetime.now(UTC))
 

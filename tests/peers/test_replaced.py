@@ -94,8 +94,8 @@ class AppContext:
 
     def differences(self) -> list[str]:
         """Of jobs and deliveries; that no receiver has counted the images is the way of this node."""
-        found = account(read(self.node.engine), self.config.is_recipient).differences
-        return [one for one in found if "no row" not in one]
+        differences = account(read(self.node.engine), self.config.is_recipient).differences
+        return [difference for difference in differences if "no row" not in difference]
 
 
 def named(note: Dataset) -> set[str]:
@@ -123,7 +123,7 @@ def test_orthanc_gets_the_new_result_and_then_a_note_on_the_old_one(tmp_path: Pa
     with site.node.engine.connect() as connection:
         (delivery,) = deliveries_of(connection, new)
         assert (delivery.instances, delivery.stored) == (3, 3)
-        kept = {one.sop_instance_uid for one in stored_since(connection, "pacs", 0.0)}
+        kept = {instance.sop_instance_uid for instance in stored_since(connection, "pacs", 0.0)}
     assert kept == set(after.values()), "an archive may hide what is withdrawn: it is not looked for again"
     assert ("replaced results withdrawn", "pacs: a note on 2 objects") in site.node.events(new)
     assert site.differences() == []

@@ -84,10 +84,10 @@ def test_lesions_of_a_report_by_dcmqi_are_kept_changed_and_new_and_what_it_leave
     volumes = our_volumes(site)
     new = generate_uid()
     report = dcmqi_report(site, tmp_path / "dcmqi", {site.tracking["Nodule 1"]: volumes["Nodule 1"] * 2, new: 100.0})
-    found = site.collect(report)
-    assert {name: row.verdict for name, row in found.items()} == {"Nodule 1": "edited", new: "added"}
-    assert found["Nodule 1"].reader_volume_mm3 == pytest.approx(2 * volumes["Nodule 1"], abs=0.1)
-    assert len(found["Nodule 1"].reader) == 16
+    verdicts = site.collect(report)
+    assert {name: row.verdict for name, row in verdicts.items()} == {"Nodule 1": "edited", new: "added"}
+    assert verdicts["Nodule 1"].reader_volume_mm3 == pytest.approx(2 * volumes["Nodule 1"], abs=0.1)
+    assert len(verdicts["Nodule 1"].reader) == 16
 
 
 def test_lesions_of_a_report_by_dcmqi_with_our_values_are_accepted(site: Site, tmp_path: Path):

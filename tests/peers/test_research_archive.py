@@ -59,8 +59,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     objects = encode(analysis(findings), source)
     return Study(
         images=[identified.reread(image) for image in images],
-        results=[one.dataset for one in objects],
-        kinds={str(one.dataset.SOPInstanceUID): one.kind for one in objects},
+        results=[encoded.dataset for encoded in objects],
+        kinds={str(encoded.dataset.SOPInstanceUID): encoded.kind for encoded in objects},
     )
 
 
@@ -76,26 +76,26 @@ def test_a_research_site_gets_images_seg_and_sr_without_anything_that_identifies
     options: tuple[str, ...], study: Study, tmp_path: Path, research_site: real_peers.Orthanc
 ) -> None:
     everything = [*study.images, *study.results]
-    assert identified.remains(b"".join(_bytes(one) for one in everything)), "the source has nothing to find"
+    assert identified.remains(b"".join(_bytes(dataset) for dataset in everything)), "the source has nothing to find"
     table = jobs.destination(research_site, deidentify="basic", deidentify_options=options, find=True)
     job = jobs.FinishedJob(tmp_path / "node", everything, {"research": table}, kinds=study.kinds)
     job.deliver("research")
     assert job.status("research").state == "CONFIRMED"
 
     received = [research_site.download(uid) for uid in research_site.instances()]
-    assert sorted(one.Modality for one in received) == sorted(one.Modality for one in everything)
+    assert sorted(dataset.Modality for dataset in received) == sorted(dataset.Modality for dataset in everything)
     stored = b"".join(path.read_bytes() for path in (tmp_path_of(research_site)).rglob("*") if path.is_file())
     assert len(stored) > 10_000
     searched = [text for text in identified.remains(stored) if text not in _retained(options)]
     assert searched == []
     assert [uid for uid in identified.uids(everything) if uid.encode() in stored] == []
     _references_resolve(received)
-    faults = {fault for one in everything for fault in iod_faults(one)}
-    assert [fault for one in received for fault in iod_faults(one) if fault not in faults] == []
-    assert {one.PatientIdentityRemoved for one in received} == {"YES"}
-    assert len({one.PatientID for one in received}) == 1
-    pixels = {one.PixelData for one in everything if "PixelData" in one}
-    assert {one.PixelData for one in received if "PixelData" in one} == pixels
+    faults = {fault for dataset in everything for fault in iod_faults(dataset)}
+    assert [fault for dataset in received for fault in iod_faults(dataset) if fault not in faults] == []
+    assert {dataset.PatientIdentityRemoved for dataset in received} == {"YES"}
+    assert len({dataset.PatientID for dataset in received}) == 1
+    pixels = {dataset.PixelData for dataset in everything if "PixelData" in dataset}
+    assert {dataset.PixelData for dataset in received if "PixelData" in dataset} == pixels
     at = datetime.now().astimezone()
     assert reconcile(job.config, job.engine, "research", days=1, at=at).lost == ()
 
@@ -115,11 +115,11 @@ def _bytes(dataset: FileDataset) -> bytes:
 
 def _references_resolve(received: list[FileDataset]) -> None:
     held = identified.uids(received)
-    for one in received:
-        for keyword, uid in identified.references(one):
-            assert uid in held, f"{one.Modality}: {keyword} {uid}"
-    seg = next(one for one in received if one.Modality == "SEG")
-    images = {str(one.SOPInstanceUID) for one in received if one.Modality == "CT"}
+    for dataset in received:
+        for keyword, uid in identified.references(dataset):
+            assert uid in held, f"{dataset.Modality}: {keyword} {uid}"
+    seg = next(dataset for dataset in received if dataset.Modality == "SEG")
+    images = {str(dataset.SOPInstanceUID) for dataset in received if dataset.Modality == "CT"}
     assert {uid for keyword, uid in identified.references(seg) if keyword == "ReferencedSOPInstanceUID"} & images
 
 

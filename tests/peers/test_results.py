@@ -47,10 +47,10 @@ def numbers(group: Dataset) -> dict[str, float]:
 
 
 def texts(report: Dataset) -> list[str]:
-    found = [report.TextValue] if report.get("ValueType") == "TEXT" else []
+    values = [report.TextValue] if report.get("ValueType") == "TEXT" else []
     for item in report.get("ContentSequence") or []:
-        found += texts(item)
-    return found
+        values += texts(item)
+    return values
 
 
 def test_every_object_of_a_ct_analysis_is_valid(tmp_path):
@@ -62,8 +62,8 @@ def test_every_object_of_a_ct_analysis_is_valid(tmp_path):
 
 def test_every_object_of_an_mr_analysis_is_valid(tmp_path):
     source = source_of(tmp_path, mr_series(5, 32))
-    found = Findings(lesions=two_lesions(source).lesions, derived=halved(source).derived)
-    objects = encode(analysis(found), source)
+    findings = Findings(lesions=two_lesions(source).lesions, derived=halved(source).derived)
+    objects = encode(analysis(findings), source)
     check(objects, source)
     assert dciodvfy(tmp_path, objects) == []
 
@@ -92,8 +92,8 @@ def test_every_outcome_without_findings_is_one_valid_report_that_says_so(tmp_pat
 
 def test_an_analysis_of_a_part_says_so_whatever_it_found(tmp_path):
     source = source_of(tmp_path, ct_series(4, 32))
-    for found, code in ((two_lesions(source), "111244"), (NOTHING, "111243")):
-        objects = encode(analysis(replace(found, partial="2 slices are missing")), source)
+    for findings, code in ((two_lesions(source), "111244"), (NOTHING, "111243")):
+        objects = encode(analysis(replace(findings, partial="2 slices are missing")), source)
         check(objects, source)
         report = one(objects, "sr")
         assert report.SeriesDescription == "PARTIAL - AI nodule report"
@@ -129,8 +129,8 @@ def test_a_pipeline_that_was_never_loaded_still_reports_its_failure(tmp_path):
 
 def test_the_same_analysis_gives_the_same_bytes(tmp_path):
     source = source_of(tmp_path, ct_series(4, 32))
-    found = Findings(lesions=two_lesions(source).lesions, derived=halved(source).derived)
-    first, second = (encode(analysis(found), source) for _ in range(2))
+    findings = Findings(lesions=two_lesions(source).lesions, derived=halved(source).derived)
+    first, second = (encode(analysis(findings), source) for _ in range(2))
     assert [o.data for o in first] == [o.data for o in second]
 
 
@@ -157,12 +157,12 @@ def test_another_analysis_never_reuses_a_uid(tmp_path, change):
 def test_a_lesion_has_an_outline_and_a_segment_under_one_tracking_uid(tmp_path):
     _, objects = encoded(tmp_path)
     report, seg = one(objects, "sr"), one(objects, "seg")
-    found: dict[str, set[str]] = {}
+    value_types: dict[str, set[str]] = {}
     for group in groups(report):
         (tracking,) = [i.UID for i in group.ContentSequence if i.ValueType == "UIDREF"]
-        found.setdefault(tracking, set()).update(i.ValueType for i in group.ContentSequence)
-    assert list(found) == [s.TrackingUID for s in seg.SegmentSequence]
-    assert all({"SCOORD", "IMAGE", "NUM"} <= kinds for kinds in found.values())
+        value_types.setdefault(tracking, set()).update(i.ValueType for i in group.ContentSequence)
+    assert list(value_types) == [s.TrackingUID for s in seg.SegmentSequence]
+    assert all({"SCOORD", "IMAGE", "NUM"} <= kinds for kinds in value_types.values())
 
 
 def test_volume_and_axes_are_those_of_the_mask(tmp_path):
@@ -215,8 +215,8 @@ def test_overlapping_segments_keep_all_their_voxels(tmp_path):
     source = source_of(tmp_path, ct_series(4, 24))
     grid = source.volume()
     masks = [box(grid, (0, 2, 2), (3, 12, 12)), box(grid, (1, 8, 8), (4, 20, 20)), box(grid, (0, 0, 0), (4, 1, 1))]
-    found = Findings(segments=tuple(segment(m, f"Part {n}") for n, m in enumerate(masks)))
-    objects = encode(analysis(found), source)
+    findings = Findings(segments=tuple(segment(m, f"Part {n}") for n, m in enumerate(masks)))
+    objects = encode(analysis(findings), source)
     check(objects, source)
     seg = highdicom.seg.Segmentation.from_dataset(one(objects, "seg"))
     assert seg.SegmentsOverlap == "YES"
@@ -357,8 +357,8 @@ def test_lossy_source_images_make_lossy_results(tmp_path):
         dataset.LossyImageCompressionRatio, dataset.LossyImageCompressionMethod = 8.0, "ISO_15444_1"
 
     source = source_of(tmp_path, ct_series(4, 32), lossy)
-    found = Findings(lesions=two_lesions(source).lesions, derived=halved(source).derived)
-    objects = encode(analysis(found), source)
+    findings = Findings(lesions=two_lesions(source).lesions, derived=halved(source).derived)
+    objects = encode(analysis(findings), source)
     check(objects, source)
     assert {o.dataset.LossyImageCompression for o in objects if o.kind != "sr"} == {"01"}
     assert dciodvfy(tmp_path, objects) == []

@@ -90,10 +90,10 @@ def test_a_label_map_holds_the_voxels_of_the_segmentation_with_background_last(m
 def test_segments_that_overlap_are_kept_whole_where_a_label_map_was_asked_for(tmp_path: Path):
     source = source_of(tmp_path, ct_series(4, 24))
     grid = source.volume()
-    found = Findings(
+    findings = Findings(
         segments=(segment(box(grid, (0, 2, 2), (3, 12, 12)), "A"), segment(box(grid, (1, 8, 8), (4, 20, 20)), "B"))
     )
-    objects = encode(analysis(found), source, ["labelmap", "sr on labelmap"])
+    objects = encode(analysis(findings), source, ["labelmap", "sr on labelmap"])
     check(objects, source)
     assert one(objects, "labelmap").SegmentationType == "BINARY"
 

@@ -96,8 +96,8 @@ def test_dcmqi_reads_every_voxel_of_segmentation_and_map_where_it_was_drawn(made
     tool("segimage2itkimage", "--inputDICOM", files["seg"], "--outputDirectory", tmp_path, "-t", "nrrd", "-p", "seg")
     read = [image_of(path) for path in sorted(tmp_path.glob("seg-*.nrrd"))]
     for number, drawn in enumerate(everything(source).all_segments, 1):
-        found = np.concatenate([points(volume.with_array(volume.array == number)) for volume in read])
-        assert same_places(found, points(drawn.mask)), drawn.label
+        places = np.concatenate([points(volume.with_array(volume.array == number)) for volume in read])
+        assert same_places(places, points(drawn.mask)), drawn.label
     tool(
         "paramap2itkimage",
         "--inputDICOM",

@@ -79,7 +79,7 @@ NOT_IN_UIDS = {"findings", "analysed_at", "timings", "replaces", "of_volumes"}
 
 
 def test_every_field_of_an_analysis_is_looked_at():
-    assert {name.split()[0] for name in OTHERWISE} == {one.name for one in fields(Analysis)} - NOT_IN_UIDS
+    assert {name.split()[0] for name in OTHERWISE} == {field.name for field in fields(Analysis)} - NOT_IN_UIDS
 
 
 def test_whatever_influences_an_output_changes_every_uid_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -155,16 +155,16 @@ def test_copies_are_counted_on_every_machine_and_what_is_wrong_is_named(machines
     a.serve()
     b.serve()
     take(a, 4)
-    one, two, three, four = a.spool.files("incoming")
-    b.spool.absolute(one).unlink()
-    b.spool.absolute(two).write_bytes(b"other")
+    first, second, third, fourth = a.spool.files("incoming")
+    b.spool.absolute(first).unlink()
+    b.spool.absolute(second).write_bytes(b"other")
     for machine in machines:
         of = verify_copies(machine.engine, machine.spool)
-        assert (of.copies, sorted(of.missing)) == ({1: 2, 2: 2}, [one, two])
-        assert of.corrupt == (f"{b.spool.machine} {two}",)
+        assert (of.copies, sorted(of.missing)) == ({1: 2, 2: 2}, [first, second])
+        assert of.corrupt == (f"{b.spool.machine} {second}",)
     b.end()
     of = verify_copies(a.engine, a.spool)
-    assert (of.copies, sorted(of.missing)) == ({1: 4}, [one, two, three, four])
+    assert (of.copies, sorted(of.missing)) == ({1: 4}, [first, second, third, fourth])
     assert of.unreachable == (b.spool.machine,)
 
 

@@ -60,12 +60,12 @@ def test_a_cd_that_lacks_an_image_and_holds_a_damaged_one_is_not_called_whole(tm
     (cd / "IM2").write_bytes((cd / "IM2").read_bytes()[:-100])
     with receiving(tmp_path / "node") as node:
         sent = send(node, "--json", cd)
-        found = json.loads(sent.stdout)
-        assert (found["stored"], found["missing"]) == (3, [images[1].SOPInstanceUID])
-        assert [(one["name"], one["sop_instance_uid"]) for one in found["refused"]] == [
+        summary = json.loads(sent.stdout)
+        assert (summary["stored"], summary["missing"]) == (3, [images[1].SOPInstanceUID])
+        assert [(refusal["name"], refusal["sop_instance_uid"]) for refusal in summary["refused"]] == [
             ("IM2", images[2].SOPInstanceUID)
         ]
-        assert "0xC000" in found["refused"][0]["reason"]
+        assert "0xC000" in summary["refused"][0]["reason"]
         assert sent.exit_code == DeliveryError.exit_code
         assert here(node) == {images[number].SOPInstanceUID for number in (0, 3, 4)}
         text = send(node, cd).output

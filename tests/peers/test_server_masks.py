@@ -80,7 +80,7 @@ def test_a_server_gets_the_box_around_a_mask_and_its_answer_lies_in_place(server
     assert (result.outcome, result.fault) == (Outcome.FINDINGS, "")
     assert server.given["image"].shape == (1, 1, 2, 4, 4)
     assert "Only the part of the images around Nodule 1 was analysed." in result.remarks
-    first = min((pydicom.dcmread(path) for path in images.iterdir()), key=lambda one: one.ImagePositionPatient[2])
+    first = min((pydicom.dcmread(path) for path in images.iterdir()), key=lambda image: image.ImagePositionPatient[2])
     corner = server.given["affine"] @ [0, 0, 0, 1]
     wanted = np.array(first.ImagePositionPatient, float) + [10 * mm for mm in (*first.PixelSpacing, 0)]
     np.testing.assert_allclose(corner[:2], wanted[:2], atol=1e-6)

@@ -31,19 +31,19 @@ def started(node: JobNode, job_id: str) -> int:
 
 def waited_for() -> list[psutil.Process]:
     """The process for which the candidate waits, once there is one."""
-    found = []
-    for one in psutil.Process().children(recursive=True):
+    processes = []
+    for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            found += [one] if one.name() == WAITED_FOR else []
-    return found
+            processes += [process] if process.name() == WAITED_FOR else []
+    return processes
 
 
 def paused() -> int:
     """How many processes that this one has started are stopped."""
     number = 0
-    for one in psutil.Process().children(recursive=True):
+    for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            number += one.status() == psutil.STATUS_STOPPED
+            number += process.status() == psutil.STATUS_STOPPED
     return number
 
 
@@ -73,7 +73,7 @@ def test_a_candidate_pauses_while_the_champion_computes_and_goes_on_afterwards(
         assert not paused()
         assert len(node.results(tried)) == 2
         delivered = {uid for line in node.delivered() for uid in line.split()[1:]}
-        assert delivered.isdisjoint(one.sop_instance_uid for one in node.results(tried))
+        assert delivered.isdisjoint(result.sop_instance_uid for result in node.results(tried))
         assert ("kept in shadow", "sent to no destination (trial)") in node.events(tried)
 
 
@@ -123,7 +123,7 @@ def test_only_accepted_versions_send_results_where_acceptance_is_required(tmp_pa
 
         def shadows() -> list[str | None]:
             jobs = [node.enqueue(pipeline=name) for name in required]
-            return [node.wait(one).shadow for one in jobs]
+            return [node.wait(job_id).shadow for job_id in jobs]
 
         first = node.enqueue(pipeline="a")
         assert node.wait(first).shadow == ShadowCause.NOT_ACCEPTED
@@ -134,7 +134,7 @@ def test_only_accepted_versions_send_results_where_acceptance_is_required(tmp_pa
         accept(node, "a", version="1.1")
         assert shadows() == [ShadowCause.NOT_ACCEPTED] * 3
         with node.engine.connect() as connection:
-            assert [(one.pipeline, one.version) for one in unaccepted_versions(connection, 0.0)] == [("a", "1.2")]
+            assert [(row.pipeline, row.version) for row in unaccepted_versions(connection, 0.0)] == [("a", "1.2")]
         reports = [accept(node, name) for name in required]
         assert shadows() == [None] * 3
         assert len(node.delivered()) == 4  # a segmentation and three reports

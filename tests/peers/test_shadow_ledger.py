@@ -69,13 +69,13 @@ def test_a_trial_pairs_both_analyses_of_a_series_and_a_promotion_exchanges_them(
     with begin_immediate(engine) as connection:
         for series in ("1.2.1", "1.2.2"):
             for pipeline, shadow in (("a", None), ("b", ShadowCause.TRIAL)):
-                one = NewJob(**new, series_instance_uid=series, pipeline=pipeline, shadow=shadow)
-                create_job(connection, one)
+                new_job = NewJob(**new, series_instance_uid=series, pipeline=pipeline, shadow=shadow)
+                create_job(connection, new_job)
                 if series == "1.2.1":
-                    record_outcome(connection, one.id, "findings", None)
-                    connection.execute(sa.update(job).where(job.c.id == one.id).values(state="COMPLETED"))
+                    record_outcome(connection, new_job.id, "findings", None)
+                    connection.execute(sa.update(job).where(job.c.id == new_job.id).values(state="COMPLETED"))
         waiting = untried(connection, "a", "b")
-        assert (waiting.series, waiting.since) == (1, get_job(connection, one.id).created_at)
+        assert (waiting.series, waiting.since) == (1, get_job(connection, new_job.id).created_at)
         assert untried(connection, "c", "d") == Untried()
         [pair] = trial_pairs(connection, "a", "b", 10)
         assert (pair.champion.in_shadow, pair.candidate.in_shadow, pair.sent) == (False, True, pair.champion)
@@ -83,8 +83,8 @@ def test_a_trial_pairs_both_analyses_of_a_series_and_a_promotion_exchanges_them(
         assert segmentation_path(connection, pair.champion.job_id, ["1.2"]) is None
         assert added_lesions(connection, pair.champion.job_id) == []
         promote(connection, "a", "b", who="anna", reason="better")
-        assert [one.candidate for one in active_promotions(connection)] == ["b"]
+        assert [promotion.candidate for promotion in active_promotions(connection)] == ["b"]
         assert roll_back(connection, "a").reason == "better"
         promote(connection, "a", "b", who="anna", reason="again")
-        assert [one.reason for one in promotions(connection)] == ["again"]
+        assert [promotion.reason for promotion in promotions(connection)] == ["again"]
         assert answered_before(connection, "1.2", "1.2.1") == {"a"}

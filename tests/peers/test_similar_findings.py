@@ -54,11 +54,11 @@ class Site:
             self.object(connection, job_id, "sr")
             radians = np.deg2rad(degrees)
             vector = array("f", (np.cos(radians), np.sin(radians))).tobytes()
-            found = LesionEmbedding(
+            embedding = LesionEmbedding(
                 lesion=lesion or f"{study}.7", label="Nodule 1", vector=vector, long_axis_mm=8.0, patient=patient,
                 study_date=study_date,
             )  # fmt: skip
-            record_embeddings(connection, get_job(connection, job_id), space, [found])
+            record_embeddings(connection, get_job(connection, job_id), space, [embedding])
             of_job = lesion_embedding.c.job_id == job_id
             connection.execute(sa.update(lesion_embedding).where(of_job).values(made_at=self.at))
         return job_id
@@ -77,13 +77,13 @@ class Site:
 
     def similar(self, job_id: str) -> SimilarFindings:
         with self.engine.connect() as connection:
-            found = self.search.of_job(connection, job_id)
-        assert found is not None
-        return found
+            similar = self.search.of_job(connection, job_id)
+        assert similar is not None
+        return similar
 
     def studies(self, job_id: str) -> list[str]:
-        (found,) = self.similar(job_id).by_lesion.values()
-        return [one.finding.study_instance_uid for one in found]
+        (findings,) = self.similar(job_id).by_lesion.values()
+        return [similar.finding.study_instance_uid for similar in findings]
 
 
 def test_the_five_most_similar_earlier_findings_are_shown_the_nearest_first(engine: sa.Engine):
@@ -92,11 +92,11 @@ def test_the_five_most_similar_earlier_findings_are_shown_the_nearest_first(engi
         site.add(f"1.{number}", degrees)
     mine = site.add("2", 0)
     site.add("3", 1)  # later
-    found = site.similar(mine)
+    similar = site.similar(mine)
     assert site.studies(mine) == ["1.7", "1.2", "1.4", "1.6", "1.5"]
-    assert len(found.by_lesion["2.7"]) == SHOWN
-    assert abs(found.by_lesion["2.7"][0].similarity - np.cos(np.deg2rad(5))) < 2e-3
-    assert (found.statement_in("de"), found.statement_in("zh")) == ("Es wurde gemessen.", "It was measured.")
+    assert len(similar.by_lesion["2.7"]) == SHOWN
+    assert abs(similar.by_lesion["2.7"][0].similarity - np.cos(np.deg2rad(5))) < 2e-3
+    assert (similar.statement_in("de"), similar.statement_in("zh")) == ("Es wurde gemessen.", "It was measured.")
 
 
 def test_other_pipelines_and_spaces_and_the_lesion_itself_are_never_compared(engine: sa.Engine):
@@ -124,8 +124,8 @@ def test_later_is_by_the_date_of_the_study(engine: sa.Engine):
     site.add("1.1", 3, study_date="20260301")
     site.add("1.2", 90, lesion="1.1.7", study_date="20250301")
     site.add("1.3", 90, lesion="1.1.7", study_date="20260601")
-    (found,) = site.similar(site.add("2", 0)).by_lesion["2.7"]
-    assert [one.study_instance_uid for one in found.follow_up] == ["1.3"]
+    (similar,) = site.similar(site.add("2", 0)).by_lesion["2.7"]
+    assert [later.study_instance_uid for later in similar.follow_up] == ["1.3"]
 
 
 def test_another_dimension_under_the_same_name_finds_nothing_and_raises_nothing(engine: sa.Engine):
@@ -164,11 +164,11 @@ def test_a_verdict_and_later_studies_of_the_same_lesion_stand_with_a_finding(eng
     site.add("1.2", 80, lesion="1.1.7")
     with begin_immediate(engine) as connection:
         record_click(connection, LesionVerdict(job_id=first, lesion="1.1.7", verdict=Verdict.REJECTED), "rita")
-    (one,) = site.similar(site.add("2", 0)).by_lesion["2.7"]
-    assert one.finding.study_instance_uid == "1.1"
-    assert one.verdict is not None
-    assert one.verdict.verdict == "rejected"
-    assert [later.study_instance_uid for later in one.follow_up] == ["1.2"]
+    (similar,) = site.similar(site.add("2", 0)).by_lesion["2.7"]
+    assert similar.finding.study_instance_uid == "1.1"
+    assert similar.verdict is not None
+    assert similar.verdict.verdict == "rejected"
+    assert [later.study_instance_uid for later in similar.follow_up] == ["1.2"]
 
 
 def test_what_retention_deletes_is_gone_from_ledger_and_index(engine: sa.Engine):
@@ -193,8 +193,8 @@ def test_a_repeated_job_has_its_new_embedding_alone(engine: sa.Engine):
     assert site.studies(mine) == ["1.2", "1.1"]
     with begin_immediate(engine) as connection:
         vector = array("f", (1.0, 0.1)).tobytes()
-        found = LesionEmbedding(lesion="1.1.7", label="Nodule 1", vector=vector, long_axis_mm=None)
-        record_embeddings(connection, get_job(connection, again), SPACE, [found])
+        embedding = LesionEmbedding(lesion="1.1.7", label="Nodule 1", vector=vector, long_axis_mm=None)
+        record_embeddings(connection, get_job(connection, again), SPACE, [embedding])
         connection.execute(sa.update(lesion_embedding).where(lesion_embedding.c.job_id == again).values(made_at=1.0))
     assert site.studies(mine) == ["1.1", "1.2"]
 

@@ -117,7 +117,7 @@ def test_ainode_check_speaks_tls_with_the_running_node(tmp_path: Path, authority
         closing(PortLock(node.config.storage.folder, node.config.ae.port)) as lock,
     ):
         lock.share()  # as the supervisor does
-        answers = {one.name: one for one in islice(check(node.config), 7)}
+        answers = {result.name: result for result in islice(check(node.config), 7)}
     assert answers["tls"].good
     assert answers["port"].good
     assert "this node answers C-ECHO" in answers["port"].found

@@ -186,7 +186,7 @@ def test_a_workitem_that_the_manager_has_ended_ends_its_analysis(scene: Performi
     (job,) = scene.jobs()
     scene.set_job(job.id, state=JobState.IN_PROGRESS)
     scene.look()
-    assert [one.state for one in scene.jobs()] == [JobState.CANCELED]
+    assert [job.state for job in scene.jobs()] == [JobState.CANCELED]
     assert scene.claim().state == ClaimState.LOST
 
 

@@ -163,5 +163,5 @@ def test_every_revision_that_lets_older_versions_go_on_only_adds(tmp_path: Path,
     for number, (change, fault) in enumerate(faults.items()):
         newer(revision_text(change, oldest=NEWEST))
         assert stated(migrations.FOLDER)[NEXT] == NEWEST
-        found = unsuitable(migrations.FOLDER, NEWEST, f"sqlite:///{tmp_path / str(number)}")
-        assert found == fault
+        reasons = unsuitable(migrations.FOLDER, NEWEST, f"sqlite:///{tmp_path / str(number)}")
+        assert reasons == fault

@@ -90,7 +90,7 @@ def test_only_objects_of_the_series_that_was_asked_for_are_taken(tmp_path: Path)
     answers = Answers(body=related(encoded([*mine, *others])), refused="transfer-syntax=*")
     with receiving(tmp_path / "node") as node, archive(node, answers) as opened:
         fetched = opened.fetch(wanted(mine[0].StudyInstanceUID, mine[0].SeriesInstanceUID, 2))
-        assert {row.sop_instance_uid for row in node.rows(instance)} == {one.SOPInstanceUID for one in mine}
+        assert {row.sop_instance_uid for row in node.rows(instance)} == {image.SOPInstanceUID for image in mine}
         assert fetched.error == "pacs sent what is no object of the series"
         assert len(answers.accepted) == 2, "a service that does not know the asterisk is asked without it"
         assert list(node.spool.folder.glob("temporary/*/*")) == []
@@ -119,9 +119,9 @@ def test_series_of_a_study_are_listed_once_and_those_that_are_here_are_left_out(
         json.dumps([listed(series, count=2), listed("1.2.3", "SR")]).encode(), body=related(encoded(images))
     )
     with receiving(tmp_path / "node") as node, archive(node, answers) as opened:
-        assert [one.series_instance_uid for one in incomplete_series(opened, study)] == [series, "1.2.3"]
+        assert [archived.series_instance_uid for archived in incomplete_series(opened, study)] == [series, "1.2.3"]
         assert not opened.fetch(wanted(study, series, 2)).error
-        assert [one.modality for one in incomplete_series(opened, study)] == ["SR"]
+        assert [archived.modality for archived in incomplete_series(opened, study)] == ["SR"]
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,7 @@ def test_a_client_that_others_wrote_subscribes_and_is_told(scene: Listened) -> N
         assert client.connect_websocket(events.append)
         assert http.post(f"/workitems?{UID}", content=wanted(scene.study, series).to_json()).status_code == 201
         scene.look()
-        until(lambda: [word(json.dumps(one)) for one in events] == ["assigned", "SCHEDULED"])
+        until(lambda: [word(json.dumps(event)) for event in events] == ["assigned", "SCHEDULED"])
         client.running = False
         assert client.unsubscribe_from_filtered_worklist({"WorklistLabel": "Night"})[0]
     assert scene.rows(workitem_subscriber) == []

@@ -294,7 +294,7 @@ def test_a_subscriber_that_may_not_use_workitems_any_more_is_told_nothing(tmp_pa
     create(scene, scene.take())
     with scene.peer() as peer:
         act(peer, SUBSCRIBE, EVERY)
-    callers = tuple(one.model_copy(update={"services": ("store",)}) for one in scene.config.ae.callers)
+    callers = tuple(caller.model_copy(update={"services": ("store",)}) for caller in scene.config.ae.callers)
     ae = scene.config.ae.model_copy(update={"callers": callers})
     scene.events = WorkitemEvents(scene.config.model_copy(update={"ae": ae}), scene.node.engine)
     with watcher.listening():

@@ -30,14 +30,14 @@ def test_workitems_are_found_and_shown_over_every_class_that_can_ask(tmp_path: P
     wanted = Dataset()
     wanted.ProcedureStepState, wanted.SOPInstanceUID, wanted.PatientName = "SCHEDULED", "", ""
     with scene.peer("RIS", *CLASSES, syntax=syntax) as peer:
-        for one in CLASSES:
-            (status, step), (last, _) = peer.send_c_find(wanted, one)
+        for sop_class in CLASSES:
+            (status, step), (last, _) = peer.send_c_find(wanted, sop_class)
             assert (status.Status, last.Status, step.PatientName) == (0xFF00, 0x0000, "")
-        for one in CLASSES[:2]:
-            status, shown = peer.send_n_get([], UnifiedProcedureStepPush, step.SOPInstanceUID, meta_uid=one)
+        for sop_class in CLASSES[:2]:
+            status, shown = peer.send_n_get([], UnifiedProcedureStepPush, step.SOPInstanceUID, meta_uid=sop_class)
             assert (status.Status, shown.ProcedureStepState, shown.PatientID) == (0x0000, "SCHEDULED", "")
             assert "TransactionUID" not in shown
-            unknown, _ = peer.send_n_get([], UnifiedProcedureStepPush, "1.2.3", meta_uid=one)
+            unknown, _ = peer.send_n_get([], UnifiedProcedureStepPush, "1.2.3", meta_uid=sop_class)
             assert unknown.Status == 0xC307
         wanted.PatientID = "PAT1"
         assert [status.Status for status, _ in peer.send_c_find(wanted, CLASSES[0])] == [0xA900]
@@ -71,7 +71,7 @@ def test_nobody_else_may_claim_update_or_end_a_workitem_over_dimse(
         assert answer.Status == update
         answer, _ = peer.send_n_set(change, UnifiedProcedureStepPush, "1.2.3", meta_uid=UnifiedProcedureStepPull)
         assert answer.Status == 0xC307
-        assert changes == tuple(change_state(peer, uid, one) for one in ("IN PROGRESS", "COMPLETED", "CANCELED"))
+        assert changes == tuple(change_state(peer, uid, target) for target in ("IN PROGRESS", "COMPLETED", "CANCELED"))
         assert change_state(peer, uid, "SCHEDULED") == 0xC303
         assert change_state(peer, uid, "DONE") == 0x0115
         assert change_state(peer, "1.2.3", "IN PROGRESS") == 0xC307

@@ -35,7 +35,7 @@ def push(scene: WorkitemScene, calling: str = "RIS", syntax: str = ExplicitVRLit
     try:
         entity = AE(ae_title=calling)
         proposed = (UnifiedProcedureStepPush, UnifiedProcedureStepPull, UnifiedProcedureStepQuery)
-        contexts = [build_context(one, syntax) for one in proposed]
+        contexts = [build_context(sop_class, syntax) for sop_class in proposed]
         association = entity.associate("127.0.0.1", ae.port, contexts, ae_title="AINODE")
         assert association.is_established
         yield association
@@ -85,7 +85,7 @@ def test_an_analysis_is_requested_watched_and_canceled_by_dimse(scene: WorkitemS
         assert step.ProcedureStepProgressInformationSequence[0].ProcedureStepProgress == 60
         assert cancel(peer) == 0x0000
         scene.wait(1.0)
-        assert [one.state for one in scene.jobs()] == [JobState.CANCELED]
+        assert [job.state for job in scene.jobs()] == [JobState.CANCELED]
         step = get(peer)[1]
         assert step.ProcedureStepState == "CANCELED"
         assert step.ProcedureStepProgressInformationSequence[0].ReasonForCancellation == "cancelled by RIS"
@@ -120,7 +120,7 @@ def test_nobody_cancels_what_another_system_has_requested_or_the_rules_have_deci
     series = scene.take()
     scene.wait(11.0)
     with scene.serving() as http:
-        (of_rule,) = (one["00080018"]["Value"][0] for one in http.get("/workitems").json())
+        (of_rule,) = (workitem["00080018"]["Value"][0] for workitem in http.get("/workitems").json())
         http.post(f"/workitems?{UID}", content=wanted(scene.study, series).to_json())
     with push(scene, "OTHER") as peer:
         assert get(peer, of_rule)[1].ProcedureStepState == "SCHEDULED"
@@ -154,9 +154,9 @@ def find(peer: Association, **keys: object) -> tuple[int, list[Dataset]]:
     identifier.SOPInstanceUID = identifier.ProcedureStepLabel = ""
     for keyword, value in keys.items():
         setattr(identifier, keyword, value)
-    *found, (last, _) = peer.send_c_find(identifier, UnifiedProcedureStepQuery)
-    assert all(status.Status == 0xFF00 for status, _ in found)
-    return last.Status, [step for _, step in found]
+    *matches, (last, _) = peer.send_c_find(identifier, UnifiedProcedureStepQuery)
+    assert all(status.Status == 0xFF00 for status, _ in matches)
+    return last.Status, [step for _, step in matches]
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
@@ -182,9 +182,9 @@ def test_workitems_are_found_by_dimse_by_what_is_asked(tmp_path: Path, syntax: s
             ({"ScheduledProcedureStepStartDateTime": "-20200101"}, []),
             ({"PatientName": "", "AdmissionID": ""}, ["Chest CT with AI", "Nodules on chest CT"]),
         ):
-            status, found = find(peer, **keys)
-            assert (status, sorted(step.ProcedureStepLabel for step in found)) == (0x0000, labels), keys
-            assert all({element.keyword for element in step} >= {"SOPInstanceUID", *keys} for step in found)
+            status, steps = find(peer, **keys)
+            assert (status, sorted(step.ProcedureStepLabel for step in steps)) == (0x0000, labels), keys
+            assert all({element.keyword for element in step} >= {"SOPInstanceUID", *keys} for step in steps)
         assert find(peer, PatientID="PAT1") == (0xA900, [])
 
 
@@ -193,8 +193,8 @@ def test_a_label_in_any_script_comes_back_as_it_was_sent(scene: WorkitemScene) -
     step.SpecificCharacterSet, step.ProcedureStepLabel = "ISO_IR 192", "Größe: 肺结节"
     with push(scene) as peer:
         peer.send_n_create(step, UnifiedProcedureStepPush, UID)
-        (found,) = find(peer, ScheduledProcedureStepPriority="")[1]
-        for answer in (get(peer)[1], get(peer, tags=[0x00741204])[1], found):
+        (workitem,) = find(peer, ScheduledProcedureStepPriority="")[1]
+        for answer in (get(peer)[1], get(peer, tags=[0x00741204])[1], workitem):
             assert answer.ProcedureStepLabel == "Größe: 肺结节"
 
 

@@ -85,8 +85,8 @@ def test_analyses_of_the_rules_are_workitems_and_found_by_what_a_watcher_asks(tm
     series = scene.take()
     scene.wait(11.0)
     with scene.serving("watcher") as http:
-        (found,) = http.get("/workitems").json()
-        uid = found["00080018"]["Value"][0]
+        (workitem,) = http.get("/workitems").json()
+        uid = workitem["00080018"]["Value"][0]
         for query, number in (
             (f"StudyInstanceUID={scene.study}", 1),
             (f"InputInformationSequence.SeriesInstanceUID={series}", 1),
@@ -119,7 +119,7 @@ def test_a_request_for_what_the_rules_have_decided_on_follows_that_job(tmp_path:
     series = scene.take()
     scene.wait(11.0)
     with scene.serving() as http:
-        (of_rule,) = (one["00080018"]["Value"][0] for one in http.get("/workitems").json())
+        (of_rule,) = (workitem["00080018"]["Value"][0] for workitem in http.get("/workitems").json())
         assert create(http, wanted(scene.study, series)).status_code == 201
         scene.wait(1.0)
         (job,) = scene.jobs()
@@ -296,8 +296,8 @@ def test_a_client_that_others_wrote_requests_watches_and_cancels(scene: Workitem
         done, answer = client.create_workitem(wanted(scene.study, series).to_json_dict(), UID)
         assert done, answer
         assert answer["location"].endswith(UID)
-        done, found = client.search_workitems({"ProcedureStepState": "SCHEDULED", "00100020": "PAT1"})
-        assert (done, [one["00080018"]["Value"][0] for one in found]) == (True, [UID])
+        done, workitems = client.search_workitems({"ProcedureStepState": "SCHEDULED", "00100020": "PAT1"})
+        assert (done, [workitem["00080018"]["Value"][0] for workitem in workitems]) == (True, [UID])
         scene.wait(1.0)
         done, step = client.retrieve_workitem(UID)
         assert (done, Dataset.from_json(step).InputReadinessState) == (True, "READY")

@@ -35,9 +35,9 @@ def ris(tmp_path: Path) -> Iterator[Wlmscpfs]:
 
 @pytest.fixture
 def scene(tmp_path: Path, ris: Wlmscpfs) -> Iterator[WorklistScene]:
-    one = WorklistScene(tmp_path, ris.port)
-    yield one
-    one.close()
+    worklist_scene = WorklistScene(tmp_path, ris.port)
+    yield worklist_scene
+    worklist_scene.close()
 
 
 def test_a_rule_sees_the_order_that_only_the_worklist_has(scene: WorklistScene):
@@ -52,9 +52,9 @@ def test_a_rule_sees_the_order_that_only_the_worklist_has(scene: WorklistScene):
     assert "worklist: the order is known" in text
     assert "PAT1" not in text
     with scene.node.engine.connect() as connection:
-        (found,) = latest_orders(connection, 10)
-    assert (found.keys.placer, found.keys.filler, found.values.priority) == ("P1", "F1", "STAT")
-    assert found.values.reason == "pulmonary nodule, größer?"
+        (order,) = latest_orders(connection, 10)
+    assert (order.keys.placer, order.keys.filler, order.values.priority) == ("P1", "F1", "STAT")
+    assert order.values.reason == "pulmonary nodule, größer?"
 
 
 def test_a_complete_series_waits_for_the_answer_and_no_longer_than_it_may(scene: WorklistScene):

@@ -111,14 +111,14 @@ def encoded(folder: Path) -> tuple[SourceSeries, tuple[EncodedObject, ...]]:
     """A CT series with two lesions and a derived series, encoded: derived images, SEG, SR."""
     source = source_of(folder, ct_series(5, 32))
     both = two_lesions(source)
-    found = Findings(lesions=both.lesions, derived=halved(source).derived, remarks=both.remarks)
-    return source, encode(analysis(found), source)
+    findings = Findings(lesions=both.lesions, derived=halved(source).derived, remarks=both.remarks)
+    return source, encode(analysis(findings), source)
 
 
 def one(objects: Sequence[EncodedObject], kind: str) -> FileDataset:
     """The only object of its kind."""
-    (found,) = [o for o in objects if o.kind == kind]
-    return found.dataset
+    (result,) = [o for o in objects if o.kind == kind]
+    return result.dataset
 
 
 def saved(dataset: FileDataset) -> bytes:

@@ -52,7 +52,7 @@ _WRONG = "wrong BodyPartExamined"
 
 def main(folders: Sequence[Path]) -> None:
     """Print what is found of each series, and the tables."""
-    found: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    counts: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
     series_of: dict[str, Counter[str]] = defaultdict(Counter)
     for folder in folders:
         for paths, (shown, edges), header in _series(folder):
@@ -63,19 +63,19 @@ def main(folders: Sequence[Path]) -> None:
                 if removed == _WRONG:
                     series_of[removed]["disagreement shown"] += says
                 for name in REGIONS:
-                    found[removed][name, _of_region(name, region, shown, edges)] += 1
+                    counts[removed][name, _of_region(name, region, shown, edges)] += 1
                 if not removed:
                     print(folder.name, len(paths), header, "shows", shown or "none", "found", *region, kind)
     for removed, kinds in series_of.items():
         print(f"| {removed or 'intact'} |", dict(kinds))
     for name in REGIONS:
-        print(f"| {name} |", {kind: count for (of, kind), count in found[""].items() if of == name})
+        print(f"| {name} |", {kind: count for (of, kind), count in counts[""].items() if of == name})
 
 
 def _series(folder: Path) -> Iterator[tuple[list[Path], tuple[set[str], set[str]], str]]:
     groups: dict[str, list[Path]] = defaultdict(list)
     headers: dict[str, Dataset] = {}
-    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
             header = dcmread(path, stop_before_pixels=True, force=True)
         except Exception:  # noqa: BLE001, S112 - what else lies there
@@ -128,4 +128,4 @@ def _of_region(name: str, region: Sequence[str], shown: set[str], edges: set[str
 
 
 if __name__ == "__main__":
-    main([Path(one) for one in sys.argv[1:]])
+    main([Path(argument) for argument in sys.argv[1:]])

@@ -99,13 +99,13 @@ def extracted() -> Catalog:
     catalog = Catalog(charset="utf-8")
     options = {"extensions": "jinja2.ext.i18n", "newstyle_gettext": "true", "trim_blocks": "true", "silent": "false"}
     for room in ("node", "pipelines"):
-        found = extract_from_dir(
+        messages = extract_from_dir(
             str(ROOT / room),
             method_map=[("**.py", "python"), ("**/templates/**.html", "jinja2.ext:babel_extract")],
             options_map={"**/templates/**.html": options},
             keywords=_KEYWORDS,
         )
-        for path, line, text, _, _ in found:
+        for path, line, text, _, _ in messages:
             if not path.startswith("translation/"):
                 catalog.add(text, locations=[(f"{room}/{path}", line)])
     for word in (*vocabulary(), *help_texts(ainode)):
@@ -173,8 +173,8 @@ def complete(
             after.add(message.id, filled.get(text, {}).get(language) or (known.string if is_kept else None))
     path.parent.mkdir(parents=True, exist_ok=True)
     save(path, after, "click" if of_click else "dashboard, commands and PDF reports")
-    unfinished = (one.id for one in after if one.id and not all(strings_of(one)))
-    return [one if isinstance(one, str) else one[0] for one in unfinished]
+    unfinished = (message.id for message in after if message.id and not all(strings_of(message)))
+    return [key if isinstance(key, str) else key[0] for key in unfinished]
 
 
 def save(path: Path, catalog: Catalog, whose: str) -> None:

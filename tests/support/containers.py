@@ -41,7 +41,7 @@ class Podman:
     def unmount(self) -> None:
         """Take away what the storage has mounted, so that its folder can be removed."""
         mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-        for mount in sorted((one for one in mounts if one.startswith(f"{self.folder}/")), reverse=True):
+        for mount in sorted((mount for mount in mounts if mount.startswith(f"{self.folder}/")), reverse=True):
             subprocess.run(["umount", "--lazy", mount], check=True)
 
     def image(self, name: str, files: dict[str, bytes], entry: list[str], *, python: bool = True) -> str:
@@ -65,8 +65,8 @@ def podman_of(folder: Path, driver: str = "vfs") -> Podman:
 
     ``driver``: of its storage. ``"vfs"`` works on every file system, and copies every layer whole.
     """
-    found = shutil.which("podman")
-    if found is None:
+    program = shutil.which("podman")
+    if program is None:
         pytest.skip("no container engine is installed (Debian package podman)")
     if os.geteuid() != 0:
         pytest.skip("this engine of the tests is started as root")
@@ -77,7 +77,7 @@ def podman_of(folder: Path, driver: str = "vfs") -> Podman:
     command = folder / "podman"
     engine = Podman(command=command, folder=folder)
     for prefix in ("exec ", _HYBRID):
-        command.write_text(f'#!/bin/sh\n{prefix}{found} {options} "$@"\n')
+        command.write_text(f'#!/bin/sh\n{prefix}{program} {options} "$@"\n')
         command.chmod(0o755)
         try:
             if not engine.run("images", "-q"):
@@ -101,8 +101,8 @@ def add_machine(into: BytesIO, tools: Iterable[str], libraries: Iterable[str], f
             about = tarfile.TarInfo(name)
             about.type, about.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             tar.addfile(about)
-        found = {tool: Path(shutil.which(tool, path="/usr/sbin:/usr/bin") or "").resolve(strict=True) for tool in tools}
-        for tool, path in found.items():
+        paths = {tool: Path(shutil.which(tool, path="/usr/sbin:/usr/bin") or "").resolve(strict=True) for tool in tools}
+        for tool, path in paths.items():
             tar.add(path, f"bin/{tool}")
         known = subprocess.run(["/sbin/ldconfig", "--print-cache"], capture_output=True, text=True, check=True).stdout
         shared = [line.split()[-1] for line in known.splitlines() if line.split()[:1] and line.split()[0] in libraries]
@@ -110,7 +110,7 @@ def add_machine(into: BytesIO, tools: Iterable[str], libraries: Iterable[str], f
             about = tarfile.TarInfo(f"usr/bin/{name}")
             about.type, about.linkname = tarfile.SYMTYPE, "/bin/python3"
             tar.addfile(about)
-        _add_python(tar, {*_linked(found.values()), *shared})
+        _add_python(tar, {*_linked(paths.values()), *shared})
         for name, text in (
             ("passwd", "root:x:0:0::/root:/bin/sh\n"),
             ("group", "root:x:0:\n"),

@@ -179,21 +179,21 @@ def analysed(folder: Path, ledger_url: str = "") -> tuple[str, str]:
 
 
 def token(browser: httpx.Client, path: str = "/") -> str:
-    found = re.search(r'name="csrf" value="([^"]+)"', browser.get(path).text)
-    assert found is not None
-    return found[1]
+    match = re.search(r'name="csrf" value="([^"]+)"', browser.get(path).text)
+    assert match is not None
+    return match[1]
 
 
 def paths_of(dashboard: Dashboard, method: str) -> list[str]:
     names = {"{uid}": dashboard.uid, "{job}": dashboard.job_id, "{index:int}": "0", "{name}": "nodule"}
-    found = []
+    paths = []
     for path, _, wanted in _PAGES:
         if wanted == method:
             for name, value in names.items():
                 path = path.replace(name, value)  # noqa: PLW2901
-            found.append(path)
-    assert len(found) > 3
-    return found
+            paths.append(path)
+    assert len(paths) > 3
+    return paths
 
 
 @contextmanager

@@ -29,9 +29,9 @@ WORKER = Path(__file__).with_name("slot_worker.py")
 def enqueue(engine: sa.Engine, number: int) -> None:
     """Enqueue as many jobs."""
     jobs = Jobs(engine)
-    for one in range(number):
+    for index in range(number):
         with begin_immediate(engine) as connection:
-            jobs.enqueue(connection, new_job(one))
+            jobs.enqueue(connection, new_job(index))
     jobs.stop()
 
 
@@ -46,10 +46,10 @@ def seconds_of(url: str, folder: Path, devices: int, seconds: float, number: int
     """Return how long so many devices take for a number of jobs, from when all serve."""
     engine = open_ledger(url)
     environment = os.environ | {"SLOT_SECONDS": f"{seconds:g}"}
-    logs = [folder / f"worker-{one}" for one in range(devices)]
+    logs = [folder / f"worker-{device}" for device in range(devices)]
     workers = []
-    for one, log in enumerate(logs):
-        if one == devices // 2:
+    for device, log in enumerate(logs):
+        if device == devices // 2:
             enqueue(engine, number)
         command = [sys.executable, str(WORKER), url, str(log), "1", "p"]
         workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, env=environment))

@@ -118,15 +118,15 @@ def everything(source: SourceSeries) -> Findings:
 def every_object(source: SourceSeries) -> Iterator[tuple[str, tuple[EncodedObject, ...]]]:
     """Of each outcome every kind of object that it has, past the gate."""
     try:
-        found = everything(source)
+        findings = everything(source)
     except (Unsuitable, InputError):
-        found = None
-    if found is not None:
-        objects = encode(analysis(found), source, EVERY, profiles=PROFILES)
+        findings = None
+    if findings is not None:
+        objects = encode(analysis(findings), source, EVERY, profiles=PROFILES)
         check(objects, source)
         yield "findings", objects
     for outcome, values in OUTCOMES.items():
-        if found is None and outcome == "no findings":
+        if findings is None and outcome == "no findings":
             continue
         objects = encode(analysis(**values), source, ["sr", "pdf"])
         check(objects, source)

@@ -62,12 +62,12 @@ def violations(page: Page, rules: list[str] = AXE_TAGS) -> list[str]:
     """The rules of axe-core, by tag or name, that the page breaks, each with its elements and what is wrong."""
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
-    found: dict[str, Any] = page.evaluate(
+    result: dict[str, Any] = page.evaluate(
         "rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']})", rules
     )
     return [
         f"{rule['id']}: {node['html'][:160]} {' '.join(node['failureSummary'].split())}"
-        for rule in found["violations"]
+        for rule in result["violations"]
         for node in rule["nodes"]
     ]
 

@@ -36,13 +36,13 @@ class FhirServer:
         self.turn = threading.Lock()
 
     def of(self, kind: str) -> list[Resource]:
-        return [one for (name, _), one in self.resources.items() if name == kind]
+        return [resource for (name, _), resource in self.resources.items() if name == kind]
 
     def matches(self, kind: str, query: str) -> list[Resource]:
         (token,) = parse_qs(query)["identifier"]
         system, _, value = token.partition("|")
         wanted = {"system": system, "value": value}
-        return [one for one in self.of(kind) if any(wanted == i for i in one.get("identifier", ()))]
+        return [resource for resource in self.of(kind) if any(wanted == i for i in resource.get("identifier", ()))]
 
     def transaction(self, bundle: Resource) -> tuple[int, Resource]:
         self.transactions.append(bundle)
@@ -60,15 +60,15 @@ class FhirServer:
             kind = resource["resourceType"]
             if request["method"] == "PUT":
                 key = request["url"].split("/")[1]
-                found = (kind, key) in self.resources
+                known = (kind, key) in self.resources
             else:
                 same = self.matches(kind, request["ifNoneExist"])
                 assert len(same) <= 1, "several resources match"
-                found = bool(same)
+                known = bool(same)
                 key = same[0]["id"] if same else str(len(self.resources) + len(created) + 1)
             places[entry["fullUrl"]] = f"{kind}/{key}"
             created.append(
-                ({} if found and request["method"] == "POST" else {**resource, "id": key}, "200" if found else "201")
+                ({} if known and request["method"] == "POST" else {**resource, "id": key}, "200" if known else "201")
             )
         for resource, _ in created:
             if resource:
@@ -141,13 +141,13 @@ def fhir_server(version: FhirVersion = "R4") -> Iterator[FhirServer]:  # noqa: C
                 return self.answer(401, {})
             if kind == "metadata":
                 return self.answer(200, {"resourceType": "CapabilityStatement", "fhirVersion": _RELEASES[version]})
-            found = ours.matches(kind, split.query)
+            resources = ours.matches(kind, split.query)
             first = int(parse_qs(split.query).get("from", ["0"])[0])
-            page = found[first : first + ours.page]
+            page = resources[first : first + ours.page]
             query = split.query.partition("&from=")[0]
             links = [{"relation": "next", "url": f"{ours.url}/{kind}?{query}&from={first + ours.page}"}]
-            bundle = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": one} for one in page]}
-            more = {"link": links} if first + ours.page < len(found) else {}
+            bundle = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": item} for item in page]}
+            more = {"link": links} if first + ours.page < len(resources) else {}
             return self.answer(200, bundle | more)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

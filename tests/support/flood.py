@@ -54,7 +54,7 @@ def hold(kind: str, port: int, address: str, ready: threading.Event) -> None:
             for opened in held:
                 with suppress(OSError):
                     opened.send(b"\1")
-        for opened in [one for one in held if is_closed(one)]:
+        for opened in [connection for connection in held if is_closed(connection)]:
             held.remove(opened)
             opened.close()
         time.sleep(_PAUSE_SECONDS)

@@ -42,8 +42,8 @@ def _fuzz(name: str, minutes: float, seed: int) -> None:
 
     warnings_and_logs_off()
     work = _ROOT / "build" / "fuzz"
-    found = work / f"{name}-findings"
-    for folder in (work / name, found):
+    findings = work / f"{name}-findings"
+    for folder in (work / name, findings):
         folder.mkdir(parents=True, exist_ok=True)
     begun, tried = 0.0, 0
     kinds: set[tuple[str, ...]] = set()
@@ -61,7 +61,7 @@ def _fuzz(name: str, minutes: float, seed: int) -> None:
             kind = kind_of(error)
             if kind not in kinds:
                 kinds.add(kind)
-                (found / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+                (findings / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
                 print(f"FINDING in {name}:\n{''.join(traceback.format_exception(error)[-14:])}", flush=True)
 
     def mutate(data: bytes, longest: int, seed: int) -> bytes:
@@ -82,7 +82,7 @@ def _fuzz(name: str, minutes: float, seed: int) -> None:
             from fuzz_mutations import MUTATIONS  # imports what is instrumented
         mutation = MUTATIONS.get(TARGETS[name][1])
         settings = [f"-max_len={LONGEST_BYTES}", f"-timeout={_HANG_SECONDS}", "-rss_limit_mb=3000", "-len_control=0"]
-        settings += [f"-artifact_prefix={found}/", f"-seed={seed}", "-verbosity=0"]
+        settings += [f"-artifact_prefix={findings}/", f"-seed={seed}", "-verbosity=0"]
         atheris.Setup([sys.argv[0], *settings, str(work / name), str(CORPUS / name)], one_input, custom_mutator=mutate)
         stack.enter_context(limited_memory())
         stack.callback(report)

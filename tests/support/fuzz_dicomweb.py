@@ -49,7 +49,7 @@ def objects(folder: Path) -> Iterator[Callable[[bytes], None]]:
 @contextmanager
 def requests(_folder: Path) -> Iterator[Callable[[bytes], None]]:
     """A line with Content-Type, one with a query, then the body of a request of STOW-RS."""
-    found = {
+    attributes = {
         "00100010": {"vr": "PN", "Value": [{"Alphabetic": "A^B"}]},
         "00080020": {"vr": "DA", "Value": ["20260101"]},
     }
@@ -58,7 +58,7 @@ def requests(_folder: Path) -> Iterator[Callable[[bytes], None]]:
         kind, _, rest = data.partition(b"\n")
         query, _, body = rest.partition(b"\n")
         with suppress(InputError):
-            SearchKeys.of(parse_qsl(query.decode("latin-1")), STUDY_KEYS).matches(found)
+            SearchKeys.of(parse_qsl(query.decode("latin-1")), STUDY_KEYS).matches(attributes)
         with suppress(InputError):
             parts = RelatedParts(kind.decode("latin-1"))
             for start in range(0, len(body), _PIECE):

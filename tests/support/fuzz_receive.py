@@ -45,18 +45,18 @@ _OCTETS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7F, 0x80, 0xFE, 0xFF)
 
 def corpus(kind: str) -> list[bytes]:
     """The stored files of a kind: ``pdu`` (what a peer sends on one connection), ``explicit``, ``implicit``, ..."""
-    found = [path.read_bytes() for path in sorted(CORPUS.glob(f"*.{kind}"))]
-    assert found, f"the corpus holds no {kind}"
-    return found
+    contents = [path.read_bytes() for path in sorted(CORPUS.glob(f"*.{kind}"))]
+    assert contents, f"the corpus holds no {kind}"
+    return contents
 
 
 def split(stream: bytes) -> list[bytes]:
     """PDU by PDU; what is none stays at the end."""
-    found = []
+    units = []
     while len(stream) >= 6 and len(stream) >= (size := 6 + int.from_bytes(stream[2:6], "big")):
-        found.append(stream[:size])
+        units.append(stream[:size])
         stream = stream[size:]
-    return found + [stream] * bool(stream)
+    return units + [stream] * bool(stream)
 
 
 def mutate_bytes(rng: random.Random, data: bytes) -> bytes:
@@ -193,12 +193,12 @@ def target(folder: Path) -> Iterator[Target]:
     """A receiver in this process."""
     limits = "association_timeout_seconds = 5.0\nnetwork_timeout_seconds = 5.0\nassociations_per_minute = 0"
     with receiving(folder, ae=limits) as node:
-        found = Target(node)
-        handler = _Faults(found)
+        fuzzed = Target(node)
+        handler = _Faults(fuzzed)
         logger = logging.getLogger("node.receive")
         logger.addHandler(handler)
         try:
-            yield found
+            yield fuzzed
         finally:
             logger.removeHandler(handler)
 

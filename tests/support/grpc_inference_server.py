@@ -83,7 +83,7 @@ class GrpcInferenceServer(InferenceServer):
             values = request.raw_input_contents[number] if binary else getattr(table.contents, _VALUES[table.datatype])
             array = np.frombuffer(values, TYPES[table.datatype]) if binary else np.array(values, TYPES[table.datatype])
             tensors[table.name] = array.reshape(table.shape)
-        answers = self.infer({"outputs": [{"name": one.name} for one in request.outputs]}, tensors)
+        answers = self.infer({"outputs": [{"name": output.name} for output in request.outputs]}, tensors)
         response = self.messages["ModelInferResponse"](model_name=request.model_name)
         for name, array in answers.items():
             kind = next(kind for kind, type_ in TYPES.items() if np.dtype(type_) == array.dtype)

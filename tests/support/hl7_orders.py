@@ -68,10 +68,10 @@ class Listening:
 @contextmanager
 def listening(folder: Path, **orders: Any) -> Iterator[Listening]:
     """A listener until the end of the ``with`` block."""
-    one = Listening(folder, **orders)
-    with one.listener.serving():
-        yield one
-    one.engine.dispose()
+    service = Listening(folder, **orders)
+    with service.listener.serving():
+        yield service
+    service.engine.dispose()
 
 
 def answer_of(acknowledgment: str) -> tuple[str, str, str]:

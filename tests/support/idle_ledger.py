@@ -24,7 +24,7 @@ _SHOWN = 12
 
 def statements(log: bytes) -> Counter[str]:
     """The first words of all that the server was asked; what follows a table's name does not matter here."""
-    return Counter(" ".join(found.split())[:100] for found in _STATEMENT.findall(log.decode(errors="replace")))
+    return Counter(" ".join(statement.split())[:100] for statement in _STATEMENT.findall(log.decode(errors="replace")))
 
 
 def main(seconds: float) -> None:

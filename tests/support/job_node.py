@@ -171,12 +171,12 @@ class JobNode:
             claim = begin_delivery(connection, job_id, destination)
             assert claim is not None
             owed = instances_to_store(connection, job_id, destination)
-        for one in owed:
-            dcmread(self.spool.absolute(one.path))
+        for row in owed:
+            dcmread(self.spool.absolute(row.path))
             with (self.folder / "delivered.txt").open("a") as file:
-                file.write(f"{destination} {one.sop_instance_uid}\n")
+                file.write(f"{destination} {row.sop_instance_uid}\n")
             with begin_immediate(self.engine) as connection:
-                record_statuses(connection, claim, [ObjectStatus(one.sop_instance_uid, 0x0000)])
+                record_statuses(connection, claim, [ObjectStatus(row.sop_instance_uid, 0x0000)])
         with begin_immediate(self.engine) as connection:
             settle_delivery(connection, job_id, destination)
 

@@ -138,7 +138,7 @@ def encode_and_measure(folder: Path) -> None:
     objects = encode(analysis, source)
     made = time.monotonic()
     check(objects, source)
-    sizes = ", ".join(f"{one.kind} {len(one.data) / 2**20:.0f} MiB" for one in objects)
+    sizes = ", ".join(f"{encoded.kind} {len(encoded.data) / 2**20:.0f} MiB" for encoded in objects)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = f"{made - started:.0f} s, gate {time.monotonic() - made:.0f} s"
     sys.stdout.write(f"encoder: {peak:.0f} MiB, {seconds}; {sizes}\n")

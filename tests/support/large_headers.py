@@ -27,8 +27,8 @@ def item(**values: object) -> Dataset:
 def repeated(sequence: str, content: Dataset, count: int) -> bytes:
     """A sequence of ``count`` equal items."""
     encoded = encode(item(**{sequence: [content]}))
-    head, one = encoded[:8], encoded[12:]
-    return head + (len(one) * count).to_bytes(4, "little") + one * count
+    head, encoded_item = encoded[:8], encoded[12:]
+    return head + (len(encoded_item) * count).to_bytes(4, "little") + encoded_item * count
 
 
 def identity(sop_class: str, modality: str) -> Dataset:
@@ -104,10 +104,10 @@ def structure_set() -> tuple[Dataset, bytes]:
         ContourData=["-123.4", "-234.5", "345.6"] * 500,
     )
     contours = repeated("ContourSequence", contour, 100)
-    one = b"\xfe\xff\x00\xe0" + len(contours).to_bytes(4, "little") + contours
-    return identity(RTStructureSetStorage, "RTSTRUCT"), b"\x06\x30\x39\0SQ\0\0" + (len(one) * 50).to_bytes(
+    encoded_item = b"\xfe\xff\x00\xe0" + len(contours).to_bytes(4, "little") + contours
+    return identity(RTStructureSetStorage, "RTSTRUCT"), b"\x06\x30\x39\0SQ\0\0" + (len(encoded_item) * 50).to_bytes(
         4, "little"
-    ) + one * 50
+    ) + encoded_item * 50
 
 
 def tree(levels: int = 16, children: int = 2_000) -> tuple[Dataset, bytes]:

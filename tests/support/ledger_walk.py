@@ -161,12 +161,12 @@ def _deliver(connection: sa.Connection, attempt: Attempt, *, refused: bool) -> b
     if claim is None:
         return True
     owed = instances_to_store(connection, job_id, destination)
-    for one in owed:
-        status = 0xA700 if refused and one is owed[-1] else 0x0000
-        record_statuses(connection, claim, [ObjectStatus(one.sop_instance_uid, status)])
+    for instance in owed:
+        status = 0xA700 if refused and instance is owed[-1] else 0x0000
+        record_statuses(connection, claim, [ObjectStatus(instance.sop_instance_uid, status)])
     state = settle_delivery(connection, job_id, destination)
     if state == "STORED" and CONFIG.destinations[destination].commitment:
-        uids = [one.sop_instance_uid for one in instances_to_confirm(connection, job_id, destination)]
+        uids = [instance.sop_instance_uid for instance in instances_to_confirm(connection, job_id, destination)]
         record_request(connection, job_id, destination, uids, f"3.{attempt.key}")
         record_commitment(connection, f"3.{attempt.key}", uids, [])
     return state != "SCHEDULED"

@@ -80,8 +80,8 @@ class Systemd:
     def until(self, unit: str, name: str, value: str, seconds: float = 240.0) -> None:
         """Wait for a property."""
         deadline = time.monotonic() + seconds
-        while (found := self.shows(unit, name)) != value:
-            assert time.monotonic() < deadline, f"{name} is {found}, not {value}\n{self.log()[-4000:]}"
+        while (shown := self.shows(unit, name)) != value:
+            assert time.monotonic() < deadline, f"{name} is {shown}, not {value}\n{self.log()[-4000:]}"
             time.sleep(0.5)
 
     def log(self) -> str:

@@ -56,13 +56,13 @@ def end(name: str) -> socket.socket:
 def delay(seconds: float) -> None:
     """Pass every frame from one end to the other after ``seconds``, for ever."""
     print("in its network", flush=True)  # noqa: T201
-    one, other = (end(name) for name in ENDS)
+    first, other = (end(name) for name in ENDS)
     print("has both ends", flush=True)  # noqa: T201
-    opposite = {one: other, other: one}
+    opposite = {first: other, other: first}
     waiting: deque[tuple[float, socket.socket, bytes]] = deque()
     while True:
         rest = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
-        for ready in select.select([one, other], [], [], rest)[0]:
+        for ready in select.select([first, other], [], [], rest)[0]:
             waiting.append((time.monotonic() + seconds, opposite[ready], ready.recv(_FRAME_BYTES)))
         while waiting and waiting[0][0] <= time.monotonic():
             _, to, frame = waiting.popleft()

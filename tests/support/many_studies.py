@@ -192,7 +192,7 @@ def server_seconds(url: str) -> float:
         return 0.0
     server = psutil.Process(int((Path(str(folder)) / "data" / "postmaster.pid").read_text().split()[0]))
     times = [process.cpu_times() for process in (server, *server.children())]
-    return sum(one.user + one.system for one in times)
+    return sum(spent.user + spent.system for spent in times)
 
 
 def pages(studies: int, analysed_uid: str, job_id: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ def fill_verdicts(engine: sa.Engine, findings: int, verdicts: int) -> int:
     for first in range(0, analyses, _AT_ONCE):
         numbers = range(first, min(first + _AT_ONCE, analyses))
         facts = [_fact(number, begin + _YEAR * number / analyses) for number in numbers]
-        given = [one for number in numbers if number in judged for one in _verdicts(number, dice)]
+        given = [row for number in numbers if number in judged for row in _verdicts(number, dice)]
         with begin_immediate(engine) as connection:
             connection.execute(sa.insert(job_fact), facts)
             if given:

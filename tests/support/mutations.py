@@ -94,17 +94,17 @@ def check(module: str, children: int) -> int:
     )
     mutmut("run", "--max-children", str(children))
     states = dict(re.findall(r"^\s*(\S+): (.+)$", mutmut("results", "--all", "true"), flags=re.MULTILINE))
-    found: set[tuple[str, str, str]] = set()
+    changes: set[tuple[str, str, str]] = set()
     explained, unexplained = 0, 0
     for name in (name for name, state in states.items() if state not in _NOTICED):
         difference, before, after = change_of(name)
         if (module, before, after) in EXPLAINED:
-            found.add((module, before, after))
+            changes.add((module, before, after))
             explained += 1
             continue
         unexplained += 1
         print(f"{name}: {states[name]}\n{difference}\n", flush=True)
-    unfounded = {key for key in EXPLAINED if key[0] == module} - found
+    unfounded = {key for key in EXPLAINED if key[0] == module} - changes
     for _, before, _ in unfounded:
         print(f"{module}: the explained change of this line is noticed or gone: {before}", flush=True)
     killed = len(states) - explained - unexplained

@@ -18,7 +18,7 @@ def layers(*, flat: bool = False) -> dict[str, Any]:
     if flat:
         kwargs = made["arch_kwargs"]
         kwargs |= {"conv_op": "torch.nn.modules.conv.Conv2d", "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d"}
-        kwargs |= {name: [one[1:] for one in kwargs[name]] for name in ("kernel_sizes", "strides")}
+        kwargs |= {name: [sizes[1:] for sizes in kwargs[name]] for name in ("kernel_sizes", "strides")}
     return made
 
 

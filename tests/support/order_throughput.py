@@ -70,9 +70,9 @@ class OrdersProcess:
     def accessions(self) -> list[str]:
         engine = open_ledger(self.url)
         with engine.connect() as connection:
-            found = list(connection.scalars(sa.select(imaging_order.c.accession)))
+            numbers = list(connection.scalars(sa.select(imaging_order.c.accession)))
         engine.dispose()
-        return found
+        return numbers
 
 
 def _send(port: int, sender: int, seconds: float, ready: Barrier, counts: SimpleQueue[int]) -> None:

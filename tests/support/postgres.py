@@ -21,9 +21,9 @@ BOTH = pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True
 
 @cache
 def _programs() -> Path | None:
-    found = shutil.which("initdb")
-    if found and shutil.which("pg_ctl"):
-        return Path(found).resolve().parent  # where all programs are
+    program = shutil.which("initdb")
+    if program and shutil.which("pg_ctl"):
+        return Path(program).resolve().parent  # where all programs are
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return versions[-1].parent if versions else None
 

@@ -165,8 +165,8 @@ def workstation_rtstruct(
 
 def outlines(mask: np.ndarray) -> list[tuple[int, np.ndarray]]:
     """Contours half-way between the pixels of ``[image, row, column]``; holes are contours of their own."""
-    found = []
+    contours = []
     for image, plane in enumerate(mask):
         lines = contour_generator(z=np.pad(plane.astype(float), 1)).lines(0.5)
-        found += [(image, np.asarray(line)[:-1] - 1.0) for line in lines]
-    return found
+        contours += [(image, np.asarray(line)[:-1] - 1.0) for line in lines]
+    return contours

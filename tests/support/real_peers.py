@@ -185,10 +185,10 @@ class Orthanc:
             return bytes(response.read())
 
     def _identifier(self, sop_instance_uid: str) -> str:
-        found = self.post("/tools/find", {"Level": "Instance", "Query": {"SOPInstanceUID": sop_instance_uid}})
-        if len(found) != 1:
-            raise LookupError(f"the PACS holds {len(found)} instances {sop_instance_uid}")
-        return str(found[0])
+        identifiers = self.post("/tools/find", {"Level": "Instance", "Query": {"SOPInstanceUID": sop_instance_uid}})
+        if len(identifiers) != 1:
+            raise LookupError(f"the PACS holds {len(identifiers)} instances {sop_instance_uid}")
+        return str(identifiers[0])
 
     def instances(self) -> list[str]:
         """SOP Instance UIDs it holds, sorted."""

@@ -50,11 +50,11 @@ def held(peer: real_peers.StoreScp, study: str = "", before: set[str] = frozense
     """What a peer has of a study, or what came since ``before``."""
     every = (dcmread(path, force=True) for path in peer.files())
     return [
-        one
-        for one in every
-        if "SOPInstanceUID" in one
-        and str(one.SOPInstanceUID) not in before
-        and study in ("", str(one.StudyInstanceUID))
+        dataset
+        for dataset in every
+        if "SOPInstanceUID" in dataset
+        and str(dataset.SOPInstanceUID) not in before
+        and study in ("", str(dataset.StudyInstanceUID))
     ]
 
 
@@ -65,14 +65,14 @@ def sent_away(
 
     ``frames``: frame of reference of each series; empty: one of its own.
     """
-    before = {str(one.SOPInstanceUID) for one in held(cloud)}
+    before = {str(dataset.SOPInstanceUID) for dataset in held(cloud)}
     study = generate_uid()
     images = []
     for number, frame in enumerate(frames):
         series = identified.identify(ct_series(volume=with_lesion((6, 32, 32)), study=study))
-        for one in series:
-            one.SeriesNumber = number + 1
-            one.FrameOfReferenceUID = frame or series[0].FrameOfReferenceUID
+        for image in series:
+            image.SeriesNumber = number + 1
+            image.FrameOfReferenceUID = frame or series[0].FrameOfReferenceUID
         write(series, folder / f"in{number}")
         store(node, folder / f"in{number}")
         images += series
@@ -81,7 +81,9 @@ def sent_away(
 
 def series_of(images: Sequence[FileDataset], number: int) -> list[FileDataset]:
     """Images of the series of this number, from 0."""
-    return sorted((one for one in images if one.SeriesNumber == number + 1), key=lambda one: one.InstanceNumber)
+    return sorted(
+        (image for image in images if image.SeriesNumber == number + 1), key=lambda image: image.InstanceNumber
+    )
 
 
 def analysed(received: list[FileDataset], folder: Path) -> FileDataset:
@@ -98,7 +100,7 @@ def also_made_of(seg: FileDataset, others: Sequence[FileDataset]) -> FileDataset
     """The SEG with images of another series, which each frame and the SEG itself name first."""
     item = Dataset()
     item.SeriesInstanceUID = others[0].SeriesInstanceUID
-    item.ReferencedInstanceSequence = [_reference(one) for one in others]
+    item.ReferencedInstanceSequence = [_reference(image) for image in others]
     seg.ReferencedSeriesSequence = [item, *seg.ReferencedSeriesSequence]
     for frame, other in zip(seg.PerFrameFunctionalGroupsSequence, others, strict=False):
         derivation = frame.DerivationImageSequence[0]
@@ -119,7 +121,7 @@ def measured(groups: Sequence[tuple[float, Sequence[FileDataset]]], evidence: Se
         hd.sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=hd.sr.TrackingIdentifier(generate_uid(), f"Lesion {millimetres:g}"),
             finding_type=codes.SCT.Lesion,
-            source_images=[hd.sr.SourceImageForMeasurementGroup.from_source_image(one) for one in images] or None,
+            source_images=[hd.sr.SourceImageForMeasurementGroup.from_source_image(image) for image in images] or None,
             measurements=[hd.sr.Measurement(name=codes.SCT.Diameter, value=millimetres, unit=codes.UCUM.Millimeter)],
         )
         for millimetres, images in groups
@@ -153,16 +155,16 @@ def decision(node: WholeNode, study: str, series: str = "") -> str:
     """Why a series was decided on as it was."""
     deadline = time.monotonic() + 60.0
     while True:
-        found: list[dict[str, Any]] = node.explain(study).get("series", [])
-        for one in found:
-            if one["decisions"] and series in ("", one["series_instance_uid"]):
-                return str(one["decisions"][0]["reason"])
-        assert time.monotonic() < deadline, found
+        rows: list[dict[str, Any]] = node.explain(study).get("series", [])
+        for row in rows:
+            if row["decisions"] and series in ("", row["series_instance_uid"]):
+                return str(row["decisions"][0]["reason"])
+        assert time.monotonic() < deadline, rows
         time.sleep(0.3)
 
 
 def masses(pacs: real_peers.StoreScp, study: str) -> list[FileDataset]:
-    return [one for one in held(pacs, study) if one.SOPClassUID == SEG and "Mass" in str(one.SegmentSequence)]
+    return [seg for seg in held(pacs, study) if seg.SOPClassUID == SEG and "Mass" in str(seg.SegmentSequence)]
 
 
 def values(item: Dataset) -> list[float]:

@@ -72,7 +72,7 @@ def series_below(folders: Sequence[Path]) -> dict[str, list[Dataset]]:
     """Headers by the path of the first file of each series."""
     paths: dict[str, str] = {}
     series: dict[str, list[Dataset]] = defaultdict(list)
-    for path in sorted(one for folder in folders for one in folder.rglob("*") if one.is_file()):
+    for path in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
         try:
             header = read_header(path)
         except InputError:
@@ -99,8 +99,8 @@ def without(headers: Sequence[Dataset], keyword: str) -> Iterator[Dataset]:
 
 
 def answer(headers: Sequence[Dataset], name: str, truth: str) -> str:
-    found = characteristics_of(headers).get(name)
-    value = ", ".join(found.values) if found is not None else UNKNOWN
+    characteristic = characteristics_of(headers).get(name)
+    value = ", ".join(characteristic.values) if characteristic is not None else UNKNOWN
     return "right" if value == truth else UNKNOWN if value == UNKNOWN else "wrong"
 
 

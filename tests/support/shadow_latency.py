@@ -100,15 +100,17 @@ class _Bench:
     def _measured(self, kind: str) -> _Measured:
         before = self._computed()
         study = self._send(kind)
-        found: list[float] = []
+        seconds: list[float] = []
 
         def arrived() -> bool:
             with self._engine.connect() as connection:
-                found.extend(one.seconds for one in arrived_since(connection, 0.0) if one.study_instance_uid == study)
-            return bool(found)
+                seconds.extend(
+                    arrival.seconds for arrival in arrived_since(connection, 0.0) if arrival.study_instance_uid == study
+                )
+            return bool(seconds)
 
         self._until(arrived)
-        return _Measured(found[0], self._computed() - before)
+        return _Measured(seconds[0], self._computed() - before)
 
     def _computed(self) -> float:
         """Processor time (s) until now of the processes of the node that have its priority."""
@@ -161,7 +163,7 @@ def main() -> None:
         folder = Path(name)
         truth = write_chest_ct(folder / "phantom", matrix=chosen.matrix, slice_mm=chosen.slice_mm)
         node = WholeNode(folder / "node", pacs.port)
-        tables = "".join(f'[pipelines.{one}]\nfactory = "pipelines.nodule:create"\n' for one in candidates)
+        tables = "".join(f'[pipelines.{candidate}]\nfactory = "pipelines.nodule:create"\n' for candidate in candidates)
         node.config.write_text(
             _CONFIGURATION.format(
                 port=node.port,
@@ -192,7 +194,7 @@ def _compare(bench: _Bench, pairs: int, studies: int, until: float) -> None:
         ratios.append(_ratio(pair))
         for kind, of in sorted(pair.items()):
             every[kind] += of
-            shown = ", ".join(f"{one.turnaround:.2f} ({one.computed:.2f})" for one in of)
+            shown = ", ".join(f"{measured.turnaround:.2f} ({measured.computed:.2f})" for measured in of)
             print(f"pair {number + 1}, {kind}: {shown} s", flush=True)  # noqa: T201
         print(f"pair {number + 1}: ratio {ratios[-1].turnaround:.3f} ({ratios[-1].computed:.3f})", flush=True)  # noqa: T201
     for kind, of in sorted(every.items()):
@@ -202,8 +204,8 @@ def _compare(bench: _Bench, pairs: int, studies: int, until: float) -> None:
 
 
 def _ratio(of: dict[str, list[_Measured]]) -> _Measured:
-    one, other = _median(of["with"]), _median(of["without"])
-    return _Measured(one.turnaround / other.turnaround, one.computed / other.computed)
+    loaded, other = _median(of["with"]), _median(of["without"])
+    return _Measured(loaded.turnaround / other.turnaround, loaded.computed / other.computed)
 
 
 def _median(of: list[_Measured]) -> _Measured:

@@ -87,12 +87,12 @@ def measure(engine: sa.Engine, findings: int, queries: int) -> None:
         build = time.perf_counter() - begin, time.process_time() - computing
         chosen = np.random.default_rng(8).choice(findings, queries, replace=False)
         seconds, hits = [], 0
-        for one in chosen:
-            vector = vectors[one].tobytes()
+        for row in chosen:
+            vector = vectors[row].tobytes()
             begin = time.perf_counter()
             near = index.nearest(vector, 40)
             seconds.append(time.perf_counter() - begin)
-            exact = np.argsort(-(vectors @ vectors[one]))[:6] + 1  # ids count from 1
+            exact = np.argsort(-(vectors @ vectors[row]))[:6] + 1  # ids count from 1
             hits += len({key for key, _ in near[:6]} & set(exact.tolist()))
         search = SimilarSearch()
         last = f"j{findings - 1}"

@@ -40,10 +40,10 @@ def turnarounds(node: WholeNode, expected: int) -> list[tuple[float, float]]:
     try:
         while True:
             with snapshot(engine) as connection:
-                found = arrived_since(connection, 0.0)
-            if len(found) >= expected:
-                return sorted((one.last_image_at, one.seconds) for one in found)
-            assert time.monotonic() < deadline, f"{len(found)} of {expected}\n{node.log()[-3000:]}"
+                arrivals = arrived_since(connection, 0.0)
+            if len(arrivals) >= expected:
+                return sorted((arrival.last_image_at, arrival.seconds) for arrival in arrivals)
+            assert time.monotonic() < deadline, f"{len(arrivals)} of {expected}\n{node.log()[-3000:]}"
             time.sleep(1.0)
     finally:
         engine.dispose()
@@ -83,9 +83,9 @@ def main() -> None:
     ready = np.asarray(last, float)
     simulated = served(ready, np.full(len(ready), chosen.seconds), 1) - ready + besides
     click.echo(f"alone: {chosen.seconds:g} s of network and {besides:.2f} s of everything else, with the quiet period")
-    for name, one in {"measured": measured, "simulated": simulated}.items():
-        shares = ", ".join(f"{share:.0%} {np.quantile(one, share):.1f} s" for share in QUANTILES)
-        click.echo(f"{name}: mean {np.mean(one):.1f} s, {shares}")
+    for name, values in {"measured": measured, "simulated": simulated}.items():
+        shares = ", ".join(f"{share:.0%} {np.quantile(values, share):.1f} s" for share in QUANTILES)
+        click.echo(f"{name}: mean {np.mean(values):.1f} s, {shares}")
 
 
 if __name__ == "__main__":

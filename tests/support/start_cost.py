@@ -19,7 +19,7 @@ def main() -> None:
         for process in node.processes():
             times, memory = process.cpu_times(), process.memory_full_info()
             figures = times.user + times.system, memory.pss / 1e6
-            total = [one + figure for one, figure in zip(total, figures, strict=True)]
+            total = [subtotal + figure for subtotal, figure in zip(total, figures, strict=True)]
             print(f"{process.name():16}{figures[0]:6.2f} CPU s{figures[1]:7.0f} MB")
         print(f"{'all':16}{total[0]:6.2f} CPU s{total[1]:7.0f} MB (shared pages counted once)")
 

@@ -75,7 +75,7 @@ def delays(rule: StopRule, draw: Draw, ppv: float, runs: int, seed: int) -> list
                 yield after[-1]
 
         stop_reason(rule, stream())
-        taken.append((len(after), sum(one.confirmed + one.rejected for one in after)))
+        taken.append((len(after), sum(analysis.confirmed + analysis.rejected for analysis in after)))
     return taken
 
 

@@ -34,10 +34,10 @@ def _stored(connection: sa.Connection) -> Iterator[tuple[str, Any]]:
     for marks in connection.scalars(sa.select(candidate.c.marks)):
         yield from (("marks", what) for _, what in marks)
     for deferrals in connection.scalars(sa.select(series.c.doubts)):
-        yield from (("doubts", one["about"]) for one in deferrals or ())
+        yield from (("doubts", deferral["about"]) for deferral in deferrals or ())
     for row in connection.execute(sa.select(event.c.kind, event.c.parameters)):
-        found = [row.parameters[name] for name in OF_EVENTS if row.parameters.get(name) is not None]
-        yield from ((row.kind, value) for value in found if row.kind != "job retracted")
+        values = [row.parameters[name] for name in OF_EVENTS if row.parameters.get(name) is not None]
+        yield from ((row.kind, value) for value in values if row.kind != "job retracted")
 
 
 def _codes(value: Any) -> Iterator[str]:

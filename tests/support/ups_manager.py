@@ -136,10 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
         names = path.strip("/").split("/")
         if names == ["workitems"]:
             state, label = query["ProcedureStepState"][0], query.get("WorklistLabel", [""])[0]
-            held = [one for uid, one in manager.workitems.items() if manager.state(uid) == state]
-            found = [one for one in held if label in ("", one["00741202"]["Value"][0])]
-            found = found[int(query.get("offset", ["0"])[0]) :][: int(query["limit"][0])]
-            return (200, "", json.dumps(found).encode()) if found else (204, "", b"")
+            held = [workitem for uid, workitem in manager.workitems.items() if manager.state(uid) == state]
+            workitems = [workitem for workitem in held if label in ("", workitem["00741202"]["Value"][0])]
+            workitems = workitems[int(query.get("offset", ["0"])[0]) :][: int(query["limit"][0])]
+            return (200, "", json.dumps(workitems).encode()) if workitems else (204, "", b"")
         uid = names[1]
         if uid not in manager.workitems:
             return 404, "", b""

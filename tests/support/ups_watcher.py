@@ -121,7 +121,7 @@ class Watched(WorkitemScene):
         receiver = Receiver(self.config.model_copy(update={"ae": ae}), engine, spool, member(engine, spool))
         receiver.start()
         try:
-            contexts = [build_context(one, syntax) for one in classes or (UnifiedProcedureStepWatch,)]
+            contexts = [build_context(sop_class, syntax) for sop_class in classes or (UnifiedProcedureStepWatch,)]
             entity = AE(ae_title=calling)
             association = entity.associate("127.0.0.1", port, contexts, ae_title="AINODE")
             assert association.is_established

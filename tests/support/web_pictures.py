@@ -74,8 +74,8 @@ def fill(dashboard: Dashboard) -> None:
     at = time.time()
     audited(dashboard, at)
     with begin_immediate(dashboard.engine) as connection:
-        for number, one in enumerate(STUDIES):
-            _study(connection, number, at, one)
+        for number, study in enumerate(STUDIES):
+            _study(connection, number, at, study)
         for machine in ("ai1", "ai2"):
             _processes(connection, machine, at)
         for _ in range(5):

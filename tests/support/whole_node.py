@@ -209,10 +209,10 @@ class WholeNode:
         while True:
             states: list[str] = []
             if self._completed(study_uid) >= jobs:  # an explanation takes ten times as long
-                found = self.explain(study_uid)
-                states = [one["state"] for series in found.get("series", []) for one in series["jobs"]]
+                explanation = self.explain(study_uid)
+                states = [job["state"] for series in explanation.get("series", []) for job in series["jobs"]]
                 if len(states) == jobs and all(state == "COMPLETED" for state in states):
-                    return found
+                    return explanation
             assert time.monotonic() < deadline, f"{states}\n{self.ainode('explain', study_uid).stdout}\n{self.log()}"
             time.sleep(0.5)
 

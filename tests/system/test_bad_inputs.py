@@ -95,8 +95,8 @@ def test_what_comes_again_is_nothing_or_a_conflict_with_a_name(node: Node, tmp_p
     storescu(node, tmp_path / "second", [_again()[name](image)])
     Conflicts(node.engine, node.spool).step()
     assert len(node.rows(instance)) == 1
-    found = [f"conflict: {row.kind} changed" for row in node.rows(conflict)] or ["nothing"]
-    assert found == [TOLD[name]]
+    outcomes = [f"conflict: {row.kind} changed" for row in node.rows(conflict)] or ["nothing"]
+    assert outcomes == [TOLD[name]]
 
 
 def mixed(**values: Any) -> list[Dataset]:
@@ -181,9 +181,9 @@ def test_a_strange_series_has_its_named_outcome(node: Node, tmp_path: Path, name
     else:
         storescu(node, tmp_path / "out", datasets)
     kind, _, reason = TOLD[name].partition(": ")
-    found = outcome(node)
-    assert found.startswith(kind), found
-    assert reason in found
+    text = outcome(node)
+    assert text.startswith(kind), text
+    assert reason in text
 
 
 def test_every_line_of_the_page_is_tested() -> None:

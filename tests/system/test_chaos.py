@@ -132,4 +132,4 @@ def test_studies_survive_kills_of_every_process(
     assert len(reported) == STUDIES // ANALYSED
     assert (lost, doubled) == (set(), 0)
     assert killer.kills == KILLS
-    assert [one.returncode for one in told] == [0, 0], [one.stdout for one in told]
+    assert [command.returncode for command in told] == [0, 0], [command.stdout for command in told]

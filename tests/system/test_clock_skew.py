@@ -27,9 +27,9 @@ def machines(tmp_path: Path, postgres_server: str) -> Iterator[tuple[Machine, Ma
     url = postgres.new_database(postgres_server, tmp_path.name[-40:])
     both = Machine(tmp_path, "receiver", tmp_path / "data", url), Machine(tmp_path, "router", tmp_path / "data", url)
     yield both
-    for one in both:
-        one.power_off()
-        one.node.engine.dispose()
+    for machine in both:
+        machine.power_off()
+        machine.node.engine.dispose()
 
 
 @pytest.mark.timeout(180)
@@ -40,8 +40,8 @@ def test_a_series_is_one_generation_whatever_the_clock_of_a_machine_says(
     receiver, router = machines
     receiver.start("receiver", receiver_ahead)
     router.start("router", router_ahead)
-    for one in machines:
-        one.wait_until_ready()
+    for machine in machines:
+        machine.wait_until_ready()
     for image in ct_series(10, 16):
         sender = associate(receiver, [(CTImageStorage, ExplicitVRLittleEndian)])  # type: ignore[arg-type]
         assert send_dataset(sender, image).Status == 0x0000

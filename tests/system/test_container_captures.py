@@ -117,28 +117,28 @@ def test_a_capture_of_a_container_comes_to_the_archives_as_ours_and_one_of_anoth
         assert ours.PatientName == scan[0].PatientName
         assert "Somebody" not in str(ours)
         assert "PatientOrientation" not in ours or not ours.PatientOrientation
-        assert [one.ReferencedSOPInstanceUID for one in ours.SourceImageSequence] == [
-            one.SOPInstanceUID for one in scan
+        assert [item.ReferencedSOPInstanceUID for item in ours.SourceImageSequence] == [
+            image.SOPInstanceUID for image in scan
         ]
-        reports = [one for objects in held.values() for one in objects if one.Modality == "SR"]
-        assert any("The container made the pictures of this result" in one.to_json() for one in reports)
-        assert any("Share of bright voxels" in one.to_json() for one in reports)
+        reports = [dataset for objects in held.values() for dataset in objects if dataset.Modality == "SR"]
+        assert any("The container made the pictures of this result" in report.to_json() for report in reports)
+        assert any("Share of bright voxels" in report.to_json() for report in reports)
         (shown,) = [path for path in viewer.files() if pydicom.dcmread(path).Modality == ours.Modality]
         np.testing.assert_array_equal(pydicom.dcmread(shown).pixel_array, ours.pixel_array)
         faults = subprocess.run([real_peers.program("dcm2json"), shown], capture_output=True, check=False)
         assert faults.returncode == 0, faults.stderr.decode()[-500:]
 
         before = len(viewer.files())
-        for one in other:
-            one.PatientID = "ANOTHER"
+        for dataset in other:
+            dataset.PatientID = "ANOTHER"
         write(other, tmp_path / "other")
         store(node, tmp_path / "other")
-        found = node.finished(other[0].StudyInstanceUID, jobs=1, seconds=300)
-        (job,) = (job for series in found["series"] for job in series["jobs"])
+        explanation = node.finished(other[0].StudyInstanceUID, jobs=1, seconds=300)
+        (job,) = (job for series in explanation["series"] for job in series["jobs"])
         assert job["outcome"] == "failed"
         assert " is about study " in node.log(), job["reason"]
         later = [pydicom.dcmread(path) for path in viewer.files()]
-        assert [one.Modality for one in later if one.StudyInstanceUID == other[0].StudyInstanceUID] == ["SR"]
+        assert [item.Modality for item in later if item.StudyInstanceUID == other[0].StudyInstanceUID] == ["SR"]
         assert len(later) == before + 1
     finally:
         node.kill()

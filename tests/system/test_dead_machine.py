@@ -36,9 +36,9 @@ def machine(tmp_path: Path) -> Iterator[Make]:
         return machines[-1]
 
     yield make
-    for one in machines:
-        one.power_off()
-        one.node.engine.dispose()
+    for machine in machines:
+        machine.power_off()
+        machine.node.engine.dispose()
 
 
 @contextmanager
@@ -84,10 +84,10 @@ def test_a_living_receiver_takes_over_from_a_dead_one_and_its_series_is_complete
     if ledger == "postgresql":
         url = postgres.new_database(request.getfixturevalue("postgres_server"), "dead_machine")
     dying, living, router = (machine(name, "shared", url) for name in ("dying", "living", "router"))
-    for one, role in ((dying, "receiver"), (living, "receiver"), (router, "router")):
-        one.start(role)
-    for one in (dying, living, router):
-        one.wait_until_ready()
+    for host, role in ((dying, "receiver"), (living, "receiver"), (router, "router")):
+        host.start(role)
+    for host in (dying, living, router):
+        host.wait_until_ready()
     uids, _ = die_in_mid_series(dying)
     begun, node = time.monotonic(), living.node
     until(lambda: {row.state for row in node.rows(series)} == {SeriesState.COMPLETE}, TAKEN_OVER_SECONDS)
@@ -106,10 +106,10 @@ def test_files_on_a_disk_that_nobody_else_sees_are_reported_until_their_machine_
 ) -> None:
     url = postgres.new_database(postgres_server, "lost_disk")
     dying, living = machine("dying", "disk", url), machine("living", "other", url)
-    for one in (dying, living):
-        one.start()
-    for one in (dying, living):
-        one.wait_until_ready()
+    for host in (dying, living):
+        host.start()
+    for host in (dying, living):
+        host.wait_until_ready()
     uids, _ = die_in_mid_series(dying)
     node = living.node
     until(lambda: [row.ending for row in node.rows(association)] == [AssociationEnding.KILLED], TAKEN_OVER_SECONDS)

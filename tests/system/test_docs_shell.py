@@ -24,8 +24,8 @@ BLOCKS = {
 
 def block(begin: str) -> str:
     """The block of a page that begins with these words."""
-    (found,) = [text for text in BLOCKS if text.startswith(begin)]
-    return found
+    (content,) = [text for text in BLOCKS if text.startswith(begin)]
+    return content
 
 
 def run(line: str, node: Node, folder: Path) -> subprocess.CompletedProcess[str]:

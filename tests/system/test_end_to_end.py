@@ -44,7 +44,7 @@ def positions_inside(segmentation: FileDataset) -> set[tuple[float, ...]]:
 
 
 def expected_positions(series: list[FileDataset]) -> set[tuple[float, ...]]:
-    found = set()
+    positions = set()
     for dataset in series:
         cosines = np.asarray(dataset.ImageOrientationPatient, float)
         origin = np.asarray(dataset.ImagePositionPatient, float)
@@ -52,8 +52,8 @@ def expected_positions(series: list[FileDataset]) -> set[tuple[float, ...]]:
         values = dataset.pixel_array * float(dataset.get("RescaleSlope", 1)) + float(dataset.get("RescaleIntercept", 0))
         for row, column in np.argwhere(values >= BRIGHT):
             point = origin + cosines[3:] * row_spacing * row + cosines[:3] * column_spacing * column
-            found.add(tuple(np.round(point, 2)))
-    return found
+            positions.add(tuple(np.round(point, 2)))
+    return positions
 
 
 def test_the_node_answers_c_echo(node: WholeNode):
@@ -165,11 +165,11 @@ def test_every_outcome_reaches_the_pacs_as_a_report_with_its_reason(
             del dataset.ImagePositionPatient
     write(series, tmp_path)
     store(node, tmp_path)
-    found = node.finished(series[0].StudyInstanceUID, jobs=1)
-    job = found["series"][0]["jobs"][0]
+    explanation = node.finished(series[0].StudyInstanceUID, jobs=1)
+    job = explanation["series"][0]["jobs"][0]
     assert job["outcome"] == outcome
     assert reason in (job["reason"] or "")
-    report = next(d for d in results(found, pacs)[SR3D])
+    report = next(d for d in results(explanation, pacs)[SR3D])
     text = " ".join(str(element.value) for element in report.iterall() if element.keyword == "TextValue")
     assert outcome in text.lower()
     assert reason in text
@@ -202,9 +202,9 @@ def test_late_images_make_a_new_generation_with_results_of_its_own(
     store(node, tmp_path / "first")
     node.finished(series[0].StudyInstanceUID, jobs=1)
     store(node, tmp_path / "late")
-    found = node.finished(series[0].StudyInstanceUID, jobs=2)
-    assert [d["generation"] for d in found["series"][0]["decisions"]] == [1, 2]
-    assert len({d.SOPInstanceUID for d in results(found, pacs)[SegmentationStorage]}) == 2
+    explanation = node.finished(series[0].StudyInstanceUID, jobs=2)
+    assert [d["generation"] for d in explanation["series"][0]["decisions"]] == [1, 2]
+    assert len({d.SOPInstanceUID for d in results(explanation, pacs)[SegmentationStorage]}) == 2
 
 
 def test_a_resend_of_the_same_images_does_nothing(node: WholeNode, tmp_path: Path):
@@ -215,8 +215,8 @@ def test_a_resend_of_the_same_images_does_nothing(node: WholeNode, tmp_path: Pat
     store(node, tmp_path)
     after = node.explain(series[0].StudyInstanceUID)
     for key in ("instances", "generation", "decisions"):
-        assert [one[key] for one in after["series"]] == [one[key] for one in before["series"]]
-    assert [len(one["jobs"]) for one in after["series"]] == [1]
+        assert [row[key] for row in after["series"]] == [row[key] for row in before["series"]]
+    assert [len(row["jobs"]) for row in after["series"]] == [1]
 
 
 @pytest.mark.parametrize("verb", ["account", "verify"])

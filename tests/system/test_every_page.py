@@ -94,14 +94,14 @@ def seen(
 
 def _violations(page: Page, schemes: Sequence[Scheme], picture: Path | None = None) -> list[str]:
     """What axe finds in each colour scheme, of which ``picture`` gets one each."""
-    found = []
+    problems = []
     for scheme in schemes:
         page.emulate_media(color_scheme=scheme)
         if picture is not None:
             page.screenshot(path=f"{picture}-{scheme}.png", full_page=True)
         if HAS_AXE:
-            found += violations(page, AXE_TAGS if scheme == schemes[0] else AXE_COLOURS)
-    return found
+            problems += violations(page, AXE_TAGS if scheme == schemes[0] else AXE_COLOURS)
+    return problems
 
 
 @pytest.mark.timeout(900)
@@ -114,19 +114,19 @@ def test_no_page_is_wider_than_the_screen_and_nothing_overlaps(seen: dict[str, S
 @needs_axe
 @pytest.mark.timeout(900)
 def test_axe_finds_no_violation_on_any_page(seen: dict[str, Seen]) -> None:
-    found = [f"{name}: {one}" for name, page in seen.items() for one in page.violations]
-    assert not found, "\n".join(found)
+    problems = [f"{name}: {violation}" for name, page in seen.items() for violation in page.violations]
+    assert not problems, "\n".join(problems)
 
 
 @needs_axe
 def test_axe_finds_a_violation_where_there_is_one(chromium: Browser, dashboard: Dashboard):
     with logged_in(chromium, dashboard, 1440, "light") as page:
         page.evaluate("() => document.body.append(Object.assign(new Image(), {src: '/static/icon.svg'}))")
-        assert any(one.startswith("image-alt") for one in violations(page))
+        assert any(violation.startswith("image-alt") for violation in violations(page))
         page.emulate_media(color_scheme="dark")
         assert violations(page, AXE_COLOURS) == []
         page.evaluate("() => { document.querySelector('h1').style.color = '#333'; }")
-        assert any(one.startswith("color-contrast") for one in violations(page, AXE_COLOURS))
+        assert any(violation.startswith("color-contrast") for violation in violations(page, AXE_COLOURS))
 
 
 def test_the_keys_work_after_a_click_on_the_picture_and_the_hint_says_so(chromium: Browser, dashboard: Dashboard):

@@ -190,10 +190,10 @@ def test_a_test_authority_makes_a_node_that_can_speak_tls(tmp_path: Path):
     assert Path(tls.key).stat().st_mode & 0o077 == 0
     key = Path(tls.ca).with_suffix(".key")
     assert f"move {key} to another machine" in done.output
-    (reminder,) = (one for one in check(written(tmp_path), pipelines=()) if one.name == "tls")
+    (reminder,) = (result for result in check(written(tmp_path), pipelines=()) if result.name == "tls")
     assert (reminder.word, str(key) in reminder.remedy) == ("note", True)
     key.unlink()
-    (moved,) = (one for one in check(written(tmp_path), pipelines=()) if one.name == "tls")
+    (moved,) = (result for result in check(written(tmp_path), pipelines=()) if result.name == "tls")
     assert moved.word == "ok"
 
 

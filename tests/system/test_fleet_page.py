@@ -26,9 +26,9 @@ def machines(tmp_path: Path, postgres_server: str) -> Iterator[tuple[Machine, Ma
     url = postgres.new_database(postgres_server, tmp_path.name[-40:].lower())
     both = Machine(tmp_path, "pages", tmp_path / "pages", url), Machine(tmp_path, "images", tmp_path / "images", url)
     yield both
-    for one in both:
-        one.power_off()
-        one.node.engine.dispose()
+    for machine in both:
+        machine.power_off()
+        machine.node.engine.dispose()
 
 
 @pytest.mark.timeout(180)
@@ -41,8 +41,8 @@ def test_the_page_shows_a_wrong_clock_a_full_disk_and_a_drained_machine(machines
     images.config.write_text(full)
     pages.start("web")
     images.start("receiver", HOUR)
-    for one in machines:
-        one.wait_until_ready()
+    for machine in machines:
+        machine.wait_until_ready()
     until(lambda: len(json.loads(pages.ainode("fleet", "--json"))) == 2)
     listed = {member["role"]: member for member in json.loads(pages.ainode("fleet", "--json"))}
     for role, ahead in (("web", 0.0), ("receiver", HOUR)):
@@ -57,8 +57,8 @@ def test_the_page_shows_a_wrong_clock_a_full_disk_and_a_drained_machine(machines
         login = {"csrf": token(browser, "/login"), "name": "otto", "password": PASSWORD}
         assert browser.post("/login", data=login).status_code == 303
         sections = re.findall(r"<section class=\"card place\".*?</section>", browser.get("/fleet").text, re.DOTALL)
-        [of_pages] = [one for one in sections if ">web<" in one]
-        [of_images] = [one for one in sections if ">receiver<" in one]
+        [of_pages] = [section for section in sections if ">web<" in section]
+        [of_images] = [section for section in sections if ">receiver<" in section]
         assert "the clock of" not in of_pages
         assert "images are refused" not in of_pages
         assert re.search(r'<p class="problem">the clock of \S+ is \+3600\.\d s ± \d\.\d s from the ledger', of_images)

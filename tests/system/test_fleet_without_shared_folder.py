@@ -45,8 +45,8 @@ def machine(tmp_path: Path, ledger: str, pacs: real_peers.Orthanc) -> Iterator[M
         return made[-1]
 
     yield make
-    for one in made:
-        one.power_off()
+    for node in made:
+        node.power_off()
 
 
 def jobs(ledger: str) -> list[sa.Row[tuple[object, ...]]]:
@@ -75,8 +75,8 @@ def test_what_one_machine_receives_another_analyses_and_delivers(
     assert held(pacs) == _WHOLE
     assert (b.files("incoming"), a.files("results")) == ([], [])
     assert (len(a.files("incoming")), len(b.files("results"))) == (6, 8)
-    for one, elsewhere in ((a, 8), (b, 6)):
-        verified = one.ainode("verify")
+    for node, elsewhere in ((a, 8), (b, 6)):
+        verified = node.ainode("verify")
         assert verified.returncode == 0, verified.stdout + verified.stderr
         assert f"{elsewhere} of them on other machines only" in verified.stdout
     assert "files" in a.ainode("fleet").stdout
@@ -86,8 +86,8 @@ def test_what_one_machine_receives_another_analyses_and_delivers(
 def test_what_one_machine_publishes_all_processes_of_all_read_and_one_that_cannot_says_why(machine: Make) -> None:
     a, b, c = machine("a"), machine("b"), machine("c")
     _replace(c, '"bright_pipeline:create"', '"other_pipeline:create"')
-    for one in (a, b, c):
-        one.start("router")
+    for node in (a, b, c):
+        node.start("router")
     _replace(a, '"everything with a grid"', '"all with a grid"')
     _replace(a, "quiet_seconds = 2.0", "quiet_seconds = 3.0")
     _replace(a, "[jobs]", "[retention]\ndays = 3.0\n[jobs]")

@@ -36,14 +36,14 @@ def analysed(node: WholeNode, pacs: real_peers.Orthanc, images: list[FileDataset
 
 def lesions(report: Dataset) -> dict[str, dict[str, float]]:
     """Tracking UID -> code value -> number."""
-    found: dict[str, dict[str, float]] = {}
+    measured: dict[str, dict[str, float]] = {}
     for group in walked(report):
         names = {str(child.get("UID", "")) for child in group.get("ContentSequence") or []} - {""}
         for item in group.get("ContentSequence") or []:
             if item.ValueType == "NUM" and names:
                 number = float(item.MeasuredValueSequence[0].NumericValue)
-                found.setdefault(min(names), {})[str(item.ConceptNameCodeSequence[0].CodeValue)] = number
-    return found
+                measured.setdefault(min(names), {})[str(item.ConceptNameCodeSequence[0].CodeValue)] = number
+    return measured
 
 
 def by_volume(found: dict[str, dict[str, float]], mm3: float) -> tuple[str, dict[str, float]]:

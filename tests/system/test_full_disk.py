@@ -143,7 +143,8 @@ def test_a_stage_that_finds_no_room_is_done_once_when_there_is_some(disk: Disk, 
         return handle
 
     stages = [
-        replace(one, handler=with_full_disk(one.handler)) if one.name == stage else one for one in node.stages()[1:]
+        replace(step, handler=with_full_disk(step.handler)) if step.name == stage else step
+        for step in node.stages()[1:]
     ]
     why = {"outcome": "not applicable", "reason": reason(ReasonCode.STATED, text="too few slices")}
     job_id = node.enqueue_for(*node.receive(), destinations=("pacs",), pipeline="scripted", **why)

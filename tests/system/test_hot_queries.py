@@ -58,9 +58,9 @@ class Executed(NamedTuple):
 
 
 def executed(log: str) -> Iterator[Executed]:
-    for found in _PLAN.finditer(log):
-        told = json.loads(found.group(2))
-        yield Executed(float(found.group(1)), " ".join(told["Query Text"].split()), told["Plan"])
+    for match in _PLAN.finditer(log):
+        told = json.loads(match.group(2))
+        yield Executed(float(match.group(1)), " ".join(told["Query Text"].split()), told["Plan"])
 
 
 def whole_reads(node: dict[str, Any], large: set[str], partial: set[str]) -> Iterator[str]:
@@ -151,12 +151,12 @@ def test_no_hot_query_reads_a_whole_table(tmp_path: Path, pacs: real_peers.Ortha
             engine.dispose()
     assert {"instance", "series", "job", "decision", "delivery", "result", "event", "workflow_status"} <= large
     assert len(told) > 500
-    for one in sorted(told, key=lambda of: of.milliseconds)[-10:]:
-        print(f"{one.milliseconds:10.3f} ms {one.statement[:300]}")  # noqa: T201
-    found = {
-        WholeRead(table, one.statement)
-        for one in told
-        if not EXEMPT.search(one.statement)
-        for table in whole_reads(one.plan, large, partial)
+    for query in sorted(told, key=lambda of: of.milliseconds)[-10:]:
+        print(f"{query.milliseconds:10.3f} ms {query.statement[:300]}")  # noqa: T201
+    reads = {
+        WholeRead(table, query.statement)
+        for query in told
+        if not EXEMPT.search(query.statement)
+        for table in whole_reads(query.plan, large, partial)
     }
-    assert not found, "\n\n".join(f"{one.table}: {one.statement[:1500]}" for one in sorted(found))
+    assert not reads, "\n\n".join(f"{read.table}: {read.statement[:1500]}" for read in sorted(reads))

@@ -108,12 +108,12 @@ def test_a_kill_between_two_pipelines_of_a_chain_loses_none_of_them(
     )
     start(node, "after encode commit").wait_until_killed()
     start(node)
-    assert [(node.wait(one).state, node.job(one).outcome) for one in (organ, lesion)] == [
+    assert [(node.wait(job_id).state, node.job(job_id).outcome) for job_id in (organ, lesion)] == [
         ("COMPLETED", "findings"),
         ("COMPLETED", "measured"),
     ]
-    for one in (organ, lesion):
-        told = [what for what, _ in node.events(one)]
+    for job_id in (organ, lesion):
+        told = [what for what, _ in node.events(job_id)]
         assert (told.count("infer finished"), told.count("outcome")) == (1, 1), told
     assert set(node.delivered().values()) == {1}
 

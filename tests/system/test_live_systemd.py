@@ -71,9 +71,9 @@ def test_started_means_that_images_are_accepted(manager: Systemd, port: int) -> 
 
 def test_the_service_is_shut_in_and_its_models_further(manager: Systemd) -> None:
     status = manager.run("cat", f"/proc/{manager.shows(UNIT, 'MainPID')}/status").stdout
-    found = {key: value.split() for key, _, value in (line.partition(":") for line in status.splitlines())}
-    assert found["Uid"][0] != "0"
-    assert (found["CapEff"], found["NoNewPrivs"], found["Seccomp"]) == (["0000000000000000"], ["1"], ["2"])
+    fields = {key: value.split() for key, _, value in (line.partition(":") for line in status.splitlines())}
+    assert fields["Uid"][0] != "0"
+    assert (fields["CapEff"], fields["NoNewPrivs"], fields["Seccomp"]) == (["0000000000000000"], ["1"], ["2"])
     _until_logged(manager, "pipeline bright loaded on cpu")
     assert "namespaces: own files, network and IPC and processes; control group: one" in manager.log()
     assert "Landlock: ABI" in manager.log()

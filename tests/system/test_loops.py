@@ -46,9 +46,9 @@ class LoopNode(WholeNode):
     def jobs(self) -> list[Job]:
         engine = open_ledger(ledger_url("", self.folder))
         with engine.connect() as connection:
-            found = list_jobs(connection, limit=None)
+            listed = list_jobs(connection, limit=None)
         engine.dispose()
-        return found
+        return listed
 
     def reasons(self) -> list[tuple[str, str]]:
         """Outcome and reason of every decision."""
@@ -60,9 +60,9 @@ class LoopNode(WholeNode):
 
     def differences(self) -> tuple[str, ...]:
         engine = open_ledger(ledger_url("", self.folder))
-        found = account(read(engine), lambda *_: True).differences
+        differences = account(read(engine), lambda *_: True).differences
         engine.dispose()
-        return found
+        return differences
 
 
 @contextmanager
@@ -183,8 +183,8 @@ RULE = Rule.model_validate(
 def derived(tmp_path_factory: pytest.TempPathFactory) -> FileDataset:
     """One image of a derived series."""
     source = source_of(tmp_path_factory.mktemp("source"), ct_series(4, 32))
-    found = Findings(lesions=two_lesions(source).lesions, derived=halved(source).derived)
-    return next(o.dataset for o in encode(analysis(found), source) if o.kind == "derived")
+    findings = Findings(lesions=two_lesions(source).lesions, derived=halved(source).derived)
+    return next(o.dataset for o in encode(analysis(findings), source) if o.kind == "derived")
 
 
 def drop(*keywords: str) -> Callable[[Dataset], None]:

@@ -46,8 +46,8 @@ def machines(tmp_path: Path, ledger: sa.Engine, pacs: real_peers.Orthanc) -> Ite
     storage = 'copies = 2\ncopies_missing = "accept"'
     both = [FleetNode(tmp_path, of, url, authority, ("ORTHANC", pacs.dicom_port), storage=storage) for of in ("a", "b")]
     yield both
-    for one in both:
-        one.power_off()
+    for machine in both:
+        machine.power_off()
 
 
 def acknowledged(node: FleetNode, images: list[Dataset], sender: object = None) -> object:

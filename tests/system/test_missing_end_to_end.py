@@ -191,10 +191,10 @@ def test_the_report_in_the_pacs_says_what_is_missing(
     node: WholeNode, pacs: real_peers.Orthanc, studies: dict[str, str], name: str
 ) -> None:
     _, outcome, words = LOSSES[name]
-    found = node.finished(studies[name], 1, 300.0)
-    (job,) = [job for series in found["series"] for job in series["jobs"]]
+    explanation = node.finished(studies[name], 1, 300.0)
+    (job,) = [job for series in explanation["series"] for job in series["jobs"]]
     assert job["outcome"] == outcome
-    texts = comments(found, pacs)
+    texts = comments(explanation, pacs)
     assert any(words in text for text in texts), texts
     assert any(text.startswith(f"Outcome: {outcome}") for text in texts)
     account = node.ainode("account").stdout

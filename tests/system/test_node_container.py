@@ -126,7 +126,7 @@ def test_the_image_is_of_this_checkout_and_serves_a_study_shut_in_and_drains(
 
 
 def modalities(pacs: real_peers.Orthanc) -> set[str]:
-    return {one["MainDicomTags"]["Modality"] for one in pacs.get("/series?expand")}
+    return {series["MainDicomTags"]["Modality"] for series in pacs.get("/series?expand")}
 
 
 def is_healthy(podman: Podman, process: subprocess.Popen[bytes]) -> bool:

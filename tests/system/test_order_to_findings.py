@@ -79,22 +79,22 @@ def test_findings_reach_every_system_once_although_each_process_is_killed(tmp_pa
         until(lambda: node.log().count("receiver ready") == 2)
         store(node, tmp_path / "A2")
         node.kill_role("router")
-        until(lambda: any(one["jobs"] for one in node.explain(studies["A1"]).get("series", ())))
+        until(lambda: any(series["jobs"] for series in node.explain(studies["A1"]).get("series", ())))
         node.kill_role("worker")
         until(lambda: bool(pacs.instances()))
         node.kill_role("sender")
-        found = {accession: node.finished(study, 1) for accession, study in studies.items()}
+        explanations = {accession: node.finished(study, 1) for accession, study in studies.items()}
         account = node.ainode("account")
         held = [pacs.download(uid) for uid in pacs.instances()]
-    for accession, of in found.items():
+    for accession, of in explanations.items():
         (job,) = (job for series in of["series"] for job in series["jobs"])
         assert (job["priority"], job["outcome"]) == (1, "findings")
-        assert [one["of_worklist"] for one in of["orders"]] == [accession == "A2"]
-        states = {one["destination"]: one["state"] for one in job["deliveries"]}
+        assert [matched_order["of_worklist"] for matched_order in of["orders"]] == [accession == "A2"]
+        states = {delivery["destination"]: delivery["state"] for delivery in job["deliveries"]}
         assert states == {"pacs": "CONFIRMED", "ris": "STORED", "ehr": "STORED"}
     assert account.returncode == 0, account.stdout
     for sop_class in (SegmentationStorage, Comprehensive3DSRStorage):
-        made = [one.StudyInstanceUID for one in held if one.SOPClassUID == sop_class]
+        made = [dataset.StudyInstanceUID for dataset in held if dataset.SOPClassUID == sop_class]
         assert sorted(made) == sorted(studies.values())
     assert len(receiver.distinct) == len(studies)
     assert all(parse_message(message).msh.msh_9.value == "ORU^R01^ORU_R01" for message in receiver.messages)

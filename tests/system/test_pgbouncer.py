@@ -25,8 +25,8 @@ def outcome(node: WholeNode, study: str) -> list[tuple[str, str]]:
     shown = node.ainode("explain", study, "--json")
     if shown.returncode:
         return []
-    found = json.loads(shown.stdout)
-    return [(job["state"], job["outcome"]) for series in found["series"] for job in series["jobs"]]
+    explanation = json.loads(shown.stdout)
+    return [(job["state"], job["outcome"]) for series in explanation["series"] for job in series["jobs"]]
 
 
 def test_a_node_works_behind_a_pooler_of_sessions_that_is_killed_once(tmp_path: Path) -> None:

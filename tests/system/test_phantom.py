@@ -138,8 +138,8 @@ def test_the_shipped_networks_find_every_lesion_of_the_phantoms(tmp_path: Path, 
     config = load(CONFIG)
     for truth, name in ((write_chest_ct(tmp_path), "nodule"), (brain, "tumor")):
         pipeline = load_pipeline(name, config.pipelines[name], "cpu")
-        found = centres(pipeline.run(SourceSeries.read(truth.paths)))
+        points = centres(pipeline.run(SourceSeries.read(truth.paths)))
         for lesion in truth.lesions:
-            distance = np.linalg.norm(found - np.array(lesion.centre), axis=1).min()
+            distance = np.linalg.norm(points - np.array(lesion.centre), axis=1).min()
             assert distance < max(2.0, lesion.diameter_mm / 8), f"{name}: {lesion.name}"
-        assert len(found) <= len(truth.lesions) + 3, f"{name}: false findings"
+        assert len(points) <= len(truth.lesions) + 3, f"{name}: false findings"

@@ -32,7 +32,7 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
 
 def accepted(supervised: Supervised, count: int, calling: str = "PEER", called: str = "AINODE") -> list[Association]:
     tried = [associate(supervised, CT, calling=calling, called=called) for _ in range(count)]  # type: ignore[arg-type]
-    return [one for one in tried if one.is_established]
+    return [sender for sender in tried if sender.is_established]
 
 
 def answered(sender: Association, count: int = 1) -> bool:
@@ -55,16 +55,16 @@ def test_limits_hold_over_all_processes_and_a_killed_one_frees_its_seats(supervi
     callers = '[{title = "A", max_associations = 2}, {title = "B"}]'
     supervised.start(f"processes = 2\nmax_associations = 6\ncallers = {callers}")
     assert len(supervised.receivers()) == 2
-    of_a = [one for one in (opened(supervised, b"A") for _ in range(4)) if one]
-    of_b = [one for one in (opened(supervised, b"B") for _ in range(6)) if one]
+    of_a = [caller for caller in (opened(supervised, b"A") for _ in range(4)) if caller]
+    of_b = [caller for caller in (opened(supervised, b"B") for _ in range(6)) if caller]
     assert (len(of_a), len(of_b)) == (2, 4)
     assert all(len(process.net_connections()) > 1 for process in supervised.receivers()), "one process served all"
     of_a.pop().close()
-    until(lambda: [of_a.append(one) for one in [opened(supervised, b"A")] if one] == [None])
+    until(lambda: [of_a.append(caller) for caller in [opened(supervised, b"A")] if caller] == [None])
     assert opened(supervised, b"B") is None
     supervised.receivers()[0].kill()
     supervised.wait_for("receiver ready", 3)
-    again = [one for one in (opened(supervised, b"B") for _ in range(7)) if one]
+    again = [caller for caller in (opened(supervised, b"B") for _ in range(7)) if caller]
     assert 1 <= len(again) < 6
     for caller in (*of_a, *of_b, *again):
         caller.close()

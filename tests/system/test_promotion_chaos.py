@@ -154,16 +154,16 @@ def test_every_study_is_answered_once_by_the_version_that_answered_when_it_was_d
             made = connection.execute(sa.select(result.c.job_id, result.c.sop_instance_uid)).all()
         engine.dispose()
         held = Counter(str(pacs.download(uid).SOPInstanceUID) for uid in pacs.instances())
-    sent, tried = ([one for one in rows if one.shadow == shadow] for shadow in (None, ShadowCause.TRIAL))
-    assert Counter(one.study_instance_uid for one in sent) == Counter(studies)
-    assert Counter(one.study_instance_uid for one in tried) == Counter(studies)
+    sent, tried = ([row for row in rows if row.shadow == shadow] for shadow in (None, ShadowCause.TRIAL))
+    assert Counter(row.study_instance_uid for row in sent) == Counter(studies)
+    assert Counter(row.study_instance_uid for row in tried) == Counter(studies)
     assert len(rows) == 2 * len(studies)
-    assert {one.state for one in rows} == {JobState.COMPLETED}
-    for one in sent:
-        assert one.pipeline in acts.answering(one.created_at), f"{one.created_at}: {acts.made}"
-    answers = {one.id for one in sent}
+    assert {row.state for row in rows} == {JobState.COMPLETED}
+    for row in sent:
+        assert row.pipeline in acts.answering(row.created_at), f"{row.created_at}: {acts.made}"
+    answers = {row.id for row in sent}
     assert held == Counter(uid for job_id, uid in made if job_id in answers)
-    assert {job_id for job_id, _ in made} == {one.id for one in rows}
-    assert {one.pipeline for one in sent} == {CHAMPION, CANDIDATE}
+    assert {job_id for job_id, _ in made} == {row.id for row in rows}
+    assert {row.pipeline for row in sent} == {CHAMPION, CANDIDATE}
     assert "Everything is accounted for." in account.stdout
     assert min(killing.calls, acting.calls) >= 3

@@ -150,9 +150,9 @@ def check(folder: Path, *, acknowledged: bool) -> int:
 
 
 def test_a_receiver_killed_at_any_line_forgets_nothing_that_it_acknowledged(tmp_path: Path) -> None:
-    found = [check(folder, acknowledged=told) for folder, told in each_line(tmp_path, KEEPING, receive)]
-    assert 0 in found
-    assert found[-1] == 1
+    counts = [check(folder, acknowledged=told) for folder, told in each_line(tmp_path, KEEPING, receive)]
+    assert 0 in counts
+    assert counts[-1] == 1
 
 
 def test_a_recovery_killed_at_any_line_is_done_by_the_next_one(tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def test_one_process_stays_small_with_64_associations(supervised: Supervised) ->
     images = Image(512)
     with ExitStack() as stack:
         opened = [stack.enter_context(associated(supervised)) for _ in range(64)]
-        for number, one in enumerate(opened, 1):
-            store(one, images.uid(number), images.numbered(number))
+        for number, association in enumerate(opened, 1):
+            store(association, images.uid(number), images.numbered(number))
         peak = supervised.peak_mb()
     print(f"64 associations in one process: {peak:.0f} MB")
     assert peak < MOST_MB

@@ -36,8 +36,8 @@ def archived(folder: Path, archive: real_peers.Orthanc) -> dict[str, str]:
 def progress(node: WholeNode) -> dict[str, int]:
     shown = node.ainode("fetches", "--json")
     assert shown.returncode == 0, shown.stderr
-    [one] = json.loads(shown.stdout)["lists"]
-    items: dict[str, int] = one["items"]
+    [fetch_list] = json.loads(shown.stdout)["lists"]
+    items: dict[str, int] = fetch_list["items"]
     return items
 
 
@@ -83,10 +83,10 @@ def test_a_list_is_fetched_and_analysed_to_its_end_beside_the_routine(tmp_path: 
             missing = json.loads(node.ainode("fetches", "--missing", "1", "--json").stdout)
             account = node.ainode("account")
     assert 1 <= most <= OPEN
-    assert [(one["value"], one["state"]) for one in missing] == [("A99", "not found")]
-    assert all(one.state == JobState.COMPLETED for one in jobs)
-    fetched = [one for one in jobs if one.study_instance_uid in studies.values()]
-    assert sorted(one.study_instance_uid for one in fetched) == sorted(studies.values())
-    assert {one.priority for one in fetched} == {PRIORITIES["low"]}
-    assert [one.priority for one in jobs if one not in fetched] == [PRIORITIES["medium"]]
+    assert [(item["value"], item["state"]) for item in missing] == [("A99", "not found")]
+    assert all(job.state == JobState.COMPLETED for job in jobs)
+    fetched = [job for job in jobs if job.study_instance_uid in studies.values()]
+    assert sorted(job.study_instance_uid for job in fetched) == sorted(studies.values())
+    assert {job.priority for job in fetched} == {PRIORITIES["low"]}
+    assert [job.priority for job in jobs if job not in fetched] == [PRIORITIES["medium"]]
     assert account.returncode == 0, account.stdout

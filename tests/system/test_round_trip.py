@@ -56,13 +56,15 @@ def test_a_result_under_a_pseudonym_gets_the_identity_of_its_images_again(
     (seg,) = until(lambda: masses(pacs, study))
     assert (seg.PatientID, seg.PatientName) == (images[0].PatientID, images[0].PatientName)
     assert seg.FrameOfReferenceUID == images[0].FrameOfReferenceUID
-    uids = {str(one.SOPInstanceUID) for one in images}
+    uids = {str(image.SOPInstanceUID) for image in images}
     named = {uid for keyword, uid in identified.references(seg) if keyword == "ReferencedSOPInstanceUID"}
     assert named
     assert named <= uids
     assert seg.pixel_array.sum() == result.pixel_array.sum()
     assert [uid for uid in identified.uids(received) if uid in str(seg)] == [], "nothing of the pseudonyms"
-    (report,) = until(lambda: [one for one in held(pacs, study) if one.Modality == "SR" and "Mass finder" in str(one)])
+    (report,) = until(
+        lambda: [report for report in held(pacs, study) if report.Modality == "SR" and "Mass finder" in str(report)]
+    )
     assert "4.1" in str(report)
     assert "it came back from cloud, and job" in decision(node, str(result.StudyInstanceUID))
 
@@ -76,7 +78,7 @@ def test_a_result_about_images_that_were_not_sent_becomes_a_report_of_failure(
         frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID = generate_uid()
     send_back(node, [result], tmp_path / "back")
     study = str(images[0].StudyInstanceUID)
-    until(lambda: [one for one in held(pacs, study) if one.Modality == "SR" and "NOT ANALYSED" in str(one)])
+    until(lambda: [report for report in held(pacs, study) if report.Modality == "SR" and "NOT ANALYSED" in str(report)])
     assert masses(pacs, study) == []
 
 
@@ -102,7 +104,7 @@ def test_what_comes_later_waits_for_a_retry_that_reads_it_all(
     assert job
     command = [sys.executable, "-m", "node", "retry", job.partition("`")[0], "--config", str(node.config)]
     subprocess.run(command, check=True, env=node.environment)
-    (seg,) = until(lambda: [one for one in masses(pacs, study) if "Other mass" in str(one.SegmentSequence)])
+    (seg,) = until(lambda: [mass for mass in masses(pacs, study) if "Other mass" in str(mass.SegmentSequence)])
     assert len(seg.SegmentSequence) == 2
 
 
@@ -118,7 +120,7 @@ def test_results_that_arrive_one_after_another_are_read_together(
     time.sleep(1.0)
     send_back(node, [second], tmp_path / "two")
     (seg,) = until(lambda: masses(pacs, study))
-    assert {str(one.SegmentLabel) for one in seg.SegmentSequence} == {"Mass", "Other mass"}
+    assert {str(segment.SegmentLabel) for segment in seg.SegmentSequence} == {"Mass", "Other mass"}
     for result in (first, second):
         why = decision(node, str(result.StudyInstanceUID), str(result.SeriesInstanceUID))
         assert why.startswith("it came back from cloud, and job")

@@ -50,8 +50,8 @@ def node(
 def reports(pacs: real_peers.StoreScp, series: list[FileDataset]) -> list[FileDataset]:
     """Reports of the service on a series, as they are delivered."""
     study, uid = str(series[0].StudyInstanceUID), str(series[0].SeriesInstanceUID)
-    every = [one for one in held(pacs, study) if one.Modality == "SR" and "Mass finder" in str(one)]
-    return [one for one in every if uid in str(one.CurrentRequestedProcedureEvidenceSequence)]
+    every = [report for report in held(pacs, study) if report.Modality == "SR" and "Mass finder" in str(report)]
+    return [report for report in every if uid in str(report.CurrentRequestedProcedureEvidenceSequence)]
 
 
 def test_a_report_on_two_series_becomes_a_report_on_each_with_its_own_lesions(
@@ -93,7 +93,7 @@ def test_a_segmentation_made_of_two_series_is_read_on_the_one_on_which_it_lies(
     other, own = series_of(received, 0), series_of(received, 1)
     send_back(node, [also_made_of(analysed(own, tmp_path / "away"), other)], tmp_path / "back")
     (seg,) = until(lambda: masses(pacs, str(images[0].StudyInstanceUID)))
-    assert {one.SeriesInstanceUID for one in seg.ReferencedSeriesSequence} == {
+    assert {series.SeriesInstanceUID for series in seg.ReferencedSeriesSequence} == {
         series_of(images, 1)[0].SeriesInstanceUID
     }
     assert seg.FrameOfReferenceUID == series_of(images, 1)[0].FrameOfReferenceUID
@@ -108,7 +108,7 @@ def test_a_segmentation_of_series_in_one_frame_of_reference_is_read_on_the_first
     result = also_made_of(analysed(own, tmp_path / "away"), first)
     send_back(node, [result], tmp_path / "back")
     (seg,) = until(lambda: masses(pacs, str(images[0].StudyInstanceUID)))
-    assert {one.SeriesInstanceUID for one in seg.ReferencedSeriesSequence} == {
+    assert {series.SeriesInstanceUID for series in seg.ReferencedSeriesSequence} == {
         series_of(images, 0)[0].SeriesInstanceUID
     }
     assert seg.pixel_array.sum() == result.pixel_array.sum()

@@ -70,7 +70,7 @@ def test_an_operator_tries_a_rule_applies_it_and_goes_back(chromium: Browser, da
         expect(page.get_by_role("status").first).to_contain_text("Version 3 is in the file")
     assert dashboard.file.read_text() == CONFIG
     assert dashboard.reloads == [applied, CONFIG]
-    assert [(one.number, one.who, one.why) for one in dashboard.rules_file.versions()] == [
+    assert [(version.number, version.who, version.why) for version in dashboard.rules_file.versions()] == [
         (3, "otto", "back to version 1"), (2, "otto", "as agreed"), (1, "", ""),
     ]  # fmt: skip
     with dashboard.engine.connect() as connection:

@@ -68,7 +68,7 @@ def test_the_report_compares_both_on_what_a_reader_confirmed_and_added(
 ):
     study = scanned(node, tmp_path / "ct")
     source = SourceSeries.read(sorted((tmp_path / "ct" / study).iterdir()))
-    (ours,) = [one for one in map(pacs.download, pacs.instances()) if one.SOPClassUID == SEG]
+    (ours,) = [dataset for dataset in map(pacs.download, pacs.instances()) if dataset.SOPClassUID == SEG]
     ((label, mask),) = arrays_of(ours, source).items()
     edited = workstation_seg(source, {label: mask, "Missed": cube(mask.shape, (5, 50, 50), (7, 56, 57))})
     edited.save_as(tmp_path / "edited.dcm", enforce_file_format=True)
@@ -78,12 +78,12 @@ def test_the_report_compares_both_on_what_a_reader_confirmed_and_added(
         return json.loads(node.ainode("trial", "report", "bright", "bright-2", "--json").stdout)
 
     deadline = time.monotonic() + 60.0
-    while (found := report())["hits"] is None:
+    while (comparison := report())["hits"] is None:
         assert time.monotonic() < deadline, node.log()
         time.sleep(1.0)
-    assert (found["analyses"], found["paired"], found["without_masks"]) == (1, 1, 0)
-    assert found["disagreements"] == []
-    hits = {name: found["hits"][name] for name in ("both", "champion_only", "candidate_only", "neither")}
+    assert (comparison["analyses"], comparison["paired"], comparison["without_masks"]) == (1, 1, 0)
+    assert comparison["disagreements"] == []
+    hits = {name: comparison["hits"][name] for name in ("both", "champion_only", "candidate_only", "neither")}
     assert hits == {"both": 1, "champion_only": 0, "candidate_only": 0, "neither": 1}
     text = node.ainode("trial", "report", "bright", "bright-2").stdout
     assert "1 series, analysed by bright 1.0 (champion) and bright-2 1.0 (candidate)" in text
@@ -93,7 +93,7 @@ def test_the_report_compares_both_on_what_a_reader_confirmed_and_added(
 
 def sent(pacs: real_peers.Orthanc, node: WholeNode, study: str) -> set[str]:
     """Pipelines whose results of a study the archive has."""
-    there = {str(one.SOPInstanceUID) for one in map(pacs.download, pacs.instances())}
+    there = {str(dataset.SOPInstanceUID) for dataset in map(pacs.download, pacs.instances())}
     jobs = jobs_of(node, study).items()
     return {name for name, job in jobs if there & {result["sop_instance_uid"] for result in job["results"]}}
 

@@ -143,9 +143,9 @@ def test_check_names_files_that_another_distribution_has_overwritten(overwritten
     config.write_text(f'[storage]\nfolder = "{tmp_path / "data"}"\nmin_free_gib = 0.0\n')
     (overwritten / "pipelines" / "weights.py").write_text("overwritten = True\n")
     done = ainode("check", "--json", "--config", str(config), path=(overwritten,))
-    found = json.loads(done.stdout)[0]
-    assert (done.returncode, found["name"], found["good"]) == (1, "installation", False)
-    assert found["found"].endswith(f"in {overwritten}: 1 files changed since installation: pipelines/weights.py")
+    result = json.loads(done.stdout)[0]
+    assert (done.returncode, result["name"], result["good"]) == (1, "installation", False)
+    assert result["found"].endswith(f"in {overwritten}: 1 files changed since installation: pipelines/weights.py")
 
 
 def test_a_built_in_pipeline_that_is_hidden_says_where_python_looked(site: Path, tmp_path: Path):

@@ -73,7 +73,7 @@ def test_rejected_results_stop_the_sending_until_an_operator_resumes_it(
     for _ in range(2):
         study = scanned(node, tmp_path / "ct")
         stored = [pacs.download(uid) for uid in pacs.instances()]
-        (ours,) = [one for one in stored if one.StudyInstanceUID == study and one.SOPClassUID == SEG]
+        (ours,) = [dataset for dataset in stored if dataset.StudyInstanceUID == study and dataset.SOPClassUID == SEG]
         image = ct_series(volume=with_lesion((8, 64, 64)), study=study)[0]
         note = rejection_note(image, codes.DCM.RejectedForQualityReasons, ours)
         note.save_as(tmp_path / "note.dcm", enforce_file_format=True)
@@ -98,7 +98,7 @@ def test_rejected_results_stop_the_sending_until_an_operator_resumes_it(
     assert node.ainode("resume", "bright", "--reason", "threshold corrected").returncode == 0
     sent = scanned(node, tmp_path / "ct")
     new = [pacs.download(uid) for uid in set(pacs.instances()) - before]
-    assert {one.StudyInstanceUID for one in new} == {sent}
+    assert {dataset.StudyInstanceUID for dataset in new} == {sent}
     assert in_shadow(node) == []
     trail = node.folder / "audit.log"
     until(node, lambda: "threshold corrected" in trail.read_text())

@@ -48,7 +48,7 @@ def test_the_audit_says_what_it_knows(tmp_path: Path, answer: dict[str, Any] | N
 def test_the_lowest_versions_are_the_bounds_of_every_dependency():
     done = subprocess.run([ROOT / ".ci" / "lowest"], capture_output=True, text=True, check=True)
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert done.stdout.splitlines() == [one.partition(",")[0].replace(">=", "==") for one in wanted]
+    assert done.stdout.splitlines() == [requirement.partition(",")[0].replace(">=", "==") for requirement in wanted]
 
 
 def test_the_source_archive_has_the_same_bytes_for_the_same_files(tmp_path: Path) -> None:
@@ -74,21 +74,21 @@ def test_the_source_archive_has_the_same_bytes_for_the_same_files(tmp_path: Path
         packed.append(path.read_bytes())
     assert packed[0] == packed[1]
     with tarfile.open(fileobj=io.BytesIO(packed[0])) as made:
-        found = {entry.name: entry.mode for entry in made}
-        assert found == {"ainode-9.9/PKG-INFO": 0o644} | {f"ainode-9.9/{name}": files[name][1] for name in files}
+        modes = {entry.name: entry.mode for entry in made}
+        assert modes == {"ainode-9.9/PKG-INFO": 0o644} | {f"ainode-9.9/{name}": files[name][1] for name in files}
         assert {(entry.mtime, entry.uid, entry.uname) for entry in made} == {(1_700_000_000, 0, "")}
 
 
 def component(name: str, version: str, *licences: str) -> dict[str, Any]:
     """As cyclonedx-py writes it."""
-    return {"name": name, "version": version, "licenses": [{"license": {"id": one}} for one in licences]}
+    return {"name": name, "version": version, "licenses": [{"license": {"id": licence}} for licence in licences]}
 
 
 def completed(path: Path, *components: dict[str, Any]) -> tuple[int, str, dict[str, Any]]:
     path.write_text(json.dumps({"components": components}))
     done = subprocess.run([ROOT / ".ci" / "bill", path], capture_output=True, text=True, check=False)
     assert done.stderr == ""
-    return done.returncode, done.stdout, {one["name"]: one for one in json.loads(path.read_text())["components"]}
+    return done.returncode, done.stdout, {part["name"]: part for part in json.loads(path.read_text())["components"]}
 
 
 def test_the_bill_of_materials_gets_hashes_licences_and_weights(tmp_path: Path) -> None:

@@ -105,8 +105,8 @@ def test_a_unit_stays_as_locked_down_as_it_is(unit: Path, installed: Path) -> No
 
 def test_all_units_share_one_hardening() -> None:
     def common(unit: Path) -> list[tuple[str, str]]:
-        found = settings(unit)
-        return found[found.index(("User", "ainode")) : found.index(("SystemCallErrorNumber", "EPERM"))]
+        pairs = settings(unit)
+        return pairs[pairs.index(("User", "ainode")) : pairs.index(("SystemCallErrorNumber", "EPERM"))]
 
     kinds = {tuple(common(unit)): unit.name in WITH_PYTORCH for unit in UNITS}
     assert sorted(kinds.values()) == [False, True]
@@ -118,16 +118,16 @@ def test_all_units_share_one_hardening() -> None:
 
 def test_the_owner_of_the_configuration_decides_whether_the_node_may_write_it() -> None:
     for unit in UNITS:
-        found = settings(unit)
-        assert ("ProtectSystem", "strict") in found
-        assert [value for key, value in found if key == "ReadWritePaths"] == ["-/etc/ainode"]
+        pairs = settings(unit)
+        assert ("ProtectSystem", "strict") in pairs
+        assert [value for key, value in pairs if key == "ReadWritePaths"] == ["-/etc/ainode"]
 
 
 def test_the_units_say_ready_and_are_watched() -> None:
     for unit in UNITS:
-        found = dict(settings(unit))
-        assert (found["Type"], found["NotifyAccess"], found["Restart"]) == ("notify", "main", "always")
-        assert int(found["WatchdogSec"]) > 30
+        values = dict(settings(unit))
+        assert (values["Type"], values["NotifyAccess"], values["Restart"]) == ("notify", "main", "always")
+        assert int(values["WatchdogSec"]) > 30
 
 
 def test_a_reload_is_the_signal_that_the_supervisor_obeys() -> None:
@@ -147,7 +147,7 @@ def test_a_line_for_systemd_has_verb_options_and_units_that_exist(line: str) -> 
         pytest.skip(f"{program} is not installed (Debian package systemd)")
     known = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout
     options = [word for word in words if word.startswith("-")]
-    assert [one for one in options if not re.search(rf"(?<![\w-]){re.escape(one.partition('=')[0])}\b", known)] == []
+    assert [word for word in options if not re.search(rf"(?<![\w-]){re.escape(word.partition('=')[0])}\b", known)] == []
     names = [word for word in words if not word.startswith("-")]
     if program == "systemd-run":
         assert Path(names[-2]).name == "ainode"

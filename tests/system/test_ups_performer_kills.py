@@ -52,7 +52,7 @@ def test_a_workitem_is_performed_once_although_the_node_is_killed_at_every_step(
             killed_when(lambda: manager.state(UID) == "IN PROGRESS")
             killed_when(lambda: node.explain(study))  # images come
             manager.breaks = 0
-            killed_when(lambda: [one for one in node.explain(study)["series"] if one["jobs"]])
+            killed_when(lambda: [row for row in node.explain(study)["series"] if row["jobs"]])
             until(lambda: manager.state(UID) == "COMPLETED", seconds=120.0)
             node.kill()
             calls = len(manager.calls)

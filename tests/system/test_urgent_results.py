@@ -78,7 +78,7 @@ def test_a_large_lesion_is_told_at_once_and_a_small_one_is_not(tmp_path: Path) -
 
 
 def urgent_of(posted: list[Any]) -> list[Any]:
-    return [one for body in posted for one in body.get("urgent", [])]
+    return [result for body in posted for result in body.get("urgent", [])]
 
 
 def study_of(message: str) -> str:

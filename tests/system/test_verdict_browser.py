@@ -49,14 +49,14 @@ def page(chromium: Browser, site: Dashboard) -> Iterator[Page]:
 
 def given(site: Dashboard) -> list[str]:
     with site.engine.connect() as connection:
-        found = current_verdicts(connection, [site.job_id]).get(site.job_id, {})
-    return sorted(one.verdict for one in found.values())
+        verdicts = current_verdicts(connection, [site.job_id]).get(site.job_id, {})
+    return sorted(row.verdict for row in verdicts.values())
 
 
 def violations(page: Page) -> list[str]:
     page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})", None)
-    return [f"{rule['id']}: {node['html'][:160]}" for rule in found["violations"] for node in rule["nodes"]]
+    result = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})", None)
+    return [f"{rule['id']}: {node['html'][:160]}" for rule in result["violations"] for node in rule["nodes"]]
 
 
 def test_a_reader_accepts_rejects_withdraws_and_marks_what_was_missed(page: Page, site: Dashboard):

@@ -45,7 +45,7 @@ def test_a_segmentation_that_a_reader_edited_comes_back_from_the_pacs_as_verdict
     real_peers.dcmtk("storescu", "-aec", "AINODE", "+sd", "127.0.0.1", node.port, tmp_path / "ct")
     node.finished(study, jobs=1)
     stored = [pacs.download(uid) for uid in pacs.instances()]
-    (ours,) = [one for one in stored if one.SOPClassUID == SEG]
+    (ours,) = [dataset for dataset in stored if dataset.SOPClassUID == SEG]
     source = SourceSeries.read(files)
     ((label, mask),) = arrays_of(ours, source).items()
     smaller = mask.copy()

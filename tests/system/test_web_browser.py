@@ -183,8 +183,8 @@ def test_delivered_results_are_retracted_with_a_reason(
     expect(page.locator(".results")).to_contain_text("AI results withdrawn (worklist)")
     expect(page.locator("article .stage")).to_have_text("stored")
     received = [dcmread(path, stop_before_pixels=True) for path in pacs.files()]
-    notes = [one for one in received if one.StudyInstanceUID == study and one.Modality == "KO"]
-    assert [one.ConceptNameCodeSequence[0].CodeMeaning for one in notes] == ["Incorrect Modality Worklist Entry"]
+    notes = [dataset for dataset in received if dataset.StudyInstanceUID == study and dataset.Modality == "KO"]
+    assert [note.ConceptNameCodeSequence[0].CodeMeaning for note in notes] == ["Incorrect Modality Worklist Entry"]
     assert page.get_by_text("Retract the results").count() == 0
 
 

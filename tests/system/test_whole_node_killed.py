@@ -69,7 +69,7 @@ def test_a_pacs_that_is_down_gets_its_results_when_it_comes_back(tmp_path: Path)
         write(series, tmp_path / "study")
         send_until_taken(node, tmp_path / "study")
         deadline = time.monotonic() + 90
-        while not ((found := node.explain(series[0].StudyInstanceUID)) and "last error" in describe(found)):
+        while not ((explanation := node.explain(series[0].StudyInstanceUID)) and "last error" in describe(explanation)):
             assert time.monotonic() < deadline, node.log()
             time.sleep(0.5)
         told = node.ainode("explain", series[0].StudyInstanceUID).stdout

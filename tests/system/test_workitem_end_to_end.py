@@ -53,7 +53,7 @@ def test_a_requested_analysis_is_done_once_although_every_process_is_killed_afte
                 node.start()
                 until(lambda: _step(http).ProcedureStepState == "COMPLETED", seconds=120.0)
                 assert http.post(f"/workitems?{UID}", content=body, headers=json).status_code == 409
-                found = node.finished(study, 1)
+                explanation = node.finished(study, 1)
                 step = _step(http)
             finally:
                 node.kill()
@@ -68,7 +68,7 @@ def test_a_requested_analysis_is_done_once_although_every_process_is_killed_afte
             assert titles == {"ORTHANC"}
             assert named == set(pacs.instances())
             assert named
-            (event,) = [one for one in found["timeline"] if one["kind"] == "requested"]
+            (event,) = [event for event in explanation["timeline"] if event["kind"] == "requested"]
             assert event
             assert "PAT1" not in node.log()
             assert "Surname" not in node.log()

@@ -57,7 +57,7 @@ def test_a_subscriber_is_told_from_schedule_to_end_by_a_node_that_is_killed_mean
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as http:
                 assert http.post(f"/workitems/{EVERY}/subscribers/SCREEN").status_code == 201
             dcmtk("storescu", "-aec", "AINODE", "127.0.0.1", node.port, *write(images, tmp_path / "images"))
-            until(lambda: [one for one in node.explain(study).get("series", ()) if one["jobs"]])
+            until(lambda: [series for series in node.explain(study).get("series", ()) if series["jobs"]])
             node.kill()
             node.start()
             node.finished(study, 1)

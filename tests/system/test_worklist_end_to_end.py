@@ -41,8 +41,8 @@ def send(folder: Path, node: WholeNode) -> str:
 
 
 def text(node: WholeNode, study: str) -> str:
-    found = node.explain(study)
-    return describe(found) if found else ""
+    explanation = node.explain(study)
+    return describe(explanation) if explanation else ""
 
 
 def test_a_study_walks_by_the_order_of_the_worklist_although_the_sender_is_killed(tmp_path: Path, ris: Wlmscpfs):
@@ -57,11 +57,11 @@ def test_a_study_walks_by_the_order_of_the_worklist_although_the_sender_is_kille
             until(lambda: "did not answer" in text(node, study) and "waits until" in text(node, study))
             node.kill_role("sender")
             ris.start()
-            found = node.finished(study, 1)
-            assert [(job["priority"], job["pipeline"]) for one in found["series"] for job in one["jobs"]] == [
-                (1, "bright")
-            ]
-            assert [one["of_worklist"] for one in found["orders"]] == [True]
+            explanation = node.finished(study, 1)
+            assert [
+                (job["priority"], job["pipeline"]) for series in explanation["series"] for job in series["jobs"]
+            ] == [(1, "bright")]
+            assert [order["of_worklist"] for order in explanation["orders"]] == [True]
             assert "STAT, active, from the worklist" in text(node, study)
             assert pacs.instances()
             assert "PAT1" not in node.log()

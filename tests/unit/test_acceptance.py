@@ -68,9 +68,9 @@ def test_a_folder_gives_the_series_that_are_outlined_and_says_what_it_left_out(t
     save(lost, tmp_path / "lost.dcm")
     own = workstation_seg(SourceSeries.read(paths), {"A": MIDDLE}, manufacturer="AI node")
     save(own, tmp_path / "own.dcm")
-    found = read_truth_folder(tmp_path, lambda *_: None, negatives=False)
-    assert sorted(part.path.name for case in found.cases for part in case.parts) == ["rt.dcm", "truth.dcm"]
-    assert (found.without_truth, found.without_images, found.of_this_software) == (2, 1, 1)
+    folder = read_truth_folder(tmp_path, lambda *_: None, negatives=False)
+    assert sorted(part.path.name for case in folder.cases for part in case.parts) == ["rt.dcm", "truth.dcm"]
+    assert (folder.without_truth, folder.without_images, folder.of_this_software) == (2, 1, 1)
     with pytest.raises(InputError, match="none of 4 files"):
         read_truth_folder(tmp_path / "mr", lambda *_: None, negatives=False)
 
@@ -92,12 +92,12 @@ def test_lesions_are_found_missed_and_reported_falsely_with_the_certainty_of_the
         pictures=2,
     )
     compared = compare_with_truth(files)
-    found, missed = compared.lesions
-    assert (found.label, found.hit, missed.label, missed.hit) == ("moved", True, "elsewhere", False)
+    detected, missed = compared.lesions
+    assert (detected.label, detected.hit, missed.label, missed.hit) == ("moved", True, "elsewhere", False)
     voxels = int(masks[names[0]].sum())
-    assert found.dice == pytest.approx(2 * int((moved & masks[names[0]]).sum()) / (2 * voxels))
-    assert found.reported_mm3 == pytest.approx(found.volume_mm3)
-    assert found.certainty == pytest.approx(0.83)
+    assert detected.dice == pytest.approx(2 * int((moved & masks[names[0]]).sum()) / (2 * voxels))
+    assert detected.reported_mm3 == pytest.approx(detected.volume_mm3)
+    assert detected.certainty == pytest.approx(0.83)
     assert [report.label for report in compared.false] == names[1:]
     assert [picture.caption for picture in compared.pictures] == ["missed", "reported falsely"]
     assert all(picture.jpeg.startswith(b"\xff\xd8") for picture in compared.pictures)
@@ -164,24 +164,24 @@ def test_figures_by_scanner_and_size_the_curve_and_the_calibration():
         *(case(str(n), lesion(hit=True, volume=50.0), scanner="Maker A") for n in range(20)),
         *(case(str(n), lesion(hit=n % 2 == 0, volume=5000.0), false=1, scanner="Maker B") for n in range(20, 40)),
     ]
-    found = figures(*cases)
-    assert [(one.name, one.series, one.hits, one.false) for one in found.by_scanner] == [
+    summary = figures(*cases)
+    assert [(scanner.name, scanner.series, scanner.hits, scanner.false) for scanner in summary.by_scanner] == [
         ("Maker A", 20, 20, 0),
         ("Maker B", 20, 10, 20),
     ]
-    assert [(band.from_mm, band.to_mm, band.lesions, band.hits) for band in found.by_size] == [
+    assert [(band.from_mm, band.to_mm, band.lesions, band.hits) for band in summary.by_size] == [
         (0.0, 6.0, 20, 20),
         (20.0, 30.0, 20, 10),
     ]
-    assert [(p.certainty, p.false_per_series, p.sensitivity) for p in found.froc] == [
+    assert [(p.certainty, p.false_per_series, p.sensitivity) for p in summary.froc] == [
         (0.8, 0.0, 0.75),
         (0.4, 0.5, 0.75),
     ]
-    assert found.calibration is not None
-    assert found.calibration.brier == pytest.approx((30 * 0.2**2 + 20 * 0.4**2) / 50)
-    assert [(band.lesions, band.true) for band in found.calibration.bands] == [(20, 0), (30, 30)]
-    assert len(found.failed) == 20
-    assert found.failed[1].what == "missed 21 mm; 1 reported falsely"
+    assert summary.calibration is not None
+    assert summary.calibration.brier == pytest.approx((30 * 0.2**2 + 20 * 0.4**2) / 50)
+    assert [(band.lesions, band.true) for band in summary.calibration.bands] == [(20, 0), (30, 30)]
+    assert len(summary.failed) == 20
+    assert summary.failed[1].what == "missed 21 mm; 1 reported falsely"
     uncertain = case("x", lesion(hit=True, certainty=None))
     assert (figures(*cases, uncertain).froc, figures(*cases, uncertain).calibration) == ((), None)
 
@@ -192,12 +192,12 @@ def test_body_structures_and_series_without_a_comparison_are_told_apart():
     assert whole.comparison is not None
     spleen = replace(whole, comparison=replace(whole.comparison, structures=(structure,)))
     broken = replace(whole, comparison=None, fault="not applicable: 4 mm slices", outcome=Outcome.NOT_APPLICABLE)
-    found = figures(spleen, broken)
-    assert (found.compared, found.without_comparison) == (1, 1)
-    assert [(one.label, one.series, one.median_dice, one.dice) for one in found.structures] == [
-        ("Spleen", 1, 0.4, None)
-    ]
-    assert [one.what for one in found.failed] == ["Spleen: Dice below 0.5", "not applicable: 4 mm slices"]
+    summary = figures(spleen, broken)
+    assert (summary.compared, summary.without_comparison) == (1, 1)
+    assert [
+        (agreement.label, agreement.series, agreement.median_dice, agreement.dice) for agreement in summary.structures
+    ] == [("Spleen", 1, 0.4, None)]
+    assert [failure.what for failure in summary.failed] == ["Spleen: Dice below 0.5", "not applicable: 4 mm slices"]
 
 
 def ainode(tmp_path: Path, *arguments: object) -> Result:

@@ -240,7 +240,7 @@ def test_what_an_onnx_file_does_not_state_is_asked_for_and_never_invented(config
     spleen = '[{ channel = 1, label = "Spleen", category = ["123037004", "SCT", "Anatomical Structure"], '
     spleen += 'type = ["78961009", "SCT", "Spleen"] }]'
     given = ['modality="CT"', "spacing_mm=[2.5, 1.0, 1.0]", "window=[0, 300]", f"segments={spleen}"]
-    result = adopt(config, model, *(part for one in given for part in ("--option", one)), "--yes")
+    result = adopt(config, model, *(part for option in given for part in ("--option", option)), "--yes")
     assert result.exit_code == 0, result.output
     assert load(config).pipelines["bright"].options["segments"][0]["label"] == "Spleen"
 

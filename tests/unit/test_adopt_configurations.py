@@ -32,7 +32,7 @@ def cross_validated(folder: Path, chosen: tuple[str, ...]) -> Path:
         (place / "case_1.nii.gz").write_bytes(b"patient")
     if chosen:
         models = [
-            {"configuration": one, "trainer": "nnUNetTrainer", "plans_identifier": "nnUNetPlans"} for one in chosen
+            {"configuration": name, "trainer": "nnUNetTrainer", "plans_identifier": "nnUNetPlans"} for name in chosen
         ]
         document = {"best_model_or_ensemble": {"selected_model_or_models": models}}
         (folder / "inference_information.json").write_text(json.dumps(document))
@@ -55,7 +55,7 @@ def test_what_nnunet_found_to_be_best_is_proposed_an_ensemble_too(
     metadata, proposal = proposed(cross_validated(tmp_path / "Dataset900_Balls", chosen))
     assert f"{written}\n" in tables_text(proposal), "without a guess"
     assert proposal.missing == ()
-    assert [one.label for one in proposal.structures] == ["spleen"]
+    assert [structure.label for structure in proposal.structures] == ["spleen"]
     assert (metadata.version, metadata.grid.split(" (")[0]) == (" + ".join(chosen), "2 x 1.3 x 1.3 mm")
 
 

@@ -60,14 +60,14 @@ def walk(path: Path, text: str = "", count: int = 40) -> list[AuditPage]:
 @pytest.mark.parametrize("count", [1, 40, 1000])
 def test_every_message_is_on_one_page_newest_first(trail: Path, count: int):
     pages = walk(trail, count=count)
-    assert [one.at for page in pages for one in page.entries] == [999.0 + NUMBER - n for n in range(NUMBER)]
+    assert [entry.at for page in pages for entry in page.entries] == [999.0 + NUMBER - n for n in range(NUMBER)]
     assert all(page.unreadable == 0 for page in pages)
 
 
 def test_a_search_finds_user_study_and_event_in_all_pages(trail: Path):
-    for text, found in (("ct1", 83), ("1.2.249", 1), ("instances transferred", NUMBER), ("<7>", 1), ("SECRET", 0)):
-        assert sum(len(page.entries) for page in walk(trail, text)) == found, text
-    (failed,) = (one for page in walk(trail) for one in page.entries if one.failed)
+    for text, number in (("ct1", 83), ("1.2.249", 1), ("instances transferred", NUMBER), ("<7>", 1), ("SECRET", 0)):
+        assert sum(len(page.entries) for page in walk(trail, text)) == number, text
+    (failed,) = (entry for page in walk(trail) for entry in page.entries if entry.failed)
     assert failed.detail.startswith("transfer <7>")
 
 

@@ -46,9 +46,9 @@ def of(studies: int, entries: int, instances: int) -> Count:
 
 
 def test_series_and_images_of_a_part_are_added_up_and_each_study_counts_once_in_it() -> None:
-    found = add_up([("b", "1", 5), ("a", "1", 2), ("b", "1", 7), ("b", "2", 11)])
-    assert list(found.parts.items()) == [("a", of(1, 1, 2)), ("b", of(2, 3, 23))]
-    assert found.total == of(2, 4, 25)
+    result = add_up([("b", "1", 5), ("a", "1", 2), ("b", "1", 7), ("b", "2", 11)])
+    assert list(result.parts.items()) == [("a", of(1, 1, 2)), ("b", of(2, 3, 23))]
+    assert result.total == of(2, 4, 25)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_series_and_images_of_a_part_are_added_up_and_each_study_counts_once_in_
     ],
 )
 def test_an_analysis_that_said_nothing_of_its_images_does_not_count_as_processed(outcome: str, part: str) -> None:
-    found = balance(AccountRows(series=(a_series("1.1"),), jobs=(a_job("1.1", outcome),)))
-    assert found.analysed.parts == {part: of(1, 1, 3)}
+    sums = balance(AccountRows(series=(a_series("1.1"),), jobs=(a_job("1.1", outcome),)))
+    assert sums.analysed.parts == {part: of(1, 1, 3)}
 
 
 def test_each_study_is_in_the_first_part_that_one_of_its_series_is_in() -> None:
@@ -73,26 +73,26 @@ def test_each_study_is_in_the_first_part_that_one_of_its_series_is_in() -> None:
         a_series("3.1", "ignored", study="3", images=7),
         a_series("4.1", study="4", images=11),
     )
-    found = balance(AccountRows(series=series, jobs=(a_job("1.2", "findings"), a_job("4.1", "failed", study="4"))))
-    assert found.received.parts == {"routed": of(2, 2, 14), "ignored": of(2, 3, 15)}
-    assert found.received.total == of(4, 5, 29)
-    assert found.analysed.parts == {"failed": of(1, 1, 11), "processed": of(1, 1, 3)}
-    assert found.delivered.parts == {"kept here only": of(2, 2, 14)}
+    sums = balance(AccountRows(series=series, jobs=(a_job("1.2", "findings"), a_job("4.1", "failed", study="4"))))
+    assert sums.received.parts == {"routed": of(2, 2, 14), "ignored": of(2, 3, 15)}
+    assert sums.received.total == of(4, 5, 29)
+    assert sums.analysed.parts == {"failed": of(1, 1, 11), "processed": of(1, 1, 3)}
+    assert sums.delivered.parts == {"kept here only": of(2, 2, 14)}
 
 
 def test_sums_of_two_portions_add_up_in_total_and_in_each_part_that_either_has() -> None:
-    one = Sum(total=of(3, 7, 70), parts={"a": of(1, 2, 20), "c": of(2, 5, 50)})
+    first = Sum(total=of(3, 7, 70), parts={"a": of(1, 2, 20), "c": of(2, 5, 50)})
     other = Sum(total=of(5, 11, 110), parts={"b": of(1, 1, 10), "c": of(4, 10, 100)})
     both = Sum(total=of(8, 18, 180), parts={"a": of(1, 2, 20), "b": of(1, 1, 10), "c": of(6, 15, 150)})
-    assert one.plus(other) == other.plus(one) == both
-    assert list(other.plus(one).parts) == ["a", "b", "c"]
+    assert first.plus(other) == other.plus(first) == both
+    assert list(other.plus(first).parts) == ["a", "b", "c"]
 
 
 def test_parts_come_in_their_order_and_those_without_a_place_after_them_by_name() -> None:
-    one = Sum(total=NOTHING, parts=dict.fromkeys(("y", "first", "x"), NOTHING))
+    base = Sum(total=NOTHING, parts=dict.fromkeys(("y", "first", "x"), NOTHING))
     other = Sum(total=NOTHING, parts={"second": NOTHING})
     order = ("second", "first", "absent")
-    assert list(one.plus(other, order).parts) == ["second", "first", "x", "y"]
+    assert list(base.plus(other, order).parts) == ["second", "first", "x", "y"]
 
 
 def a_delivery(study: str, state: DeliveryState) -> DeliveryStatus:
@@ -113,7 +113,7 @@ def portion(study: str, outcome: str, delivery: DeliveryState) -> Balance:
 def test_the_parts_of_every_sum_keep_their_order_when_portions_are_added() -> None:
     confirmed = portion("1", "not applicable", DeliveryState.CONFIRMED)
     waiting = portion("2", "findings", DeliveryState.SCHEDULED)
-    found = balance(AccountRows(series=(a_series("3.1", "ignored", study="3"),))) + confirmed + waiting
-    assert list(found.received.parts.items()) == [("routed", of(2, 2, 6)), ("ignored", of(1, 1, 3))]
-    assert list(found.analysed.parts.items()) == [("processed", of(1, 1, 3)), ("not applicable", of(1, 1, 3))]
-    assert list(found.delivered.parts.items()) == [("waiting", of(1, 1, 3)), ("confirmed", of(1, 1, 3))]
+    sums = balance(AccountRows(series=(a_series("3.1", "ignored", study="3"),))) + confirmed + waiting
+    assert list(sums.received.parts.items()) == [("routed", of(2, 2, 6)), ("ignored", of(1, 1, 3))]
+    assert list(sums.analysed.parts.items()) == [("processed", of(1, 1, 3)), ("not applicable", of(1, 1, 3))]
+    assert list(sums.delivered.parts.items()) == [("waiting", of(1, 1, 3)), ("confirmed", of(1, 1, 3))]

@@ -46,8 +46,8 @@ def test_each_encoding_runs_in_a_process_of_its_own_and_nothing_is_left(
 
 
 def test_ratios_are_taken_round_by_round():
-    found = rows([one("node", 1.0), one("highdicom", 2.0), one("node", 3.0), one("highdicom", 4.0)])
-    assert found == [
+    ratios = rows([one("node", 1.0), one("highdicom", 2.0), one("node", 3.0), one("highdicom", 4.0)])
+    assert ratios == [
         ["seg; 2 segments", "this node", "2.00 (1.00-3.00)", "", "4.00 (2.00-6.00)", "200", "3.0"],
         [
             "seg; 2 segments", "highdicom, label array", "3.00 (2.00-4.00)", "0.62 (0.50-0.75)", "6.00 (4.00-8.00)",

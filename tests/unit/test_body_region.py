@@ -36,10 +36,10 @@ def slices(*names: str, probability: float = 0.95) -> np.ndarray:
 
 
 def test_a_chest_is_recognized_whatever_its_header_says(tmp_path: Path) -> None:
-    found = recognized(chest_series(BodyPartExamined="ABDOMEN"), tmp_path)
-    assert (found.values, found.certainty) == (("chest",), Certainty.LIKELY)
-    assert found.basis[-2:] == (("BodyPartExamined", "ABDOMEN"), DISAGREEMENT)
-    of_pixels = dict(found.basis)["pixels"]
+    characteristic = recognized(chest_series(BodyPartExamined="ABDOMEN"), tmp_path)
+    assert (characteristic.values, characteristic.certainty) == (("chest",), Certainty.LIKELY)
+    assert characteristic.basis[-2:] == (("BodyPartExamined", "ABDOMEN"), DISAGREEMENT)
+    of_pixels = dict(characteristic.basis)["pixels"]
     assert of_pixels.startswith("chest ")
     assert of_pixels.endswith("of 8 slices")
 
@@ -110,9 +110,9 @@ def _cut_off() -> list[FileDataset]:
 def test_what_cannot_be_recognized_is_unknown_with_the_reason(
     tmp_path: Path, images: Callable[[], list[FileDataset]], why: str
 ) -> None:
-    found = recognized(images(), tmp_path)
-    assert (found.values, found.certainty) == ((UNKNOWN,), Certainty.UNKNOWN)
-    assert why in str(found.basis)
+    characteristic = recognized(images(), tmp_path)
+    assert (characteristic.values, characteristic.certainty) == ((UNKNOWN,), Certainty.UNKNOWN)
+    assert why in str(characteristic.basis)
 
 
 def test_files_that_are_no_dicom_and_a_few_broken_images_hide_no_others(tmp_path: Path) -> None:
@@ -140,9 +140,9 @@ def test_slices_in_an_order_that_no_body_has_are_unknown() -> None:
     of = slices(*["chest"] * 3, *["pelvis"] * 2, *["chest"] * 3)
     heights = [-10.0 * n for n in range(8)]
     assert regions_of_slices(of, None, []).values == ("chest", "pelvis")
-    found = regions_of_slices(of, heights, [])
-    assert found.values == (UNKNOWN,)
-    assert ("order of the slices", "not that of a body") in found.basis
+    characteristic = regions_of_slices(of, heights, [])
+    assert characteristic.values == (UNKNOWN,)
+    assert ("order of the slices", "not that of a body") in characteristic.basis
     upright = slices(*["chest"] * 4, *["abdomen"] * 4)
     assert regions_of_slices(upright, heights, []).values == ("chest", "abdomen")
     assert regions_of_slices(upright[::-1], heights, []).values == (UNKNOWN,)

@@ -200,9 +200,9 @@ def promptable(tmp_path: Path, **changes) -> Path:
 
 def test_a_promptable_model_is_asked_for_the_classes_of_the_options_or_of_its_configuration(tmp_path):
     path = promptable(tmp_path, everything_labels=[1, 3])
-    found = load(path, classes=["spleen"]).run(ball())
-    assert [segment.label for segment in found.all_segments] == ["spleen"], "no segment for what was not asked for"
-    np.testing.assert_allclose(np.argwhere(found.segments[0].voxels).mean(axis=0), [12, 16, 16], atol=0.5)
+    findings = load(path, classes=["spleen"]).run(ball())
+    assert [segment.label for segment in findings.all_segments] == ["spleen"], "no segment for what was not asked for"
+    np.testing.assert_allclose(np.argwhere(findings.segments[0].voxels).mean(axis=0), [12, 16, 16], atol=0.5)
     assert labels(path) == ["liver"], "which is further above its level than the spleen"
     with pytest.raises(ValueError, match="classes = 'kidney': the model has no such class"):
         load(path, classes=["kidney"])

@@ -101,7 +101,7 @@ def test_a_stranger_s_list_completes_nothing(node: Node) -> None:
     [signal] = [row.detail for row in timeline(node.engine) if row.what == "complete"]
     assert "none for 30 s" in signal
     told = [row.detail for row in timeline(node.engine) if row.what == "signal disregarded"]
-    assert any("Storage Commitment request of CT1" in one for one in told)
+    assert any("Storage Commitment request of CT1" in detail for detail in told)
 
 
 def test_nobody_speaks_for_a_series_to_which_two_devices_sent(node: Node) -> None:

@@ -64,17 +64,17 @@ def test_no_server_works_on_two_tasks(tasks: list[tuple[float, float]], servers:
 
 def test_an_idle_node_takes_what_its_stages_take():
     servers = Servers(devices=1, encoders=1, senders=1, quiet_seconds=30, encode_seconds=2, deliver_seconds=3)
-    found = simulate(workload(studies=8), servers)
-    assert found.quantiles[0.5] == pytest.approx(30 + 15 + 2 + 3)
-    assert found.busy < 0.02
+    simulation = simulate(workload(studies=8), servers)
+    assert simulation.quantiles[0.5] == pytest.approx(30 + 15 + 2 + 3)
+    assert simulation.busy < 0.02
 
 
 def test_the_plan_has_the_fewest_devices_that_suffice():
     work = workload()
-    found = plan(work, SITE)
-    assert found.is_enough
-    assert found.servers.devices >= work.devices_busy
-    fewer = Site(**{**vars(SITE), "devices": found.servers.devices - 1})
+    capacity = plan(work, SITE)
+    assert capacity.is_enough
+    assert capacity.servers.devices >= work.devices_busy
+    fewer = Site(**{**vars(SITE), "devices": capacity.servers.devices - 1})
     assert not plan(work, fewer).is_enough
 
 
@@ -85,7 +85,7 @@ def test_what_no_number_of_devices_can_do_is_refused():
 
 def test_amounts_of_a_year_of_a_million_studies():
     """By hand: 2740 studies a day of 500 images of 0.5 MiB."""
-    amounts = {one.what: one.amount for one in plan(workload(share=0.3), SITE).requirements}
+    amounts = {requirement.what: requirement.amount for requirement in plan(workload(share=0.3), SITE).requirements}
     assert amounts["busiest hour"] == pytest.approx(342.5)
     assert amounts["network in"] == pytest.approx(342.5 * 250 * 2**20 * 8 / 3600 / 1e6)
     assert amounts["disk"] == pytest.approx(15 * 2740 * (250 + 0.3) / 1024 / 0.8)
@@ -95,8 +95,8 @@ def test_amounts_of_a_year_of_a_million_studies():
 
 def test_receivers_and_their_connections_follow_the_images():
     """By hand: 100,000 studies a day are 1,736 images/s, and a receiver takes 1.3 ms of a core for each."""
-    found = plan(workload(studies=100_000, share=0.0), SITE)
-    amounts = {one.what: one.amount for one in found.requirements}
+    capacity = plan(workload(studies=100_000, share=0.0), SITE)
+    amounts = {requirement.what: requirement.amount for requirement in capacity.requirements}
     assert (amounts["receivers"], amounts["connections"]) == (4, 11 * 15)
 
 
@@ -149,8 +149,8 @@ def test_sizes_and_times_come_from_the_ledger(tmp_path: Path):
                 )
             )  # fmt: skip
         for job, seconds in (("a", 10.0), ("b", 20.0)):
-            one = facts(1, 1, run_seconds=seconds, outcome="no findings", scores=[], histogram=[], device="cpu")[0]
-            record_statistics(connection, job, "nodule", one)
+            fact = facts(1, 1, run_seconds=seconds, outcome="no findings", scores=[], histogram=[], device="cpu")[0]
+            record_statistics(connection, job, "nodule", fact)
     engine.dispose()
     told = CliRunner().invoke(main, ["plan", "--config", str(tmp_path / "config.toml"), "--studies", "100"])
     assert told.exit_code == 0, told.output

@@ -59,8 +59,8 @@ def without(headers: list[Any], *keywords: str) -> list[Any]:
 
 
 def of(headers: list[Any], name: str) -> tuple[str, str]:
-    found = characteristics_of(headers)[name]
-    return ", ".join(found.values), found.certainty
+    characteristic = characteristics_of(headers)[name]
+    return ", ".join(characteristic.values), characteristic.certainty
 
 
 @pytest.mark.parametrize(
@@ -80,23 +80,23 @@ def test_without_orientation_the_plane_follows_from_the_positions():
 
 def test_images_of_several_planes_are_mixed_and_have_no_spacing():
     headers = [*ct_series(3, 16, orientation=AXIAL), *ct_series(3, 16, orientation=SAGITTAL)]
-    found = characteristics_of(headers)
-    assert found["plane"].values == ("mixed",)
-    assert found["slice_spacing_mm"].values == found["coverage_mm"].values == ("unknown",)
+    characteristics = characteristics_of(headers)
+    assert characteristics["plane"].values == ("mixed",)
+    assert characteristics["slice_spacing_mm"].values == characteristics["coverage_mm"].values == ("unknown",)
 
 
 @pytest.mark.parametrize("change", [lambda d: d, enhanced, lambda d: tilted(d, 0.61), with_scout])
 def test_spacing_and_coverage_are_those_of_the_positions(change):
     headers = change(with_attributes(ct_series(6, 16), SpacingBetweenSlices="99", SliceThickness="77"))
-    found = characteristics_of(headers)
-    assert (found["slice_spacing_mm"].values, found["coverage_mm"].values) == (("2.5",), ("15",))
-    assert found["coverage_mm"].certainty == ("likely" if change is with_scout else "certain")
+    characteristics = characteristics_of(headers)
+    assert (characteristics["slice_spacing_mm"].values, characteristics["coverage_mm"].values) == (("2.5",), ("15",))
+    assert characteristics["coverage_mm"].certainty == ("likely" if change is with_scout else "certain")
 
 
 def test_a_missing_slice_makes_the_spacing_likely_and_is_shown():
-    found = characteristics_of(with_gap(ct_series(6, 16)))["slice_spacing_mm"]
-    assert found.certainty == "likely"
-    assert any(name == "steps in mm" for name, _ in found.basis)
+    spacing = characteristics_of(with_gap(ct_series(6, 16)))["slice_spacing_mm"]
+    assert spacing.certainty == "likely"
+    assert any(name == "steps in mm" for name, _ in spacing.basis)
 
 
 def test_a_single_image_has_neither_spacing_nor_coverage():
@@ -161,17 +161,17 @@ def test_without_image_type_the_kind_is_unknown():
     ],
 )  # fmt: skip
 def test_the_type_of_an_mr_series_is_concluded_from_its_times(attributes, kind):
-    found = characteristics_of(mr(**attributes))["sequence_type"]
-    assert found.values == (kind,)
-    assert found.certainty == ("unknown" if kind == "unknown" else "likely")
+    sequence_type = characteristics_of(mr(**attributes))["sequence_type"]
+    assert sequence_type.values == (kind,)
+    assert sequence_type.certainty == ("unknown" if kind == "unknown" else "likely")
 
 
 def test_images_of_two_echoes_have_no_single_type():
     headers = mr(4, **SPIN, RepetitionTime=3000, EchoTime=15)
     with_attributes(headers[2:], EchoTime=90)
-    found = characteristics_of(headers)["sequence_type"]
-    assert found.values == ("unknown",)
-    assert ("EchoTime", "15, 90") in found.basis
+    sequence_type = characteristics_of(headers)["sequence_type"]
+    assert sequence_type.values == ("unknown",)
+    assert ("EchoTime", "15, 90") in sequence_type.basis
 
 
 def test_diffusion_is_certain_and_its_b_values_are_listed():
@@ -296,8 +296,8 @@ def test_only_characteristics_of_the_modality_are_shown():
 
 def test_every_value_is_one_that_rules_know():
     for headers in (ct(), mr(**SPIN, RepetitionTime=600, EchoTime=9), without(ct(), "ImagePositionPatient")):
-        for name, found in characteristics_of(headers).items():
-            for value in found.values:
+        for name, characteristic in characteristics_of(headers).items():
+            for value in characteristic.values:
                 parse_condition(name, value)
 
 
@@ -306,8 +306,8 @@ def test_damaged_headers_show_nothing():
     headers[0].add_new(0x00280030, "LO", "no spacing")
     headers[1].add_new(0x00080008, "SQ", [Dataset()])
     headers[2].add_new(0x00200032, "LO", ["a", "b"])
-    for found in characteristics_of(headers).values():
-        assert isinstance(found, Characteristic)
+    for characteristic in characteristics_of(headers).values():
+        assert isinstance(characteristic, Characteristic)
 
 
 @pytest.mark.parametrize(
@@ -342,8 +342,8 @@ def test_a_value_that_no_series_can_have_is_an_error(name, wanted, message):
 
 
 def test_lines_name_value_certainty_and_basis():
-    found = characteristics_of(mr(**SPIN, RepetitionTime=600, EchoTime=9))
-    values = json.loads(json.dumps({name: vars(one) for name, one in found.items()}))
+    characteristics = characteristics_of(mr(**SPIN, RepetitionTime=600, EchoTime=9))
+    values = json.loads(json.dumps({name: vars(characteristic) for name, characteristic in characteristics.items()}))
     lines = characteristic_lines(values)
     assert "sequence_type T1 (likely: ScanningSequence SE; EchoTime 9; RepetitionTime 600)" in lines
     assert f"b_values {UNKNOWN} (DiffusionBValue absent)" in lines
@@ -394,7 +394,7 @@ def test_the_best_series_may_be_one_with_a_characteristic(tmp_path):
         SeriesFiles(series_instance_uid=uid, paths=tuple(paths), origin=Origin()) for uid, (_, paths) in series.items()
     ]
     decisions = decide_files(files, parse(text).rules)
-    assert {series[uid][0]: one.outcome for uid, one in decisions.items()} == {"B70f": "ignored", "B31f": "routed"}
+    assert {series[uid][0]: row.outcome for uid, row in decisions.items()} == {"B70f": "ignored", "B31f": "routed"}
 
 
 @pytest.mark.thorough

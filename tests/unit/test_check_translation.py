@@ -38,8 +38,8 @@ def test_findings_of_check_are_in_the_language_of_the_locale_and_json_in_english
     assert re.search(r"Speicher: .* GiB frei, ein Schreibvorgang mit Sync dauert \d+,\d ms", german)
     assert "Zugriffsrechte: Schlüssel, Passwörter und Datenbank sind für andere Benutzer gesperrt" in german
     assert "访问权限: 其他用户无法访问密钥、密码和数据库" in shown(config, "check", locale="zh_CN.UTF-8")
-    found = [one["found"] for one in json.loads(shown(config, "check", "--json", locale="de_DE.UTF-8"))]
-    assert "0 rules, 0 pipelines" in found
+    texts = [result["found"] for result in json.loads(shown(config, "check", "--json", locale="de_DE.UTF-8"))]
+    assert "0 rules, 0 pipelines" in texts
 
 
 def test_remedies_for_probable_mistakes_are_translated():

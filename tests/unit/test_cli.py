@@ -109,7 +109,7 @@ def test_a_node_without_a_required_package_names_it_once_and_starts_no_process(c
     metadata = tmp_path / "ainode-9.dist-info" / "METADATA"
     metadata.parent.mkdir()
     requirements = ("click>=1", "no-such-package<2,>=1.0", 'not-wanted; extra == "gpu"')
-    requires = [f"Requires-Dist: {one}" for one in requirements]
+    requires = [f"Requires-Dist: {requirement}" for requirement in requirements]
     metadata.write_text("\n".join(["Metadata-Version: 2.1", "Name: ainode", "Version: 9", *requires]))
     done = run_with(tmp_path, "run", "--config", config)
     assert done.returncode == errors.PlatformError.exit_code
@@ -149,9 +149,9 @@ def test_status_tells_a_paused_destination_from_one_that_is_down(config: str, tm
 def test_status_of_a_new_node_is_empty_in_words_and_json(config: str):
     output = CliRunner().invoke(main, ["status", "--config", config]).output
     assert ["jobs", "none"] in [line.split() for line in output.splitlines()]
-    found = json.loads(CliRunner().invoke(main, ["status", "--json", "--config", config]).output)
-    assert found["images"] == 0
-    assert found["studies"] == []
+    status = json.loads(CliRunner().invoke(main, ["status", "--json", "--config", config]).output)
+    assert status["images"] == 0
+    assert status["studies"] == []
 
 
 @pytest.mark.thorough

@@ -97,7 +97,7 @@ def test_proof_that_was_asked_for_tomorrow_is_asked_for_again(tmp_path: Path) ->
     with begin_immediate(node.engine) as connection:
         claim = deliveries.begin_delivery(connection, job.id, "pacs")
         assert claim is not None
-        uids = [one.sop_instance_uid for one in owed.instances_to_store(connection, job.id, "pacs")]
+        uids = [instance.sop_instance_uid for instance in owed.instances_to_store(connection, job.id, "pacs")]
         for uid in uids:
             deliveries.record_statuses(connection, claim, [deliveries.ObjectStatus(uid, 0x0000)])
         record_request(connection, job.id, "pacs", uids, "1.2")

@@ -84,22 +84,24 @@ def used(tree: ast.AST) -> Iterator[tuple[str, str]]:
 def test_every_private_name_that_the_code_uses_is_listed():
     listed = {(i.module, name) for i in INTERNALS for name in i.names if "." not in name}
     listed |= {("", name.rpartition(".")[2]) for i in INTERNALS for name in i.names if "." in name}
-    found = set()
+    pairs = set()
     for room in ("node", "pipelines"):
         for path in (ROOT / room).rglob("*.py"):
-            found |= {one for one in used(ast.parse(path.read_text())) if not one[0].startswith("node")}
-    assert {one for one in found if one[1] not in DOCUMENTED | TRAINING} == listed
+            pairs |= {pair for pair in used(ast.parse(path.read_text())) if not pair[0].startswith("node")}
+    assert {pair for pair in pairs if pair[1] not in DOCUMENTED | TRAINING} == listed
 
 
 def test_a_library_of_which_private_names_are_used_has_an_upper_bound():
     bounds = {
-        name: below for one in dependencies() for name, below in re.findall(r"^([a-z0-9-]+)>=.*,<([0-9.]+)$", one)
+        name: below
+        for dependency in dependencies()
+        for name, below in re.findall(r"^([a-z0-9-]+)>=.*,<([0-9.]+)$", dependency)
     }
     assert bounds == {internals.library: internals.below for internals in INTERNALS}
 
 
 def test_every_dependency_has_a_lower_bound():
-    assert [one for one in dependencies() if not re.match(r"[a-z0-9-]+>=[0-9]", one)] == []
+    assert [dependency for dependency in dependencies() if not re.match(r"[a-z0-9-]+>=[0-9]", dependency)] == []
 
 
 def test_the_installed_libraries_have_every_name():

@@ -82,7 +82,9 @@ def later(arrival: Arrival, seconds: float) -> Arrival:
         arrival,
         last_at=arrival.last_at + seconds,
         absent=replace(arrival.absent, at=arrival.absent.at + seconds),
-        interruptions=tuple(replace(one, at=one.at + seconds) for one in arrival.interruptions),
+        interruptions=tuple(
+            replace(interruption, at=interruption.at + seconds) for interruption in arrival.interruptions
+        ),
     )
 
 
@@ -258,8 +260,8 @@ def test_an_image_that_is_no_part_of_a_concatenation_lacks_none() -> None:
 def test_a_concatenation_without_a_total_hides_no_part_that_another_lacks() -> None:
     without = [header(ConcatenationUID="1.3", InConcatenationNumber=n) for n in (1, 2)]
     assert missing_parts(without) == ""
-    one = header(ConcatenationUID="1.2", InConcatenationNumber=1, InConcatenationTotalNumber=2)
-    assert missing_parts([*without, one]) == "1 parts of a concatenation are missing"
+    part = header(ConcatenationUID="1.2", InConcatenationNumber=1, InConcatenationTotalNumber=2)
+    assert missing_parts([*without, part]) == "1 parts of a concatenation are missing"
 
 
 def router_of(node: Node, rule: str = RULE) -> Router:

@@ -48,5 +48,7 @@ def test_the_node_is_shut_in_and_has_time_to_drain():
     assert node["stop_grace_period"] == "90s"
     check = re.findall(r"^    CMD \[(.*)\]$", (FOLDER / "Containerfile").read_text(), re.MULTILINE)
     assert node["healthcheck"]["test"][1].split() == json.loads(f"[{check[0]}]")
-    open_to_all = [port for one in SERVICES.values() for port in one.get("ports", []) if not port.startswith("127.")]
+    open_to_all = [
+        port for service in SERVICES.values() for port in service.get("ports", []) if not port.startswith("127.")
+    ]
     assert open_to_all == ["11112:11112"]

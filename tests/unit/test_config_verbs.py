@@ -80,7 +80,7 @@ def test_publish_shows_and_asks_diff_names_values_and_take_confirms(machines: tu
     assert a.config("publish", "--yes", "--reason", "mail").exit_code == 0
     b.look()
     seen = json.loads(a.config("diff", "--json").output)
-    (of_b,) = [one for one in seen["machines"] if one["file"].endswith(str(b.path))]
+    (of_b,) = [machine for machine in seen["machines"] if machine["file"].endswith(str(b.path))]
     assert (of_b["number"], of_b["is_newest"], seen["published"], seen["differences"]) == (1, False, 2, {})
     assert of_b["differences"] == {
         "notify.smtp_host": ["-", '"mail.example"'],

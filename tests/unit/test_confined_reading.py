@@ -47,9 +47,13 @@ def names(node: ast.AST, known: dict[str, Unit], *, confined: bool) -> Iterator[
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute) and child.func.attr == "call":
                 if confined:
-                    yield from (known[one.id] for one in child.args if isinstance(one, ast.Name) and one.id in known)
-                for one in child.args:
-                    yield from names(one, known, confined=confined)
+                    yield from (
+                        known[argument.id]
+                        for argument in child.args
+                        if isinstance(argument, ast.Name) and argument.id in known
+                    )
+                for argument in child.args:
+                    yield from names(argument, known, confined=confined)
             elif isinstance(child, ast.Name) and child.id in known and not confined:
                 yield known[child.id]
             elif isinstance(child, ast.Attribute) and isinstance(child.value, ast.Name) and not confined:

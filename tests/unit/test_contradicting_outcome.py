@@ -28,7 +28,10 @@ def report(outcome: Outcome, folder: Path, *, lesions: bool) -> int:
 
 @pytest.mark.parametrize(
     ("outcome", "lesions"),
-    [*((one, True) for one in sorted(ALL - WITH_LESIONS)), *((one, False) for one in sorted(ALL - WITHOUT))],
+    [
+        *((outcome, True) for outcome in sorted(ALL - WITH_LESIONS)),
+        *((outcome, False) for outcome in sorted(ALL - WITHOUT)),
+    ],
 )
 def test_an_outcome_that_contradicts_the_findings_is_refused_in_words(
     outcome: Outcome,
@@ -40,7 +43,8 @@ def test_an_outcome_that_contradicts_the_findings_is_refused_in_words(
 
 
 @pytest.mark.parametrize(
-    ("outcome", "lesions"), [*((one, True) for one in sorted(WITH_LESIONS)), *((one, False) for one in sorted(WITHOUT))]
+    ("outcome", "lesions"),
+    [*((outcome, True) for outcome in sorted(WITH_LESIONS)), *((outcome, False) for outcome in sorted(WITHOUT))],
 )
 def test_every_other_outcome_has_a_report(outcome: Outcome, lesions: bool, tmp_path: Path) -> None:  # noqa: FBT001
     assert report(outcome, tmp_path, lesions=lesions) == 1

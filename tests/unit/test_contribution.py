@@ -37,10 +37,10 @@ def test_hosted_ci_runs_what_must_pass_before_anything_lands():
 
 @pytest.mark.parametrize("form", ["bug", "proposal"])
 def test_issue_forms_have_what_the_host_requires(form: str):
-    found = read(GITHUB / "ISSUE_TEMPLATE" / f"{form}.yml")
-    assert found["name"]
-    assert found["description"]
-    fields = [part for part in found["body"] if part["type"] != "markdown"]
+    content = read(GITHUB / "ISSUE_TEMPLATE" / f"{form}.yml")
+    assert content["name"]
+    assert content["description"]
+    fields = [part for part in content["body"] if part["type"] != "markdown"]
     assert len({part["id"] for part in fields}) == len(fields) > 0
     assert all(part["attributes"]["label"] for part in fields)
 

@@ -165,9 +165,9 @@ def test_a_text_outside_the_table_that_names_the_patient_is_replaced(image: File
 def test_the_search_finds_names_in_every_script_and_uids(image: FileDataset, tmp_path: Path) -> None:
     (path,) = write([image], tmp_path)
     before = dcmread(path)
-    found = " ".join(traces(path.read_bytes(), before, identifiers_of(before, frozenset())))
+    text = " ".join(traces(path.read_bytes(), before, identifiers_of(before, frozenset())))
     for part in ("PatientName", "PatientID", "AccessionNumber", "InstitutionName", "UID of the source", "private"):
-        assert part in found
+        assert part in text
     names = identifiers_of(before, frozenset()).texts
     assert {"Ковальская", "Kowalska", "KOWALSKA-77123"} <= names.keys()
 

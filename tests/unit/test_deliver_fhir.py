@@ -78,15 +78,17 @@ def test_a_report_in_r5_says_where_each_finding_is_and_is_withdrawn_with_it(tmp_
         sent.deliver("ehr")
         assert sent.status("ehr").state == "STORED"
         selections = server.of("ImagingSelection")
-        places = [place for one in read_statement(report).findings for place in one.regions]
-        assert [(one["instance"][0]["uid"], one["instance"][0].get("subset")) for one in selections] == [
-            (place.sop_instance_uid, [str(place.segment)] if place.segment else None) for place in places
-        ]
+        places = [place for finding in read_statement(report).findings for place in finding.regions]
+        assert [
+            (selection["instance"][0]["uid"], selection["instance"][0].get("subset")) for selection in selections
+        ] == [(place.sop_instance_uid, [str(place.segment)] if place.segment else None) for place in places]
         assert [place.segment for place in places if place.segment] == ([1, 2] if "seg" in kinds else [])
         assert len(places) >= 2
-        assert all(one["seriesUid"] for one in selections)
-        references = {f"ImagingSelection/{one['id']}" for one in selections}
-        derived = {source.get("reference") for one in server.of("Observation") for source in one["derivedFrom"]}
+        assert all(selection["seriesUid"] for selection in selections)
+        references = {f"ImagingSelection/{selection['id']}" for selection in selections}
+        derived = {
+            source.get("reference") for observation in server.of("Observation") for source in observation["derivedFrom"]
+        }
         assert references == derived - {None}
         assert server.of("DiagnosticReport")[0]["study"]
         withdrawn = FinishedJob(tmp_path / "b", [report, note], to(server, fhir_version="R5"))
@@ -94,7 +96,7 @@ def test_a_report_in_r5_says_where_each_finding_is_and_is_withdrawn_with_it(tmp_
             is_note = result.c.sop_instance_uid == note.SOPInstanceUID
             connection.execute(result.update().where(is_note).values(kind="rejection"))
         withdrawn.deliver("ehr")
-        assert {one["status"] for one in server.of("ImagingSelection")} == {"entered-in-error"}
+        assert {selection["status"] for selection in server.of("ImagingSelection")} == {"entered-in-error"}
 
 
 def test_a_server_of_another_release_is_named(tmp_path: Path, report: FileDataset) -> None:
@@ -120,7 +122,7 @@ def test_a_withdrawn_report_and_its_observations_are_marked_only_where_it_was_se
                 connection.execute(result.update().where(is_note).values(kind="rejection"))
             job.deliver("ehr")
             assert job.status("ehr").state == "STORED"
-            said = {one["status"] for kind in ("DiagnosticReport", "Observation") for one in server.of(kind)}
+            said = {resource["status"] for kind in ("DiagnosticReport", "Observation") for resource in server.of(kind)}
             assert said == status
 
 

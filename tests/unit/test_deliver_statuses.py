@@ -217,10 +217,10 @@ class Tap:
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
-        for one in self._open:
+        for connection in self._open:
             with suppress(OSError):  # closed by its peer
-                one.shutdown(socket.SHUT_RDWR)  # wakes the threads that wait in it
-            one.close()
+                connection.shutdown(socket.SHUT_RDWR)  # wakes the threads that wait in it
+            connection.close()
 
 
 @pytest.mark.parametrize(

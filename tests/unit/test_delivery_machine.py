@@ -54,8 +54,8 @@ class Deliveries(RuleBasedStateMachine):
             rows = statuses(connection, sa.true())
             if not rows:
                 return multiple()
-            one = rows[choice % len(rows)]
-            begun = begin_delivery(connection, one.job_id, one.destination)
+            row = rows[choice % len(rows)]
+            begun = begin_delivery(connection, row.job_id, row.destination)
         return multiple() if begun is None else begun
 
     @rule(claim=claims, choice=CHOICE, status=st.sampled_from([0x0000, 0xB000, 0x0111, 0xA700, 0xC000, None]))
@@ -69,7 +69,10 @@ class Deliveries(RuleBasedStateMachine):
             since = connection.scalar(self.created(claim))
             wanted = record_statuses(connection, claim, [ObjectStatus(uid, status)])
             assert wanted <= (since == claim.since)
-            again = [one.sop_instance_uid for one in instances_to_store(connection, claim.job_id, claim.destination)]
+            again = [
+                instance.sop_instance_uid
+                for instance in instances_to_store(connection, claim.job_id, claim.destination)
+            ]
             if since == claim.since:
                 assert (uid in again) != is_stored(status)
             else:  # overtaken by a retry: nothing was written
@@ -103,7 +106,7 @@ class Deliveries(RuleBasedStateMachine):
             if given:
                 lost = given[0]
                 send_again(connection, lost.job_id, name, [lost.sop_instance_uid])
-                owed = [one.sop_instance_uid for one in instances_to_store(connection, lost.job_id, name)]
+                owed = [instance.sop_instance_uid for instance in instances_to_store(connection, lost.job_id, name)]
                 assert lost.sop_instance_uid in owed
 
     @invariant()
@@ -113,12 +116,12 @@ class Deliveries(RuleBasedStateMachine):
     @invariant()
     def what_is_done_is_proved_and_what_is_owed_is_due(self) -> None:
         with self.engine.connect() as connection:
-            for one in statuses(connection, sa.true()):
-                of = get_job(connection, one.job_id)
-                assert one.state not in ("STORED", "CONFIRMED") or one.stored == one.instances, one
-                assert one.state != "CONFIRMED" or one.committed == one.instances, one
-                if of.state in ACTIVE and of.stage == "deliver" and one.state == "SCHEDULED" and one.ended_at is None:
-                    assert one.destination in [attempt.subject for attempt in due_of(connection, of)]
+            for row in statuses(connection, sa.true()):
+                of = get_job(connection, row.job_id)
+                assert row.state not in ("STORED", "CONFIRMED") or row.stored == row.instances, row
+                assert row.state != "CONFIRMED" or row.committed == row.instances, row
+                if of.state in ACTIVE and of.stage == "deliver" and row.state == "SCHEDULED" and row.ended_at is None:
+                    assert row.destination in [attempt.subject for attempt in due_of(connection, of)]
             for of in list_jobs(connection):
                 if of.state == "COMPLETED":
                     open_ = sa.and_(delivery.c.job_id == of.id, delivery.c.state.not_in(("STORED", "CONFIRMED")))

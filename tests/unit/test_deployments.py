@@ -54,13 +54,13 @@ def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
     """Every object of the chart, by Helm itself."""
     helm = pytest.importorskip("helm_python")
     files = helm.Chart.load(CHART).render(values, name="ai", namespace="imaging")
-    return [one for text in files.values() for one in yaml.safe_load_all(text) if one]
+    return [resource for text in files.values() for resource in yaml.safe_load_all(text) if resource]
 
 
 def pods(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Component -> specification of its pods."""
-    sets = [one for one in rendered(values) if one["kind"] == "StatefulSet"]
-    return {one["metadata"]["name"].removeprefix("ai-"): one["spec"]["template"]["spec"] for one in sets}
+    sets = [resource for resource in rendered(values) if resource["kind"] == "StatefulSet"]
+    return {resource["metadata"]["name"].removeprefix("ai-"): resource["spec"]["template"]["spec"] for resource in sets}
 
 
 def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
@@ -73,15 +73,15 @@ def check_commands(script: str) -> list[str]:
     for line in re.findall(r"(?:^|[;'] *|\s)ainode ((?:drain|run) [^|;&#\n']+)", script, re.MULTILINE):
         verb, *arguments = shlex.split(re.sub(r"\$\{DRAIN_SECONDS:-(\d+)\}", r"\1", line))
         main.commands[verb].make_context(verb, list(arguments))
-        verbs.append(" ".join([verb, *(one for one in arguments if one in ("--undo", "--wait"))]))
+        verbs.append(" ".join([verb, *(argument for argument in arguments if argument in ("--undo", "--wait"))]))
     return verbs
 
 
 def test_helm_finds_no_fault_in_the_chart():
     helm = pytest.importorskip("helm_python")
-    found = helm.lint(CHART)
-    assert found["errors"] == []
-    assert [one["error"] for one in found["messages"]] == ["icon is recommended"]
+    report = helm.lint(CHART)
+    assert report["errors"] == []
+    assert [message["error"] for message in report["messages"]] == ["icon is recommended"]
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
@@ -89,10 +89,10 @@ def test_helm_finds_no_fault_in_the_chart():
 def test_every_object_fits_the_schema_of_kubernetes(values: dict[str, Any], version: str):
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     objects = rendered(values)
-    assert len({(one["kind"], one["metadata"]["name"]) for one in objects}) == len(objects) >= 9
-    for one in objects:
-        if not one["apiVersion"].startswith("keda.sh/"):  # no schema of it to be had
-            kubernetes_validate.validate(one, version, strict=True)
+    assert len({(resource["kind"], resource["metadata"]["name"]) for resource in objects}) == len(objects) >= 9
+    for resource in objects:
+        if not resource["apiVersion"].startswith("keda.sh/"):  # no schema of it to be had
+            kubernetes_validate.validate(resource, version, strict=True)
 
 
 def test_values_that_the_chart_does_not_know_are_refused():
@@ -142,14 +142,14 @@ def test_ports_and_paths_are_those_of_the_configuration():
     config = parse((CHART / "files" / "config.toml").read_text().replace("@HOST@", "ai-receiver-0.example"))
     ports = {config.ae.port, config.fleet.port, config.fleet.copies_port, config.web.port}
     objects = rendered({})
-    services = [one for one in objects if one["kind"] == "Service"]
+    services = [resource for resource in objects if resource["kind"] == "Service"]
     named = {
         port["name"]: port["containerPort"] for of in pods({})["receiver"]["containers"] for port in of.get("ports", [])
     }
-    aims = {port.get("targetPort", port["port"]) for one in services for port in one["spec"]["ports"]}
+    aims = {port.get("targetPort", port["port"]) for service in services for port in service["spec"]["ports"]}
     assert {named.get(aim, aim) for aim in aims} == ports
-    (policy,) = (one for one in objects if one["kind"] == "NetworkPolicy")
-    assert {port["port"] for one in policy["spec"]["ingress"] for port in one["ports"]} == ports
+    (policy,) = (resource for resource in objects if resource["kind"] == "NetworkPolicy")
+    assert {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]} == ports
     mounts = {mount["mountPath"] for mount in pods({})["receiver"]["containers"][0]["volumeMounts"]}
     paths = (config.fleet.certificate, config.fleet.ca, config.web.certificate, config.web.users_file)
     assert {str(Path(path).parent) for path in paths} <= mounts
@@ -174,18 +174,18 @@ def test_the_configuration_is_written_for_each_machine_and_published_rules_stay(
 
 
 def test_the_autoscaler_asks_for_a_metric_that_exists(tmp_path: Path):
-    (scaled,) = (one for one in rendered(VALUES["everything"]) if one["kind"] == "ScaledObject")
+    (scaled,) = (resource for resource in rendered(VALUES["everything"]) if resource["kind"] == "ScaledObject")
     engine = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     known = exposition(Config.model_validate({"pipelines": {"one": {}}}), engine, Spool(tmp_path)).decode()
     (trigger,) = scaled["spec"]["triggers"]
     (name,) = re.findall(r"ainode_\w+", trigger["metadata"]["query"])
     assert re.search(rf'^{name}{{pipeline="one",stage="infer"}} 0', known, re.MULTILINE)
     targets = [
-        one
-        for one in rendered(VALUES["everything"])
-        if one["metadata"]["name"] == scaled["spec"]["scaleTargetRef"]["name"]
+        resource
+        for resource in rendered(VALUES["everything"])
+        if resource["metadata"]["name"] == scaled["spec"]["scaleTargetRef"]["name"]
     ]
-    (workers,) = (one for one in targets if one["kind"] == "StatefulSet")
+    (workers,) = (resource for resource in targets if resource["kind"] == "StatefulSet")
     assert "replicas" not in workers["spec"], "the autoscaler and an upgrade would take turns"
 
 

@@ -54,8 +54,8 @@ def tables_of(model: type[BaseModel], name: str = "") -> Iterator[tuple[str, set
         inner = [a for a in arguments if inspect.isclass(a) and issubclass(a, BaseModel)]
         where = f"{name}.{key}" if name else key
         many = ".NAME" if "dict" in str(field.annotation) else ""
-        for one in inner:
-            yield from tables_of(one, where + many)
+        for table in inner:
+            yield from tables_of(table, where + many)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -69,12 +69,12 @@ def test_the_mammograms_of_the_page_have_sides_points_and_a_distance(tmp_path: P
     source = SourceSeries.read(write([right, left], tmp_path / "scan"))
     outcome, _, findings = run(tmp_path, monkeypatch, "Calcifications", source)
     assert outcome == "findings"
-    spots = {one.label: one for one in findings.positive_regions}
-    assert {name: one.laterality.meaning for name, one in spots.items() if one.laterality} == {
+    spots = {region.label: region for region in findings.positive_regions}
+    assert {name: region.laterality.meaning for name, region in spots.items() if region.laterality} == {
         "Calcification 1 (R MLO)": "Right",
         "Calcification 2 (L CC)": "Left",
     }
-    assert [one.shape.sop_instance_uid for one in spots.values()] == [right.SOPInstanceUID, left.SOPInstanceUID]
+    assert [region.shape.sop_instance_uid for region in spots.values()] == [right.SOPInstanceUID, left.SOPInstanceUID]
     assert spots["Calcification 1 (R MLO)"].shape.points == ((40.5, 30.5),)
     (distance,) = findings.groups[0].measurements
     assert distance.value == pytest.approx(0.1 * ((85 - 40.5) ** 2 + (60 - 30.5) ** 2) ** 0.5)

@@ -40,13 +40,13 @@ def test_an_embedding_without_a_direction_is_refused(source: SourceSeries, bad: 
 
 
 def test_an_embedding_needs_its_space_and_as_many_numbers(source: SourceSeries):
-    one = lesion(source, embedding=np.array([1, 2], np.float32))
-    assert one.embedding == (1.0, 2.0)
+    nodule = lesion(source, embedding=np.array([1, 2], np.float32))
+    assert nodule.embedding == (1.0, 2.0)
     with pytest.raises(ValueError, match="embedding_space"):
-        Findings(lesions=(one,))
+        Findings(lesions=(nodule,))
     with pytest.raises(ValueError, match="has 2 numbers; flat-3 has 3"):
-        Findings(lesions=(one,), embedding_space=replace(SPACE, name="flat-3", dimensions=3))
-    assert Findings(lesions=(one, lesion(source, "Nodule 2", ())), embedding_space=SPACE).embedding_space is SPACE
+        Findings(lesions=(nodule,), embedding_space=replace(SPACE, name="flat-3", dimensions=3))
+    assert Findings(lesions=(nodule, lesion(source, "Nodule 2", ())), embedding_space=SPACE).embedding_space is SPACE
 
 
 @pytest.mark.parametrize("bad", [{"name": "two words"}, {"name": ""}, {"dimensions": 1}, {"statement": ""}])
@@ -67,7 +67,7 @@ def test_embeddings_survive_the_file_between_the_processes(source: SourceSeries,
     )
     save(tmp_path / "work", run)
     again = load(tmp_path / "work", 4 * 40 * 40).findings
-    assert [tuple(one.embedding) for one in again.lesions] == [(3.0, 4.0), ()]
+    assert [tuple(nodule.embedding) for nodule in again.lesions] == [(3.0, 4.0), ()]
     assert again.embedding_space == SPACE
     assert isinstance(again.embedding_space.statement, Sentence)
     assert again.embedding_space.statement.translations == {"de": "Gemessen."}
@@ -80,22 +80,22 @@ def test_encoding_returns_embeddings_under_the_tracking_uid_and_no_object_has_th
     findings = Findings(lesions=(lesion(source),), embedding_space=SPACE)
     objects = encode(analysis(findings), source, kinds)
     without = encode(analysis(Findings(lesions=(lesion(source, embedding=()),))), source, kinds)
-    assert [one.data for one in objects] == [one.data for one in without]
+    assert [instance.data for instance in objects] == [instance.data for instance in without]
     files = []
-    for number, one in enumerate(objects):
-        (tmp_path / f"{number}.dcm").write_bytes(one.data)
-        files.append(EncodedFile(name=f"{number}.dcm", kind=one.kind, description=one.description))
+    for number, instance in enumerate(objects):
+        (tmp_path / f"{number}.dcm").write_bytes(instance.data)
+        files.append(EncodedFile(name=f"{number}.dcm", kind=instance.kind, description=instance.description))
     of = Examined.of(source.datasets[0], "salt")
-    found = embeddings_of(findings, files, tmp_path, of)
-    assert found is not None
-    (one,) = found.lesions
+    embeddings = embeddings_of(findings, files, tmp_path, of)
+    assert embeddings is not None
+    (nodule,) = embeddings.lesions
     seg = next(o.dataset for o in objects if o.kind == "seg")
-    assert (one.lesion, one.label) == (seg.SegmentSequence[0].TrackingUID, "Nodule 1")
-    assert one.vector == array("f", (0.6, 0.8)).tobytes()
-    assert (one.long_axis_mm is not None) is axis
-    assert (found.space, found.statement) == ("flat-1", ("Measured.", {"de": "Gemessen."}))
+    assert (nodule.lesion, nodule.label) == (seg.SegmentSequence[0].TrackingUID, "Nodule 1")
+    assert nodule.vector == array("f", (0.6, 0.8)).tobytes()
+    assert (nodule.long_axis_mm is not None) is axis
+    assert (embeddings.space, embeddings.statement) == ("flat-1", ("Measured.", {"de": "Gemessen."}))
     assert embeddings_of(replace(findings, embedding_space=None, lesions=()), files, tmp_path, of) is None
-    assert one.study_date == source.datasets[0].get("StudyDate", "")
-    assert one.patient == Examined.of(source.datasets[-1], "salt").patient
-    assert one.patient != Examined.of(source.datasets[0], "another").patient
-    assert str(source.datasets[0].PatientID) not in one.patient
+    assert nodule.study_date == source.datasets[0].get("StudyDate", "")
+    assert nodule.patient == Examined.of(source.datasets[-1], "salt").patient
+    assert nodule.patient != Examined.of(source.datasets[0], "another").patient
+    assert str(source.datasets[0].PatientID) not in nodule.patient

@@ -7,13 +7,13 @@ import pytest
 from node import errors
 from node.errors import InternalError, NodeError, PipelineError, error_code, error_of
 
-TREE = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, NodeError)]
+TREE = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, NodeError)]
 
 
 def test_every_class_has_a_code_of_its_own():
     assert len(TREE) > 10
-    assert len({one.code for one in TREE}) == len(TREE)
-    assert all(one.__name__ in str(errors.__doc__) for one in TREE)
+    assert len({kind.code for kind in TREE}) == len(TREE)
+    assert all(kind.__name__ in str(errors.__doc__) for kind in TREE)
 
 
 @pytest.mark.parametrize("kind", TREE)

@@ -20,10 +20,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def volumes(report: Dataset) -> list[float]:
-    found = [0.0]
-    while (larger := urgent_measurement(report, [parse_limit(f"Volume > {found[-1]} mm3")])) is not None:
-        found.append(float(larger.value))
-    return found[1:]
+    values = [0.0]
+    while (larger := urgent_measurement(report, [parse_limit(f"Volume > {values[-1]} mm3")])) is not None:
+        values.append(float(larger.value))
+    return values[1:]
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_a_limit_that_cannot_be_read_is_refused(text: str, said: str):
 
 
 def test_the_first_measurement_beyond_a_limit_is_found_as_the_report_states_it(report: Dataset):
-    found = volumes(report)
-    assert found
-    limit = parse_limit(f"volume >= {max(found)} mm3")
+    values = volumes(report)
+    assert values
+    limit = parse_limit(f"volume >= {max(values)} mm3")
     urgent = urgent_measurement(report, [parse_limit("Volume > 1 l"), limit])
     assert urgent is not None
     assert (urgent.limit, urgent.measurement, float(urgent.value), urgent.unit) == (
         limit.text,
         "Volume",
-        max(found),
+        max(values),
         "mm3",
     )
     assert urgent.finding
-    assert urgent_measurement(report, [parse_limit(f"Volume > {max(found)} mm3")]) is None
-    assert urgent_measurement(report, [parse_limit(f"118565006 >= {max(found)} mm3")]) is not None
+    assert urgent_measurement(report, [parse_limit(f"Volume > {max(values)} mm3")]) is None
+    assert urgent_measurement(report, [parse_limit(f"118565006 >= {max(values)} mm3")]) is not None
     assert urgent_measurement(report, [parse_limit("Height > 0 mm")]) is None
 
 

@@ -89,13 +89,13 @@ Damage = tuple[str, bytes | str | None, bytes]
 def parts_of(image: FileDataset) -> dict[int, bytes]:
     """Its elements as bytes, Explicit VR Little Endian."""
     parts: dict[int, bytes] = {}
-    for one in image:
+    for part in image:
         buffer = DicomBytesIO()
         buffer.is_implicit_VR, buffer.is_little_endian = False, True
         write_dataset(
-            buffer, Dataset({one.tag: DataElement(one.tag, "OW" if one.tag == 0x7FE00010 else one.VR, one.value)})
+            buffer, Dataset({part.tag: DataElement(part.tag, "OW" if part.tag == 0x7FE00010 else part.VR, part.value)})
         )
-        parts[int(one.tag)] = buffer.getvalue()
+        parts[int(part.tag)] = buffer.getvalue()
     return parts
 
 
@@ -133,10 +133,10 @@ def bare(paths: list[Path], images: list[FileDataset]) -> MinimalSeries:
         paths=tuple(paths),
         datasets=tuple(
             minimal_header(
-                sop_class=str(one.SOPClassUID), uid=str(one.SOPInstanceUID), study=str(one.StudyInstanceUID),
-                series=str(one.SeriesInstanceUID), modality="CT",
+                sop_class=str(image.SOPClassUID), uid=str(image.SOPInstanceUID), study=str(image.StudyInstanceUID),
+                series=str(image.SeriesInstanceUID), modality="CT",
             )
-            for one in images
+            for image in images
         ),
     )  # fmt: skip
 
@@ -187,8 +187,8 @@ def test_the_walk_finds_what_pydicom_finds(tmp_path: Path, syntax: UID) -> None:
     )
     tags = [int(Tag(keyword)) for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "StudyDate")]
     read = dcmread(file)
-    found = {tag: value.decode().strip(" \0") for tag, value in top_elements(file, tags).items()}
-    assert found == {tag: str(read[tag].value) for tag in sorted(tags) if tag in read}
+    elements = {tag: value.decode().strip(" \0") for tag, value in top_elements(file, tags).items()}
+    assert elements == {tag: str(read[tag].value) for tag in sorted(tags) if tag in read}
 
 
 def test_a_mixture_of_patients_gets_no_report_and_a_file_without_identity_is_named(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def priorities(folder: Path, text: str, *, fetched: bool, heard: str = "") -> li
         scene.receive(images, RequestedProcedurePriority="" if heard else "STAT", **identity)
         scene.wait(100.0)
         scene.wait(100.0)
-        return [one.priority for one in scene.jobs()]
+        return [job.priority for job in scene.jobs()]
     finally:
         scene.node.engine.dispose()
 
@@ -121,7 +121,7 @@ def test_lists_go_when_their_numbers_are_no_longer_kept_and_never_while_anything
         purge_fetches(connection, clock_of(engine) - 60.0)
         assert len(connection.execute(sa.select(fetch_list)).all()) == 2
         purge_fetches(connection, clock_of(engine) + 60.0)
-        assert [one.items for one in fetch_progress(connection)] == [{FetchState.WAITING: 1}]
+        assert [progress.items for progress in fetch_progress(connection)] == [{FetchState.WAITING: 1}]
         assert connection.scalars(sa.select(fetch_item.c.value)).all() == ["A2"]
         assert connection.scalars(sa.select(fetched_study.c.study_instance_uid)).all() == ["1.2"]
         with pytest.raises(NotFoundError, match="no list 1 "):

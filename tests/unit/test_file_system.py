@@ -21,9 +21,9 @@ MOUNTS = r"""
 def test_the_kernel_and_the_node_agree_on_real_folders(tmp_path: Path):
     for folder in (tmp_path, Path("/proc/self"), Path("/dev/shm")):  # noqa: S108
         asked = ["findmnt", "--noheadings", "--output", "FSTYPE", "--target", str(folder.resolve())]
-        found = file_system_of(folder)
-        assert found is not None
-        assert found.kind == subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[-1]
+        file_system = file_system_of(folder)
+        assert file_system is not None
+        assert file_system.kind == subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[-1]
 
 
 def test_the_innermost_and_latest_mount_counts_and_its_name_may_have_spaces(tmp_path: Path):
@@ -52,7 +52,7 @@ def test_check_names_folder_file_system_and_remedy(
 ):
     monkeypatch.setattr(machine, "file_system_of", lambda _: FileSystem(kind=kind, mount_point=Path("/srv")))
     monkeypatch.setattr(machine, "SLOW_SYNC_SECONDS", 60.0)
-    found = machine.storage(Config.model_validate({"storage": {"folder": str(tmp_path), "min_free_gib": 0.0}}))
-    assert (found.good, words in found.remedy, bool(found.remedy)) == (good, True, bool(words))
-    assert str(tmp_path) in found.found
-    assert (f"of the kind {kind} (/srv)" in found.found) == bool(words)
+    result = machine.storage(Config.model_validate({"storage": {"folder": str(tmp_path), "min_free_gib": 0.0}}))
+    assert (result.good, words in result.remedy, bool(result.remedy)) == (good, True, bool(words))
+    assert str(tmp_path) in result.found
+    assert (f"of the kind {kind} (/srv)" in result.found) == bool(words)

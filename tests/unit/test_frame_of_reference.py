@@ -120,10 +120,10 @@ def test_frames_of_reference_that_only_some_images_share_stay_separate(tmp_path:
 
 
 def test_two_such_series_are_not_taken_to_lie_in_the_same_space(tmp_path: Path) -> None:
-    one, other = (
+    first, other = (
         source_of(tmp_path / name, with_other_frames_of_reference(ct_series(4, 16, study="1.2.3")))
         for name in ("one", "other")
     )
-    object.__setattr__(one, "companions", {"t2": other})
+    object.__setattr__(first, "companions", {"t2": other})
     with pytest.raises(Unsuitable, match="lies in another frame of reference"):
-        channels(one, ("this", "t2"))
+        channels(first, ("this", "t2"))

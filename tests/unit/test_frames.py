@@ -63,7 +63,7 @@ def test_results_on_an_enhanced_object_with_a_private_group_name_only_what_was_r
     whole.save_as(tmp_path / "whole.dcm")
     objects = results_on(tmp_path / "whole.dcm")
     assert whole.SOPInstanceUID in named(objects[-1])
-    assert not [uid for one in objects for uid in named(one) if uid.startswith(FOREIGN_UID)]
+    assert not [uid for dataset in objects for uid in named(dataset) if uid.startswith(FOREIGN_UID)]
 
 
 @pytest.mark.skipif(
@@ -74,7 +74,10 @@ def test_results_on_an_enhanced_mr_of_philips_name_only_what_was_received():
     uid = str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
     assert {str(frame.SOPInstanceUID) for frame in SourceSeries.read([path]).datasets} == {uid}
     objects = results_on(path)
-    assert {u for one in objects for u in named(one)} <= {uid, *(str(one.SOPInstanceUID) for one in objects)}
+    assert {u for dataset in objects for u in named(dataset)} <= {
+        uid,
+        *(str(dataset.SOPInstanceUID) for dataset in objects),
+    }
 
 
 def results_on(path: Path) -> list[Dataset]:
@@ -96,7 +99,7 @@ def results_on(path: Path) -> list[Dataset]:
     )
     objects = encode(analysis, source)
     check(objects, source)
-    return [dcmread(BytesIO(one.data)) for one in objects]
+    return [dcmread(BytesIO(instance.data)) for instance in objects]
 
 
 def named(dataset: Dataset) -> set[str]:

@@ -56,14 +56,14 @@ def images_of(source: SourceSeries) -> dict[tuple[str, int | None], int]:
 
 def stored_mask(seg: FileDataset, source: SourceSeries) -> np.ndarray:
     """``[image, row, column]``: the frames of a SEG on the images they name and lie on."""
-    found = np.zeros((len(source.datasets), seg.Rows, seg.Columns), bool)
+    mask = np.zeros((len(source.datasets), seg.Rows, seg.Columns), bool)
     frames = np.atleast_3d(seg.pixel_array).reshape(-1, seg.Rows, seg.Columns)
     for pixels, group in zip(frames, seg.PerFrameFunctionalGroupsSequence, strict=True):
         index = images_of(source)[frame_key(group.DerivationImageSequence[0].SourceImageSequence[0])]
         position = group.PlanePositionSequence[0].ImagePositionPatient
         assert np.allclose(position, source.datasets[index].ImagePositionPatient, atol=1e-6)
-        found[index] |= pixels.astype(bool)
-    return found
+        mask[index] |= pixels.astype(bool)
+    return mask
 
 
 @pytest.mark.parametrize("kind", SERIES)
@@ -118,8 +118,8 @@ def test_a_map_has_the_values_of_the_pixels_of_the_images_and_every_other_object
     source = source_of(tmp_path, SERIES[kind](ct_series(6, 32)))
     grid = source.volume("HPL")
     probability = Map(name="m", volume=grid.with_array((grid.array + 1024) / 1000), quantity=codes.DCM.Probability)
-    found = of_part(replace(two_lesions(source), maps=(probability,)), source.left_out)
-    objects = encode(analysis(found), source, EVERY)
+    findings = of_part(replace(two_lesions(source), maps=(probability,)), source.left_out)
+    objects = encode(analysis(findings), source, EVERY)
     check(objects, source)
     image = one(objects, "parametric map")
     values = np.frombuffer(image.FloatPixelData, np.float32).reshape(-1, 32, 32)
@@ -145,9 +145,9 @@ def test_a_map_has_the_values_of_the_pixels_of_the_images_and_every_other_object
 @pytest.mark.parametrize("kind", ["a slice missing", "a position twice", "an image of another orientation"])
 def test_a_result_of_a_part_of_the_series_names_the_images_of_that_part_only(tmp_path, kind):
     source = source_of(tmp_path, SERIES[kind](ct_series(6, 16)))
-    found = Findings(segments=(segment(box(source.volume(), (0, 2, 2), (2, 9, 9))),))
-    found = of_part(found, source.left_out)
-    objects = encode(analysis(found, outcome=outcome_of(found), reason=found.partial), source)
+    findings = Findings(segments=(segment(box(source.volume(), (0, 2, 2), (2, 9, 9))),))
+    findings = of_part(findings, source.left_out)
+    objects = encode(analysis(findings, outcome=outcome_of(findings), reason=findings.partial), source)
     check(objects, source)
     report = one(objects, "sr")
     named = {
@@ -172,16 +172,16 @@ def test_results_across_a_missing_image_lie_on_the_images_that_exist(tmp_path):
     mask = box(volume, (55, 2, 2), (66, 6, 6))
     copy = DerivedSeries(volume=volume, description="Copy", derivation=codes.DCM.Smoothing)
     heat = Map(name="Heat", volume=volume, quantity=codes.DCM.Probability)
-    found = of_part(Findings(segments=(segment(mask),), derived=(copy,), maps=(heat,)), source.left_out)
+    findings = of_part(Findings(segments=(segment(mask),), derived=(copy,), maps=(heat,)), source.left_out)
     kinds = ["seg", "labelmap", "sr", "derived", "parametric map", "key images", "pdf"]
-    objects = encode(analysis(found, outcome=outcome_of(found), reason=found.partial), source, kinds)
+    objects = encode(analysis(findings, outcome=outcome_of(findings), reason=findings.partial), source, kinds)
     check(objects, source)
     seg = one(objects, "seg")
     assert seg.NumberOfFrames == 10
     stored = stored_mask(seg, source)
     assert [i for i in range(119) if stored[i].any()] == [*range(55, 65)]
     assert stored[55:65, 2:6, 2:6].all()
-    derived = [one.dataset for one in objects if one.kind == "derived"]
+    derived = [instance.dataset for instance in objects if instance.kind == "derived"]
     assert len(derived) == 119
     for image, new in zip(source.datasets, derived, strict=True):
         assert new.ImagePositionPatient == image.ImagePositionPatient
@@ -271,8 +271,8 @@ def test_a_resampled_ball_keeps_its_place_and_volume(orientation, step, centre, 
         ball = Volume((distance < radius).astype(np.uint8), affine, coordinate_system="PATIENT")
         placed = place(ball, grid, "ball")
         voxels = np.argwhere(placed.voxels) + [s.start for s in placed.box]
-        found = (voxels @ grid.affine[:3, :3].T + grid.affine[:3, 3]).mean(axis=0)
-        assert np.linalg.norm(found - middle) < max(1.2, step) / 2  # half of the coarser voxel
+        centroid = (voxels @ grid.affine[:3, :3].T + grid.affine[:3, 3]).mean(axis=0)
+        assert np.linalg.norm(centroid - middle) < max(1.2, step) / 2  # half of the coarser voxel
         volume = len(voxels) * abs(np.linalg.det(grid.affine[:3, :3]))
         assert volume == pytest.approx(np.count_nonzero(ball.array) * step**3, rel=0.15)
 

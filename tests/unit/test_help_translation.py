@@ -67,8 +67,8 @@ def test_what_click_says_is_translated_and_compiled(language: str):
         assert not message.id or (translation and all(catalogs.strings_of(translation))), message.id
     with catalogs.catalog_path(language, of_click=True).with_suffix(".mo").open("rb") as file:
         compiled, source = (
-            {str(tuple(message.id)): catalogs.strings_of(message) for message in one if message.id}
-            for one in (read_mo(file), catalog)
+            {str(tuple(message.id)): catalogs.strings_of(message) for message in messages if message.id}
+            for messages in (read_mo(file), catalog)
         )
     assert compiled == source, "run tests/support/catalogs.py"
 

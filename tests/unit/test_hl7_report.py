@@ -50,7 +50,7 @@ def observations(message: str) -> list[list[str]]:
 
 
 def plain(field: str) -> str:
-    return re.sub(r"\\([FSTRE])\\", lambda found: ESCAPES[found[1]], field)
+    return re.sub(r"\\([FSTRE])\\", lambda match: ESCAPES[match[1]], field)
 
 
 def items(item: Dataset, kind: str) -> Iterator[Dataset]:
@@ -70,7 +70,7 @@ def test_a_message_is_valid_and_the_same_each_time(report: Dataset) -> None:
 
 
 def test_every_number_and_text_of_the_report_is_in_the_message(report: Dataset) -> None:
-    found = observations(report_message(report, TO))
+    lines = observations(report_message(report, TO))
     numbers = Counter(
         (
             item.ConceptNameCodeSequence[0].CodeValue,
@@ -79,27 +79,27 @@ def test_every_number_and_text_of_the_report_is_in_the_message(report: Dataset) 
         )
         for item in items(report, "NUM")
     )
-    sent = Counter((f[3].split("^")[0], f[5], plain(f[6].split("^")[0])) for f in found if f[2] == "NM")
+    sent = Counter((f[3].split("^")[0], f[5], plain(f[6].split("^")[0])) for f in lines if f[2] == "NM")
     assert sent == numbers
     texts = [item for item in items(report, "TEXT") if item.ConceptNameCodeSequence[0].CodeValue == COMMENT]
-    assert {plain(f[5]) for f in found if f[3].startswith(f"{COMMENT}^")} == {item.TextValue for item in texts}
+    assert {plain(f[5]) for f in lines if f[3].startswith(f"{COMMENT}^")} == {item.TextValue for item in texts}
     assert any(item.TextValue.startswith("Outcome: ") for item in texts)
 
 
 def test_each_lesion_has_its_numbers_in_a_group_of_its_own(source: SourceSeries) -> None:
     report = one(encode(analysis(two_lesions(source)), source, ["sr alone"]), "sr alone")
-    found = observations(report_message(report, TO))
-    names = {f[4]: f[5] for f in found if f[3].startswith("112039^")}
+    lines = observations(report_message(report, TO))
+    names = {f[4]: f[5] for f in lines if f[3].startswith("112039^")}
     assert names == {"1": "Nodule 1", "2": "Nodule 2"}
-    sides = {f[4]: f[5].split("^")[1] for f in found if f[3].startswith("272741003^")}
+    sides = {f[4]: f[5].split("^")[1] for f in lines if f[3].startswith("272741003^")}
     assert sides == {"1": "Left", "2": "Right"}
-    assert {f[11] for f in found} == {"P"}, "nobody has verified it"
+    assert {f[11] for f in lines} == {"P"}, "nobody has verified it"
 
 
 def test_a_finding_is_said_of_each_lesion_although_the_whole_series_is_judged_alike(source: SourceSeries) -> None:
     judged = replace(two_lesions(source), evaluations={Code("29308-4", "LN", "Diagnosis"): codes.SCT.Nodule})
-    found = observations(report_message(one(encode(analysis(judged), source, ["sr alone"]), "sr alone"), TO))
-    assert [f[4] for f in found if f[3].startswith("121071^")] == ["1", "2"]
+    lines = observations(report_message(one(encode(analysis(judged), source, ["sr alone"]), "sr alone"), TO))
+    assert [f[4] for f in lines if f[3].startswith("121071^")] == ["1", "2"]
 
 
 def test_patient_study_and_order_are_those_of_the_images(report: Dataset) -> None:

@@ -54,18 +54,18 @@ def test_a_site_gets_its_fields_segments_and_codes_and_the_same_results(report: 
     assert (of["MSH"][10], of["MSH"][17]) == ("T", "8859/1")
     assert of["PID"][3] == "P1^^^HOSP^MR"
     assert (of["PV1"][2], of["ORC"][1], of["ORC"][3], of["OBR"][24]) == ("O", "RE", of["OBR"][3], "CT")
-    before, after = ([one for one in whole if one[0] == "OBX"] for whole in (usual, made))
+    before, after = ([segment for segment in whole if segment[0] == "OBX"] for whole in (usual, made))
     assert after[0][3] == "STUDY^Study^SITE^113014^DICOM Study^DCM"
     assert before[0][3] == "113014^DICOM Study^DCM"
-    assert [one[1:3] + one[4:12] for one in after] == [one[1:3] + one[4:12] for one in before]
-    assert {one[15] for one in after} == {"AINODE"}
+    assert [segment[1:3] + segment[4:12] for segment in after] == [segment[1:3] + segment[4:12] for segment in before]
+    assert {segment[15] for segment in after} == {"AINODE"}
     assert parse_message("\r".join("|".join(segment) for segment in made[:-1]), find_groups=True).validate()
 
 
 def test_codes_of_findings_and_units_are_replaced_wherever_they_stand(report: FileDataset) -> None:
     usual = message(report)
-    coded = next(one for one in usual if one[0] == "OBX" and one[2] == "CWE")
-    number = next(one for one in usual if one[0] == "OBX" and one[2] == "NM" and one[6])
+    coded = next(segment for segment in usual if segment[0] == "OBX" and segment[2] == "CWE")
+    number = next(segment for segment in usual if segment[0] == "OBX" and segment[2] == "NM" and segment[6])
     keys = {}
     for field in (coded[5], number[6]):
         value, meaning, scheme = field.split("^")
@@ -86,7 +86,7 @@ def test_a_character_set_leaves_out_writings_of_a_name_that_it_lacks(
     report: FileDataset, name: str, shown: str
 ) -> None:
     report.PatientName = name
-    [patient] = [one for one in message(report, charset="8859/1") if one[0] == "PID"]
+    [patient] = [segment for segment in message(report, charset="8859/1") if segment[0] == "PID"]
     assert [writing.partition("^^^")[0] for writing in patient[5].split("~")] == [shown]
 
 

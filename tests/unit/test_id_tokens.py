@@ -26,7 +26,7 @@ def signed(key: Any = KEY, algorithm: str = "RS256", **claims: Any) -> dict[str,
     at = int(time.time())
     told = {**CLAIMS, "iat": at, "exp": at + 300, **claims}
     header = {"alg": algorithm, "kid": "of-the-provider"}
-    return {"id_token": jwt.encode(header, {name: one for name, one in told.items() if one is not None}, key)}
+    return {"id_token": jwt.encode(header, {name: value for name, value in told.items() if value is not None}, key)}
 
 
 def test_a_token_for_this_node_and_login_is_valid():

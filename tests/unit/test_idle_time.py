@@ -35,14 +35,16 @@ def family() -> Iterator[psutil.Process]:
         while len(process.children(recursive=True)) < 2:
             pass
         yield process
-        for one in (*process.children(recursive=True), process):
-            one.kill()
+        for member in (*process.children(recursive=True), process):
+            member.kill()
 
 
 def wait_until_stopped(family: psutil.Process, expected: list[bool]) -> None:
     """Of the first and of those that it has started: each stops as soon as the kernel lets it run the next time."""
     deadline = time.monotonic() + 60.0
-    while [one.status() == psutil.STATUS_STOPPED for one in (family, *family.children(recursive=True))] != expected:
+    while [
+        member.status() == psutil.STATUS_STOPPED for member in (family, *family.children(recursive=True))
+    ] != expected:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

@@ -223,13 +223,13 @@ def test_a_box_on_a_slice_of_a_tomosynthesis_names_its_frame(tmp_path: Path):
     assert outcome == "findings"
     objects = encode(analysis(findings), source, ("sr", "key images", "presentation state"))
     check(objects, source)
-    (report,) = [one.dataset for one in objects if one.kind == "sr"]
+    (report,) = [instance.dataset for instance in objects if instance.kind == "sr"]
     boxes = [
         item for group in measurement_groups(report) for item in group.ContentSequence if item.ValueType == "SCOORD"
     ]
     named = [box.ContentSequence[0].ReferencedSOPSequence[0] for box in boxes]
-    assert [one.ReferencedFrameNumber for one in named] == [1, 2, 3]
-    assert {one.ReferencedSOPInstanceUID for one in named} == {source.datasets[0].SOPInstanceUID}
+    assert [reference.ReferencedFrameNumber for reference in named] == [1, 2, 3]
+    assert {reference.ReferencedSOPInstanceUID for reference in named} == {source.datasets[0].SOPInstanceUID}
     assert boxes[1].GraphicData == [17, 27, 24, 27, 24, 34, 17, 34, 17, 27]
 
 
@@ -266,21 +266,21 @@ def test_results_on_images_pass_the_gate_and_each_names_its_image(tmp_path: Path
     assert (outcome, reason) == ("findings", "")
     objects = encode(analysis(findings), source, KINDS)
     check(objects, source)
-    report = next(one.dataset for one in objects if one.kind == "sr")
+    report = next(instance.dataset for instance in objects if instance.kind == "sr")
     for image, group in zip(source.images(), measurement_groups(report), strict=True):
         (place,) = [item for item in group.ContentSequence if item.ValueType == "SCOORD"]
         named = place.ContentSequence[0].ReferencedSOPSequence[0]
         assert named.ReferencedSOPInstanceUID == image.sop_instance_uid
         assert named.get("ReferencedFrameNumber") == image.frame
-    pictures = [one.dataset for one in objects if one.kind == "key images"]
+    pictures = [instance.dataset for instance in objects if instance.kind == "key images"]
     assert len(pictures) == len(source.images())
 
 
 def test_a_picture_is_as_bright_as_its_image_and_has_its_letters(tmp_path: Path):
     source = series_of(tmp_path, mammogram(side="R"))
     _, _, findings = analyse(Detector(Needs(modalities=frozenset({"MG"}), images=True)), source)
-    (found,) = encode(analysis(findings), source, ["key images"])
-    picture = found.dataset
+    (instance,) = encode(analysis(findings), source, ["key images"])
+    picture = instance.dataset
     assert list(picture.PatientOrientation) == ["A", "F"]
     pixels = picture.pixel_array
     middle, corner = pixels[EDGE // 2, EDGE // 2 : EDGE // 2 + 9], pixels[3, (EDGE - 570) // 2 : EDGE // 2 - 270]
@@ -297,7 +297,7 @@ def test_a_presentation_state_of_monochrome1_is_inverse(tmp_path: Path):
 def test_presentation_states_are_of_grey_images_only(tmp_path: Path):
     source = series_of(tmp_path, cine(2))
     _, _, findings = analyse(Detector(Needs(modalities=frozenset({"US"}), images=True)), source)
-    kinds = {one.kind for one in encode(analysis(findings), source, KINDS)}
+    kinds = {instance.kind for instance in encode(analysis(findings), source, KINDS)}
     assert kinds == {"sr", "key images", "pdf", "key object selection"}
 
 
@@ -311,10 +311,10 @@ def test_a_mask_on_images_without_geometry_is_refused_in_words(tmp_path: Path):
 
 def test_a_classification_of_a_radiograph_needs_no_place(tmp_path: Path):
     source = series_of(tmp_path, chest_xray())
-    found = Findings(assertions=(Assertion.at(codes.SCT.Pneumothorax, 0.93, present_from=0.5),))
-    objects = encode(analysis(found), source, KINDS)
+    findings = Findings(assertions=(Assertion.at(codes.SCT.Pneumothorax, 0.93, present_from=0.5),))
+    objects = encode(analysis(findings), source, KINDS)
     check(objects, source)
-    assert {one.kind for one in objects} == {"sr", "pdf"}
+    assert {instance.kind for instance in objects} == {"sr", "pdf"}
 
 
 def test_a_series_of_views_waits_for_no_slices(tmp_path: Path):

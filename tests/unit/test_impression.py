@@ -206,11 +206,11 @@ def test_the_report_holds_what_its_character_set_can_write(
     path = tmp_path / "report.dcm"
     path.write_bytes(objects[0].data)
     report = dcmread(path)
-    found = stored(report)
-    assert set(found) >= held
-    assert set(found) - {"en"} == held - {"en"}
+    impressions = stored(report)
+    assert set(impressions) >= held
+    assert set(impressions) - {"en"} == held - {"en"}
     for language in held - {"en"}:
-        assert found[language].replace("mm3", "mm³") == impression_of(report, language)
+        assert impressions[language].replace("mm3", "mm³") == impression_of(report, language)
 
 
 SIZES = st.floats(0.01, 60000, allow_nan=False)
@@ -277,7 +277,7 @@ def check_agreement(source: SourceSeries, changes: list[dict[str, Any]]) -> None
     findings = described(source, *changes)
     report = report_on(source, findings=findings)
     lines = {language: impression_of(report, language).splitlines() for language in EVERY}
-    ordered = [one.label for one in read_statement(report).findings]
+    ordered = [finding.label for finding in read_statement(report).findings]
     assert all(len(of) == len(findings.lesions) for of in lines.values())
     for lesion in findings.lesions:
         place = ordered.index(lesion.segment.label)
@@ -305,25 +305,26 @@ def check_resources(report: Dataset, version: FhirVersion) -> None:
     """Every number, unit, side and code of the report is in the FHIR resources, and no other."""
     bundle = report_bundle(report, version=version)
     validate(bundle, version)
-    entries = {one["fullUrl"]: one["resource"] for one in bundle["entry"]}
-    stated = {one.label: one for one in read_statement(report).findings}
-    observations = [one for one in entries.values() if one["resourceType"] == "Observation"]
-    findings = {one["note"][0]["text"]: one for one in observations if "note" in one}
+    entries = {entry["fullUrl"]: entry["resource"] for entry in bundle["entry"]}
+    stated = {finding.label: finding for finding in read_statement(report).findings}
+    observations = [resource for resource in entries.values() if resource["resourceType"] == "Observation"]
+    findings = {observation["note"][0]["text"]: observation for observation in observations if "note" in observation}
     assert set(findings) == set(stated)
     for label, finding in findings.items():
-        members = [entries[one["reference"]] for one in finding["hasMember"]]
+        members = [entries[reference["reference"]] for reference in finding["hasMember"]]
         assert [
-            (code_of(one["code"]), Decimal(str(one["valueQuantity"]["value"])), one["valueQuantity"]["code"])
-            for one in members
+            (code_of(member["code"]), Decimal(str(member["valueQuantity"]["value"])), member["valueQuantity"]["code"])
+            for member in members
         ] == [(m.name.value, Decimal(m.number), m.unit.value) for m in stated[label].measurements]
         components = {
-            code_of(one["code"]): code_of(one["valueCodeableConcept"]) for one in finding.get("component", ())
+            code_of(component["code"]): code_of(component["valueCodeableConcept"])
+            for component in finding.get("component", ())
         }
         sides = {codes.SCT.Laterality: stated[label].laterality} if stated[label].laterality else {}
         assert components == {k.value: v.value for k, v in (sides | stated[label].evaluations).items()}
         assert code_of(finding["valueCodeableConcept"]) == stated[label].finding.value
         assert code_of(finding.get("bodySite")) == (stated[label].site.value if stated[label].site else None)
-    measured = sum(len(one.measurements) for one in stated.values())
+    measured = sum(len(finding.measurements) for finding in stated.values())
     assert len(observations) == 1 + len(stated) + measured
 
 

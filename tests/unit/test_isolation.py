@@ -213,17 +213,17 @@ except PermissionError:
 
 
 def test_a_tray_shows_the_files_of_its_jobs_alone(tmp_path: Path) -> None:
-    one = task(tmp_path, does="none")
+    job = task(tmp_path, does="none")
     sandbox_folder = SandboxFolder(tmp_path / "trays")
     other = SandboxFolder(tmp_path / "trays")
     assert len(list((tmp_path / "trays").iterdir())) == 2
-    laid = sandbox_folder.link_task(one)
-    assert sandbox_folder.link_task(one) == laid, "prepared, then run"
-    assert [path.read_bytes() for path in laid.paths] == [path.read_bytes() for path in one.paths]
-    assert all(path.samefile(source) for path, source in zip(laid.paths, one.paths, strict=True))
-    sandbox_folder.clear(one)
+    laid = sandbox_folder.link_task(job)
+    assert sandbox_folder.link_task(job) == laid, "prepared, then run"
+    assert [path.read_bytes() for path in laid.paths] == [path.read_bytes() for path in job.paths]
+    assert all(path.samefile(source) for path, source in zip(laid.paths, job.paths, strict=True))
+    sandbox_folder.clear(job)
     assert not laid.paths[0].exists()
-    assert one.paths[0].exists()
+    assert job.paths[0].exists()
     sandbox_folder.close()
     other.close()
     assert list((tmp_path / "trays").iterdir()) == []
@@ -267,9 +267,9 @@ def test_trays_of_living_workers_stay_whether_or_not_their_locks_can_be_seen(tmp
 
 def test_a_folder_in_the_place_of_the_handover_is_not_taken(tmp_path: Path) -> None:
     sandbox_folder = SandboxFolder(tmp_path / "trays")
-    one = sandbox_folder.link_task(task(tmp_path, does="none"))
-    (one.folder / "findings.npz" / "deeper").mkdir(parents=True)
-    sandbox_folder.take(replace(one, folder=tmp_path / "work"))
+    job = sandbox_folder.link_task(task(tmp_path, does="none"))
+    (job.folder / "findings.npz" / "deeper").mkdir(parents=True)
+    sandbox_folder.take(replace(job, folder=tmp_path / "work"))
     assert not (tmp_path / "work").exists()
     sandbox_folder.close()
 

@@ -61,30 +61,30 @@ def classes(node: JobNode, job_id: str) -> list[str]:
 @pytest.mark.thorough
 def test_every_outcome_in_turn_becomes_its_objects_and_reaches_who_wants_it(node: JobNode) -> None:
     both = ("pacs", "findings")
-    found = node.enqueue(destinations=both, pipeline="findings")
+    job_id = node.enqueue(destinations=both, pipeline="findings")
     magnetic = node.enqueue(mr_series(n=3, size=16), destinations=both, pipeline="findings")
-    assert node.wait(found).outcome == "findings"
-    assert classes(node, found) == ["SEG", "SR"]
+    assert node.wait(job_id).outcome == "findings"
+    assert classes(node, job_id) == ["SEG", "SR"]
     unsuited = node.wait(magnetic)
     assert (unsuited.state, unsuited.outcome) == ("COMPLETED", "not applicable")
     assert reason_text(unsuited.reason) == "Modality is MR, needed is CT"
     assert classes(node, magnetic) == ["SR"]
-    assert sent(node, found) == {f"{name} {row.sop_instance_uid}" for name in both for row in node.results(found)}
+    assert sent(node, job_id) == {f"{name} {row.sop_instance_uid}" for name in both for row in node.results(job_id)}
     assert sent(node, magnetic) == {f"pacs {row.sop_instance_uid}" for row in node.results(magnetic)}
-    [timings] = [detail for what, detail in node.events(found) if what == "infer timings"]
+    [timings] = [detail for what, detail in node.events(job_id) if what == "infer timings"]
     assert all(part in timings for part in ("load ", "read ", "run ", " on cpu; peak memory ", " MiB host"))
 
 
 def test_each_destination_gets_the_objects_it_wants_and_a_report_that_refers_to_nothing_else(node: JobNode) -> None:
     every = ("pacs", "reports", "masks")
-    found = node.enqueue(destinations=every, pipeline="findings")
+    job_id = node.enqueue(destinations=every, pipeline="findings")
     empty = node.enqueue(destinations=every, pipeline="none")
-    assert (node.wait(found).state, node.wait(empty).state) == ("COMPLETED", "COMPLETED")
-    uids = {row.kind: row.sop_instance_uid for row in node.results(found)}
+    assert (node.wait(job_id).state, node.wait(empty).state) == ("COMPLETED", "COMPLETED")
+    uids = {row.kind: row.sop_instance_uid for row in node.results(job_id)}
     assert set(uids) == {"seg", "sr", "sr alone"}
     wanted = {"pacs": ("seg", "sr"), "reports": ("sr alone",), "masks": ("seg",)}
-    assert sent(node, found) == {f"{name} {uids[kind]}" for name, kinds in wanted.items() for kind in kinds}
-    alone = next(row for row in node.results(found) if row.kind == "sr alone")
+    assert sent(node, job_id) == {f"{name} {uids[kind]}" for name, kinds in wanted.items() for kind in kinds}
+    alone = next(row for row in node.results(job_id) if row.kind == "sr alone")
     assert uids["seg"].encode() not in node.spool.absolute(alone.path).read_bytes()
     assert {line.split()[0] for line in sent(node, empty)} == {"pacs", "reports"}, "no mask, no delivery"
 
@@ -129,7 +129,7 @@ def test_object_the_gate_refuses_is_kept_in_quarantine_and_a_failure_is_sent(
 ) -> None:
     def strict(objects: Any, source: Any, *_earlier: object) -> None:
         check(objects, source, None)
-        if any(one.kind == "seg" for one in objects):
+        if any(instance.kind == "seg" for instance in objects):
             raise GateError("1 faults, not sent: SEG is mirrored")
 
     check = encode_and_check.check

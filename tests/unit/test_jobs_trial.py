@@ -30,12 +30,12 @@ def test_series_that_meets_the_needs_is_analysed_and_its_objects_are_written(tmp
     (tmp_path / "in" / "notes.txt").write_text("no DICOM")
     steps: list[Any] = []
     trial = run(tmp_path / "in", tmp_path / "out", steps)
-    found, unsuited = trial.series
-    assert (found.modality, found.images, found.outcome, found.fault) == ("CT", 4, "findings", "")
-    assert found.cpu_seconds > 0
-    assert found.peak_memory_mib["host"] > 10
-    assert (found.lesions, found.segments) == (1, ("Nodule 1",))
-    assert [dcmread(path).Modality for path in found.files] == ["SEG", "SR"]
+    analysed, unsuited = trial.series
+    assert (analysed.modality, analysed.images, analysed.outcome, analysed.fault) == ("CT", 4, "findings", "")
+    assert analysed.cpu_seconds > 0
+    assert analysed.peak_memory_mib["host"] > 10
+    assert (analysed.lesions, analysed.segments) == (1, ("Nodule 1",))
+    assert [dcmread(path).Modality for path in analysed.files] == ["SEG", "SR"]
     assert (unsuited.outcome, unsuited.reason, unsuited.files) == (
         "not applicable",
         "Modality is MR, needed is CT",

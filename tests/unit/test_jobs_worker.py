@@ -70,9 +70,9 @@ def test_unmet_needs_are_found_before_the_pipeline_runs(shared: ModelProcess, tm
 
 
 def test_model_stays_loaded_between_jobs(shared: ModelProcess, tmp_path: Path, notes: Path) -> None:
-    one = task(tmp_path, log=str(notes / "log"))
-    shared.run(one, wanted)
-    assert shared.run(one, wanted).timings["load"] < 1.0
+    job = task(tmp_path, log=str(notes / "log"))
+    shared.run(job, wanted)
+    assert shared.run(job, wanted).timings["load"] < 1.0
     first, second = (notes / "log").read_text().split()
     assert first == second
 
@@ -232,7 +232,7 @@ def test_closing_interrupts_a_running_pipeline(tmp_path: Path, notes: Path) -> N
 def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
     """A parent that is killed cannot clean up: the kernel must."""
     log = notes / "log"
-    one = task(tmp_path, does="hang", log=str(log))
+    job = task(tmp_path, does="hang", log=str(log))
     script = (
         f"import sys; sys.path[:0] = {sys.path!r}\n"
         "from pathlib import Path, PosixPath\n"
@@ -241,7 +241,7 @@ def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
         "from node.inference.model_process import ModelProcess\n"
         "if __name__ == '__main__':\n"
         f"    worker = ModelProcess('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r}), cache=Path({str(NOTES)!r}))\n"
-        f"    worker.run({one!r}, lambda: True)\n"
+        f"    worker.run({job!r}, lambda: True)\n"
     )
     (tmp_path / "parent.py").write_text(script)
     parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")])
@@ -317,8 +317,8 @@ def test_factory_with_the_wrong_signature_is_a_configuration_error(monkeypatch: 
 def test_devices_are_spelt_out(build: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_names(Devices(use=("cuda:1", "cpu"))) == ("cuda:1", "cpu")
     monkeypatch.setattr(devices, "version", lambda _name: build)
-    found = device_names(Devices())
-    assert found == ("cpu",) or all(name.startswith("cuda:") for name in found)
+    names = device_names(Devices())
+    assert names == ("cpu",) or all(name.startswith("cuda:") for name in names)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(PlatformError, match="torch cannot be imported"):
         device_names(Devices())

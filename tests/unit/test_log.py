@@ -72,10 +72,10 @@ def test_the_lines_of_a_study_have_an_end_and_the_newest_stay(keeper: logging.Lo
     files = list((tmp_path / "logs").iterdir())
     assert len(files) == 2
     assert sum(file.stat().st_size for file in files) < 2 * (64 + 9) * 1024
-    found = messages(tmp_path)
-    assert len(found) > 200
-    assert found[-2].startswith("line 2999 ")
-    assert messages(tmp_path, 5) == found[-5:]
+    lines = messages(tmp_path)
+    assert len(lines) > 200
+    assert lines[-2].startswith("line 2999 ")
+    assert messages(tmp_path, 5) == lines[-5:]
 
 
 def test_processes_that_log_at_the_same_time_mix_no_lines(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def attempt(engine: sa.Engine) -> Attempt:
 def guesses(attempt: Attempt, name: str, number: int, begin: float, seconds: float) -> int:
     """How many guesses count, each from an address of its own."""
     return sum(
-        attempt(name, f"10.{one >> 8}.{one & 255}.1", begin + one * seconds / number) == 0.0 for one in range(number)
+        attempt(name, f"10.{guess >> 8}.{guess & 255}.1", begin + guess * seconds / number) == 0.0
+        for guess in range(number)
     )
 
 

@@ -92,7 +92,7 @@ def test_masks_may_come_from_the_whole_chain_and_other_factories_mean_what_they_
 
 def described(config: Config, **labels: Any) -> list[str]:
     entries = [{"name": name, "segment_labels": of} for name, of in labels.items()]
-    return [f"{one.name}: {one.found}; {one.remedy}" for one in masks(config, entries)]
+    return [f"{result.name}: {result.found}; {result.remedy}" for result in masks(config, entries)]
 
 
 def test_a_label_that_the_other_pipeline_does_not_outline_is_named_with_those_that_it_does() -> None:
@@ -145,7 +145,7 @@ def test_check_loads_both_pipelines_and_compares_their_labels(tmp_path: Path) ->
 
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     return "[" + ", ".join(map(_toml, value)) + "]" if isinstance(value, list) else repr(value).replace("'", '"')
 
 

@@ -65,8 +65,8 @@ def test_fleet_lists_machine_role_version_pipelines_devices_beat_and_state(engin
     ):
         assert words in shown
     listed = json.loads(CliRunner().invoke(main, ["fleet", "--config", str(config), "--json"]).output)
-    assert [(one["role"], one["state"]) for one in listed] == [("receiver", "draining"), ("worker", "active")]
-    assert {one["revision"] for one in listed} == {revisions()[-1]}
+    assert [(member["role"], member["state"]) for member in listed] == [("receiver", "draining"), ("worker", "active")]
+    assert {member["revision"] for member in listed} == {revisions()[-1]}
     for member in (worker, receiver):
         member.leave()
     with engine.connect() as connection:
@@ -186,10 +186,10 @@ def test_a_receiver_that_died_is_lost_until_its_machine_is_given_up_and_another_
     assert ours.beat() == ours.alive() == {ours.id}
     verb = ["fleet", "--config", str(config)]
     listed = json.loads(CliRunner().invoke(main, [*verb, "--json"]).output)
-    assert sorted((one["machine"], one["state"]) for one in listed) == [("cafe", "active"), ("f00d", "lost")]
+    assert sorted((member["machine"], member["state"]) for member in listed) == [("cafe", "active"), ("f00d", "lost")]
     assert CliRunner().invoke(main, [*verb, "--abandon", "cafe"]).exit_code == NotFoundError.exit_code
     assert "1 lost receiver of" in CliRunner().invoke(main, [*verb, "--abandon", "f00d"]).output
-    assert [one["machine"] for one in json.loads(CliRunner().invoke(main, [*verb, "--json"]).output)] == ["cafe"]
+    assert [member["machine"] for member in json.loads(CliRunner().invoke(main, [*verb, "--json"]).output)] == ["cafe"]
 
 
 def test_a_lost_receiver_that_lives_after_all_is_active_again(engine: sa.Engine):

@@ -50,18 +50,18 @@ def scraped(engine: sa.Engine, folder: Path) -> dict[tuple[str, ...], float]:
 @given(st.lists(st.tuples(st.sampled_from(Walk.STEPS), st.integers(0, 60)), max_size=60))
 def test_whatever_has_happened_the_metrics_add_up_to_the_rows(tmp_path_factory, steps: list[ledger_walk.Step]):
     walk = Walk(steps)
-    found = scraped(walk.engine, tmp_path_factory.mktemp("spool"))
+    metrics = scraped(walk.engine, tmp_path_factory.mktemp("spool"))
     with walk.engine.connect() as connection:
 
         def count(table: sa.Table) -> int:
             return connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
 
-        assert found["ainode_instances",] == count(instance)
+        assert metrics["ainode_instances",] == count(instance)
         size, late = sa.func.coalesce(sa.func.sum(instance.c.size), 0), instance.c.received_at > 30.0
-        assert found["ainode_instance_bytes",] == connection.scalar(sa.select(size))
+        assert metrics["ainode_instance_bytes",] == connection.scalar(sa.select(size))
         assert files_received_since(connection, 30.0).size == connection.scalar(sa.select(size).where(late))
-        assert sum(value for key, value in found.items() if key[0] == "ainode_jobs") == count(job)
-        assert sum(value for key, value in found.items() if key[0] == "ainode_deliveries") == count(delivery)
+        assert sum(value for key, value in metrics.items() if key[0] == "ainode_jobs") == count(job)
+        assert sum(value for key, value in metrics.items() if key[0] == "ainode_deliveries") == count(delivery)
     walk.engine.dispose()
 
 
@@ -77,14 +77,14 @@ def test_run_times_are_a_histogram_and_switches_are_seen(tmp_path: Path):
         record_statistics(connection, "3", "one", {**facts, "run_seconds": 4000.0})
         pause_destination(connection, "all", "anna")
         stop_pipeline(connection, "two", "anna")
-    found = scraped(engine, tmp_path)
-    assert found["ainode_run_seconds_bucket", "1.0", "one"] == 1
-    assert found["ainode_run_seconds_bucket", "5.0", "one"] == 3
-    assert found["ainode_run_seconds_bucket", "+Inf", "one"] == 4
-    assert found["ainode_run_seconds_sum", "one"] == 4009.0
-    assert found["ainode_peak_memory_bytes", "one", "host"] == 100 * 2**20
-    assert (found["ainode_destination_down", "all"], found["ainode_destination_down", "findings"]) == (1, 0)
-    assert (found["ainode_pipeline_stopped", "one"], found["ainode_pipeline_stopped", "two"]) == (0, 1)
+    metrics = scraped(engine, tmp_path)
+    assert metrics["ainode_run_seconds_bucket", "1.0", "one"] == 1
+    assert metrics["ainode_run_seconds_bucket", "5.0", "one"] == 3
+    assert metrics["ainode_run_seconds_bucket", "+Inf", "one"] == 4
+    assert metrics["ainode_run_seconds_sum", "one"] == 4009.0
+    assert metrics["ainode_peak_memory_bytes", "one", "host"] == 100 * 2**20
+    assert (metrics["ainode_destination_down", "all"], metrics["ainode_destination_down", "findings"]) == (1, 0)
+    assert (metrics["ainode_pipeline_stopped", "one"], metrics["ainode_pipeline_stopped", "two"]) == (0, 1)
 
 
 def a_job(connection: sa.Connection, series: str, pipeline: str) -> Job:
@@ -114,24 +114,24 @@ def test_the_backlog_is_in_seconds_by_stage_and_pipeline(tmp_path: Path):
         due_again = a_job(connection, "1.7", "one")
         update_job(connection, due_again.id, next_at=now - 1)
         unmeasured = a_job(connection, "1.8", "two")
-    found = scraped(engine, tmp_path)
-    assert found["ainode_backlog_seconds", "one", "infer"] == 3 * 110.0
-    assert found["ainode_backlog_seconds", "two", "infer"] == 110.0, "as long as the others, until it was measured"
-    assert found["ainode_backlog_seconds", "one", "encode"] == 3 * ASSUMED_SECONDS["encode"]
-    assert found["ainode_backlog_seconds", "one", "deliver"] == 0
+    gauge = scraped(engine, tmp_path)
+    assert gauge["ainode_backlog_seconds", "one", "infer"] == 3 * 110.0
+    assert gauge["ainode_backlog_seconds", "two", "infer"] == 110.0, "as long as the others, until it was measured"
+    assert gauge["ainode_backlog_seconds", "one", "encode"] == 3 * ASSUMED_SECONDS["encode"]
+    assert gauge["ainode_backlog_seconds", "one", "deliver"] == 0
     with begin_immediate(engine) as connection:
         stop_pipeline(connection, "one", "anna")
         cancel_job(connection, unmeasured.id, reason(ReasonCode.CANCELLED, operator="anna"))
-    found = scraped(engine, tmp_path)
-    assert (found["ainode_backlog_seconds", "one", "infer"], found["ainode_backlog_seconds", "two", "infer"]) == (0, 0)
+    gauge = scraped(engine, tmp_path)
+    assert (gauge["ainode_backlog_seconds", "one", "infer"], gauge["ainode_backlog_seconds", "two", "infer"]) == (0, 0)
 
 
 def test_each_destination_of_a_result_is_a_delivery_of_the_backlog(tmp_path: Path):
     walk = Walk([("receive", 0), ("complete", 0), *[("work", 0)] * 2])
     with walk.engine.connect() as connection:
         due = connection.scalar(sa.select(sa.func.count()).select_from(delivery).where(delivery.c.ended_at.is_(None)))
-    found = scraped(walk.engine, tmp_path)
-    seconds = [value for key, value in found.items() if key[0] == "ainode_backlog_seconds" and key[2] == "deliver"]
+    metrics = scraped(walk.engine, tmp_path)
+    seconds = [value for key, value in metrics.items() if key[0] == "ainode_backlog_seconds" and key[2] == "deliver"]
     assert due
     assert sum(seconds) == due * ASSUMED_SECONDS["deliver"]
 

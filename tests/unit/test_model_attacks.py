@@ -50,7 +50,7 @@ class Keeper:
 
 def entries(folder: Path) -> list[str]:
     """All but the folder for drafts, which may stay while nothing is in it."""
-    return sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.name != ".drafts")
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name != ".drafts")
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def _pipe(place: Path) -> None:
 
 
 def _socket(place: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as one:
+    with socket.socket(socket.AF_UNIX) as listener:
         descriptor = os.open(place.parent, os.O_PATH)
-        one.bind(f"/proc/self/fd/{descriptor}/{place.name}")
+        listener.bind(f"/proc/self/fd/{descriptor}/{place.name}")
         os.close(descriptor)
 
 
@@ -302,9 +302,9 @@ def test_what_a_killed_command_left_goes_with_the_next_one(bundle, storage):
         f"model_store.add({str(bundle)!r}, Path({str(storage)!r}), sha256=None, name=None)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
-    assert any(one.endswith("metadata.json") for one in entries(storage))
+    assert any(path.endswith("metadata.json") for path in entries(storage))
     model_store.add(str(bundle), storage, sha256=None, name="other")
-    assert [one for one in entries(storage / "models") if one.endswith("metadata.json")] == [f"other/{MARKER}"]
+    assert [path for path in entries(storage / "models") if path.endswith("metadata.json")] == [f"other/{MARKER}"]
 
 
 def test_modes_and_owners_of_an_authors_files_are_not_taken_over(bundle, storage):

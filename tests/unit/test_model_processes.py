@@ -87,8 +87,8 @@ def test_pipelines_that_alternate_are_loaded_once_each_in_processes_of_their_own
 
 def test_pipelines_of_one_trust_group_share_a_process_and_others_do_not(tmp_path):
     tasks = [task(tmp_path, name, group) for name, group in (("a", "ours"), ("b", "ours"), ("c", "theirs"), ("d", ""))]
-    processes = ModelProcesses(1, 240.0, tmp_path / "trays", {one.pipeline: one.table for one in tasks})
-    a, b, c, d = (serving(processes, one) for one in tasks)
+    processes = ModelProcesses(1, 240.0, tmp_path / "trays", {job.pipeline: job.table for job in tasks})
+    a, b, c, d = (serving(processes, job) for job in tasks)
     assert a is b
     assert len({id(worker) for worker in (a, c, d)}) == 3
     processes.close()
@@ -113,9 +113,9 @@ def test_a_pipeline_in_shadow_has_a_process_of_its_own_that_leaves_the_processor
 def test_a_task_in_shadow_never_shares_a_process(tmp_path):
     """Not even with another one of its trust group: what is sent and what is tried would read one pipe."""
     sent, other = (task(tmp_path, name, "ours") for name in "ab")
-    processes = ModelProcesses(1, 240.0, tmp_path / "trays", {one.pipeline: one.table for one in (sent, other)})
+    processes = ModelProcesses(1, 240.0, tmp_path / "trays", {job.pipeline: job.table for job in (sent, other)})
     tasks = (sent, replace(sent, in_shadow=True), replace(other, in_shadow=True))
-    assert len({id(serving(processes, one)) for one in tasks}) == 3
+    assert len({id(serving(processes, job)) for job in tasks}) == 3
     assert serving(processes, other) is serving(processes, sent)
     processes.close()
 
@@ -125,7 +125,7 @@ def test_compiled_code_of_a_task_in_shadow_is_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv(CACHES[0], str(tmp_path))
     sent = task(tmp_path, "a")
     processes = ModelProcesses(1, 240.0, tmp_path / "trays", {"a": sent.table})
-    caches = {serving(processes, one)._cache for one in (sent, replace(sent, in_shadow=True))}
+    caches = {serving(processes, job)._cache for job in (sent, replace(sent, in_shadow=True))}
     assert len(caches) == 2
     for cache in caches:
         os.utime(cache, (1.0, 1.0))
@@ -161,8 +161,8 @@ def test_a_task_in_shadow_ends_no_process_of_what_is_sent_and_waits_for_its_memo
 
 @pytest.mark.parametrize("is_loaded", [True, False], ids=["beside the champion", "alone"])
 def test_a_candidate_without_memory_fails_only_where_nothing_else_has_it(processes, tmp_path, monkeypatch, is_loaded):
-    def refused(_worker: ModelProcess, one: Task, _wanted: object) -> None:
-        raise AdmissionError(f"memory: it is alone: {one.alone}")
+    def refused(_worker: ModelProcess, job: Task, _wanted: object) -> None:
+        raise AdmissionError(f"memory: it is alone: {job.alone}")
 
     if is_loaded:
         serving(processes, task(tmp_path, "a"))
@@ -201,7 +201,7 @@ def test_what_is_loaded_is_defined_by_factory_options_and_the_files_of_the_model
 @pytest.mark.usefixtures("machine")
 def test_the_process_that_was_not_used_for_the_longest_time_makes_room(processes, tmp_path):
     a, b, c = (task(tmp_path, name) for name in "abc")
-    first = [serving(processes, one) for one in (a, b, a)]
+    first = [serving(processes, job) for job in (a, b, a)]
     serving(processes, c)
     assert pipelines(processes) == ["a", "c"]
     assert serving(processes, a) is first[0]

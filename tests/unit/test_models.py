@@ -71,7 +71,7 @@ def test_a_model_that_cannot_be_run_is_refused_and_not_kept(tmp_path):
     answer = added(rewritten(tmp_path, "metadata", generative), tmp_path)
     assert answer.exit_code == WeightsError.exit_code
     assert "was not added: bundle bundle: metadata.json says inputs.latent.type = noise" in answer.output
-    assert not [one for one in tmp_path.glob("node/models/**/*") if one.name != ".drafts"]
+    assert not [path for path in tmp_path.glob("node/models/**/*") if path.name != ".drafts"]
     absent = rewritten(tmp_path / "absent", "metadata", lambda _: None)
     (absent / "models" / "model.pt").unlink()
     assert f"weights: {absent}/models/model.pt does not exist" in added(absent, tmp_path).output
@@ -99,7 +99,7 @@ def test_a_download_is_kept_only_with_the_digest_that_was_asked_for(bundle, site
         add(f"{site}/spleen_ct.zip", tmp_path, sha256="0" * 64, name=None)
     with pytest.raises(InputError, match="404"):
         add(f"{site}/gone.zip", tmp_path, sha256="0" * 64, name=None)
-    assert not [one for one in tmp_path.glob("models/**/*") if one.name != ".drafts"]
+    assert not [path for path in tmp_path.glob("models/**/*") if path.name != ".drafts"]
     model = add(f"{site}/spleen_ct.zip", tmp_path, sha256=content_digest(archive), name="spleen")
     assert (model.path, model.factory) == (tmp_path / "models" / "spleen.zip", "pipelines.monai_bundle:create")
     assert model.path.read_bytes() == archive.read_bytes()
@@ -116,7 +116,7 @@ def test_what_is_no_model_is_refused_and_not_kept(tmp_path, name):
     (tmp_path / name).write_text("")
     with pytest.raises(InputError, match="neither a MONAI Bundle"):
         add(str(tmp_path / name), tmp_path, sha256=None, name=None)
-    assert not [one for one in tmp_path.glob("models/**/*") if one.name != ".drafts"]
+    assert not [path for path in tmp_path.glob("models/**/*") if path.name != ".drafts"]
 
 
 def test_verify_names_every_model_that_is_not_as_pinned(bundle, tmp_path):
@@ -178,9 +178,9 @@ def test_the_list_names_what_is_configured_installed_and_unused(bundle, tmp_path
     )
     command = ["models", "list", "--config", str(config)]
     printed = CliRunner().invoke(main, [*command, "--json"], catch_exceptions=False).stdout
-    found = {one["name"]: (one["configured"], one["factory"], one["weights"]) for one in json.loads(printed)}
-    assert found["spleen"] == (True, used.factory, str(used.path))
-    assert found["nodule"] == (False, "pipelines.nodule:create", None)
-    assert found["unused"] == (False, "", str(used.path.with_name("unused")))
-    assert "used" not in found
+    models = {model["name"]: (model["configured"], model["factory"], model["weights"]) for model in json.loads(printed)}
+    assert models["spleen"] == (True, used.factory, str(used.path))
+    assert models["nodule"] == (False, "pipelines.nodule:create", None)
+    assert models["unused"] == (False, "", str(used.path.with_name("unused")))
+    assert "used" not in models
     assert "packaged weights" in CliRunner().invoke(main, command, catch_exceptions=False).stdout

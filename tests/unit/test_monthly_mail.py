@@ -111,7 +111,7 @@ def test_the_month_before_is_mailed_once_however_often_the_node_is_started(
     assert "Readers' verdicts on nodule" in text
     assert "2026-10 Maker A 2.4.0 25 of 25 analyses" in text
     assert "Maker B" not in text, "of this month, which is not over"
-    assert [one.get_filename() for one in mail.iter_attachments()] == ["verdicts-2026-10.pdf"]
+    assert [attachment.get_filename() for attachment in mail.iter_attachments()] == ["verdicts-2026-10.pdf"]
 
 
 def test_a_mail_server_that_refuses_gets_it_later(scene: Scene):
@@ -132,7 +132,7 @@ def test_a_process_that_is_not_responsible_sends_nothing(scene: Scene):
 def test_a_node_that_was_down_for_months_mails_the_latest_one(scene: Scene):
     scene.step(OCTOBER)
     scene.step(datetime(2027, 3, 14, tzinfo=UTC).timestamp())
-    assert [one["Subject"] for one in scene.box.mails] == ["[AINODE] Readers' verdicts, 2027-02"]
+    assert [mail["Subject"] for mail in scene.box.mails] == ["[AINODE] Readers' verdicts, 2027-02"]
 
 
 @pytest.mark.parametrize(

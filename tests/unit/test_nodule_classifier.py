@@ -67,9 +67,9 @@ def test_a_straight_vessel_and_a_wall_are_no_blobs() -> None:
     hu, _ = lung()
     hu[:, 43:46, 35:38] = 30
     hu[:, :6] = 40
-    found = blobs(crop_of(hu))
-    assert all(np.abs(np.array(c.centre[1:]) - CENTRE[1:]).max() > 4 or not 8 < c.centre[0] < 72 for c in found)
-    assert all(c.centre[1] > 12 or min(c.centre[0], c.centre[2]) < 10 for c in found)
+    candidates = blobs(crop_of(hu))
+    assert all(np.abs(np.array(c.centre[1:]) - CENTRE[1:]).max() > 4 or not 8 < c.centre[0] < 72 for c in candidates)
+    assert all(c.centre[1] > 12 or min(c.centre[0], c.centre[2]) < 10 for c in candidates)
 
 
 def test_blobs_are_the_same_however_far_the_lung_reaches() -> None:
@@ -217,10 +217,10 @@ def stack(raters: int = 4) -> Stack:
 
 
 def test_examples_from_a_crop_have_the_nodule_or_a_vessel_in_the_middle() -> None:
-    found = list(from_stack(np.random.default_rng(2), stack()))
+    examples = list(from_stack(np.random.default_rng(2), stack()))
     middle = KEPT // 2
-    nodules = [e for e in found if e.kind == "nodule"]
-    beside = [e for e in found if e.kind == "beside"]
+    nodules = [e for e in examples if e.kind == "nodule"]
+    beside = [e for e in examples if e.kind == "beside"]
     assert len(nodules) >= 3
     assert beside
     assert {(e.nodule, e.malignancy) for e in nodules} == {(1.0, 4.0)}
@@ -244,10 +244,10 @@ def test_examples_from_a_scan_are_nodules_vessels_and_its_own_blobs() -> None:
         step_mm=2.5,
     )
     hu[7:9, 50:53, 70:73] = 100
-    found = list(from_scan(np.random.default_rng(1), ground, [], np.array([[8, 51, 71]]), 8))
-    assert [e.kind for e in found] == ["inserted"] * 8 + ["tube"] * 4 + ["blob"]
-    assert [e.nodule for e in found] == [1.0] * 8 + [0.0] * 5
-    spot = found[-1].planes[1]
+    examples = list(from_scan(np.random.default_rng(1), ground, [], np.array([[8, 51, 71]]), 8))
+    assert [e.kind for e in examples] == ["inserted"] * 8 + ["tube"] * 4 + ["blob"]
+    assert [e.nodule for e in examples] == [1.0] * 8 + [0.0] * 5
+    spot = examples[-1].planes[1]
     assert spot[KEPT // 2, KEPT // 2] > 150 > spot[KEPT // 4, KEPT // 4]
     assert hu.max() == 100, "the scan itself is left as it is"
 
@@ -258,13 +258,13 @@ def test_turning_keeps_the_place_near_the_middle() -> None:
     seen = turned_views(np.random.default_rng(0), planes)
     assert seen.shape == (16, 3, ClassifierNet.VIEW, ClassifierNet.VIEW)
     heavy = seen[:, 1] > seen[:, 1].amax((1, 2), keepdim=True) * 0.7
-    for one in heavy.numpy():
-        assert np.abs(np.argwhere(one).mean(0) - (ClassifierNet.VIEW - 1) / 2).max() < 6
+    for mask in heavy.numpy():
+        assert np.abs(np.argwhere(mask).mean(0) - (ClassifierNet.VIEW - 1) / 2).max() < 6
 
 
 def test_batches_mix_all_kinds_and_the_loss_ignores_unknown_malignancy() -> None:
-    found = list(from_stack(np.random.default_rng(2), stack()))
-    views, nodule, score = next(classifier_batches(3, found, 40))
+    examples = list(from_stack(np.random.default_rng(2), stack()))
+    views, nodule, score = next(classifier_batches(3, examples, 40))
     assert views.shape == (40, 3, ClassifierNet.VIEW, ClassifierNet.VIEW)
     assert 8 < int((nodule == 1).sum()) < 36
     assert torch.equal(score > 0, nodule == 1)
@@ -277,12 +277,12 @@ def test_batches_mix_all_kinds_and_the_loss_ignores_unknown_malignancy() -> None
 
 
 def test_a_hollowed_nodule_keeps_its_wall() -> None:
-    one = stack()
-    marked = one.readers >= 2
-    planes = hollowed(np.random.default_rng(0), one.grey.astype(np.float32), marked, 0.7)
+    nodule = stack()
+    marked = nodule.readers >= 2
+    planes = hollowed(np.random.default_rng(0), nodule.grey.astype(np.float32), marked, 0.7)
     assert planes[2, 63, 63] < 60
     assert planes[2, 63, 59] > 120
-    assert np.abs(planes - one.grey)[~marked].max() < 15
+    assert np.abs(planes - nodule.grey)[~marked].max() < 15
 
 
 def test_the_area_under_the_curve_counts_ties_half() -> None:

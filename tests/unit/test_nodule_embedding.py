@@ -61,9 +61,9 @@ def test_precision_counts_the_kind_of_the_five_nearest_and_never_a_nodule_itself
     kinds = np.array([0] * 6 + [1] * 6)
     assert precisions(place, place, (kinds, kinds), is_self=True).tolist() == [1.0] * 12
     mixed = np.array([1, *[0] * 5, *[1] * 6])
-    found = precisions(place, place, (mixed, mixed), is_self=True)
-    assert found[0] == 0.0
-    assert found[1] == 0.8
+    values = precisions(place, place, (mixed, mixed), is_self=True)
+    assert values[0] == 0.0
+    assert values[1] == 0.8
     assert balanced(np.array([1.0, 1.0, 0.5]), np.array([0, 0, 1])) == 0.75
     figures = summary(np.ones(12), kinds, np.array([str(i) for i in range(12)]))
     assert (figures["balanced"], figures["interval"]) == (1.0, [1.0, 1.0])

@@ -73,8 +73,8 @@ def test_a_slice_that_lies_elsewhere_does_not_spoil_its_series(tmp_path: Path) -
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(Path(source).read_bytes())
     (tmp_path / "README.md").write_text("no instance")
-    found = {series.name: len(series.files) for series in stored_series(tmp_path)}
-    assert found == {"study/ct": 2, "broken": 1}
+    counts = {series.name: len(series.files) for series in stored_series(tmp_path)}
+    assert counts == {"study/ct": 2, "broken": 1}
 
 
 def test_series_that_the_pipeline_would_refuse_are_counted_by_reason(tmp_path: Path) -> None:

@@ -82,10 +82,10 @@ def test_marked_lesions_are_nodules_and_what_else_is_proposed_is_none(tmp_path: 
     assert (rows, columns) == (pytest.approx(63.5, abs=1.5), pytest.approx(63.5, abs=1.5))
     inside = stack.grey[stack.readers == 4]
     assert inside.mean() > 200, "the mask lies on the bright ball"
-    found = list(mistakes(Networks.of(load_weights(WEIGHTS).tensors, WEIGHTS, "cpu"), case))
-    assert found
-    assert {(one.kind, one.nodule) for one in found} == {("candidate", 0.0)}
-    assert found[0].planes[1, 44:52, 44:52].mean() > 180, "the ball that readers rejected comes first"
+    examples = list(mistakes(Networks.of(load_weights(WEIGHTS).tensors, WEIGHTS, "cpu"), case))
+    assert examples
+    assert {(example.kind, example.nodule) for example in examples} == {("candidate", 0.0)}
+    assert examples[0].planes[1, 44:52, 44:52].mean() > 180, "the ball that readers rejected comes first"
 
 
 def test_weights_are_tuned_where_verified_cases_say_something_and_kept_elsewhere(tmp_path: Path, monkeypatch):

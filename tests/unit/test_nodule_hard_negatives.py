@@ -61,30 +61,30 @@ def crop(*, marked: bool = True, seed: int = 0) -> Stack:
 
 def test_a_spot_that_the_network_takes_for_a_nodule_is_a_hard_negative() -> None:
     rng = np.random.default_rng(0)
-    found = list(from_crops(rng, Always(3.0), [crop()]))
-    assert {e.kind for e in found} == {"hard"}
-    assert all(e.nodule == 0 for e in found)
-    assert any(e.planes[1, 44:52, 44:52].mean() > 150 for e in found), "the unmarked spot is in the middle of one"
+    examples = list(from_crops(rng, Always(3.0), [crop()]))
+    assert {e.kind for e in examples} == {"hard"}
+    assert all(e.nodule == 0 for e in examples)
+    assert any(e.planes[1, 44:52, 44:52].mean() > 150 for e in examples), "the unmarked spot is in the middle of one"
 
 
 def test_a_spot_that_is_another_nodule_of_the_patient_is_no_negative() -> None:
     both = [crop(), crop(marked=False)]
-    found = list(from_crops(np.random.default_rng(0), Always(3.0), both))
+    examples = list(from_crops(np.random.default_rng(0), Always(3.0), both))
     apart = list(from_crops(np.random.default_rng(0), Always(3.0), [both[0], replace(both[1], patient="b")]))
-    assert len(found) < len(apart)
-    assert not any(e.planes[1, 44:52, 44:52].mean() > 150 for e in found)
+    assert len(examples) < len(apart)
+    assert not any(e.planes[1, 44:52, 44:52].mean() > 150 for e in examples)
 
 
 def test_of_easy_spots_few_are_kept() -> None:
-    found = list(from_crops(np.random.default_rng(0), Always(-5.0), [crop(seed=k) for k in range(40)]))
-    assert {e.kind for e in found} <= {"easy"}
-    assert len(found) < 40
+    examples = list(from_crops(np.random.default_rng(0), Always(-5.0), [crop(seed=k) for k in range(40)]))
+    assert {e.kind for e in examples} <= {"easy"}
+    assert len(examples) < 40
 
 
 def test_scores_are_chances_and_none_is_fine() -> None:
     planes = np.zeros((3, 96, 96), np.uint8)
-    one = Example(planes=planes, kind="beside", nodule=0.0, malignancy=0.0)
-    assert scores(Always(0.0), [one, one]).tolist() == [0.5, 0.5]
+    example = Example(planes=planes, kind="beside", nodule=0.0, malignancy=0.0)
+    assert scores(Always(0.0), [example, example]).tolist() == [0.5, 0.5]
     assert len(scores(Always(0.0), [])) == 0
 
 
@@ -125,11 +125,11 @@ def test_lookalikes_of_a_scan_are_negatives_of_both_kinds() -> None:
     ground = Background(
         hu=hu.copy(), ignored=np.zeros(hu.shape, bool), places=places, near_wall=places, near_vessel=places, step_mm=2.5
     )
-    found = list(from_lookalikes(np.random.default_rng(0), ground, 6))
-    assert [e.kind for e in found] == ["bulge", "hilar"] * 3
-    assert all(e.nodule == 0 for e in found)
+    examples = list(from_lookalikes(np.random.default_rng(0), ground, 6))
+    assert [e.kind for e in examples] == ["bulge", "hilar"] * 3
+    assert all(e.nodule == 0 for e in examples)
     assert np.array_equal(ground.hu, hu), "the scan itself stays as it is"
-    views, nodule, _ = next(classifier_batches(0, found, 4, HARD_SHARES))
+    views, nodule, _ = next(classifier_batches(0, examples, 4, HARD_SHARES))
     assert views.shape == (4, 3, 64, 64)
     assert not nodule.any()
 

@@ -49,11 +49,11 @@ def test_two_readers_decide_where_there_are_three_or_more() -> None:
 
 
 def test_a_candidate_points_near_the_nodule_and_the_distance_is_in_millimetres() -> None:
-    one = stack()
+    nodule = stack()
     rng = np.random.default_rng(0)
-    off = np.array([pointed_at(rng, one) for _ in range(50)]) - [2, 63.5, 63.5]
+    off = np.array([pointed_at(rng, nodule) for _ in range(50)]) - [2, 63.5, 63.5]
     assert 0.5 < (off * [2.5, 0.7, 0.7]).std() < 2
-    away = distance_mm(one, 4, np.array([2.0, 63.0, 53.0]))
+    away = distance_mm(nodule, 4, np.array([2.0, 63.0, 53.0]))
     assert away[63, 63] == pytest.approx(np.hypot(2 * 2.5, 10 * 0.7))
     assert nearness(np.array([0.0, 5.0])).tolist() == [1, 0.5]
 
@@ -87,18 +87,18 @@ def test_of_two_neighbours_the_one_that_is_pointed_at_is_outlined() -> None:
         away = np.linalg.norm((np.moveaxis(np.indices(hu.shape), 0, -1) - (z, y, x)) * (1.25, 0.7, 0.7), axis=-1)
         hu[away < 4.5] = 30
     for centre in places:
-        found = outline(
+        nodule = outline(
             networks.outline,
             hu.astype(np.float32),
             (1.25, 0.7, 0.7),
             Candidate(centre=centre, diameter_mm=9.0),
             "cpu",
         )
-        assert found is not None
-        assert found.certainty > 0.5
-        middle = np.argwhere(found.mask).mean(0) + [s.start for s in found.box]
+        assert nodule is not None
+        assert nodule.certainty > 0.5
+        middle = np.argwhere(nodule.mask).mean(0) + [s.start for s in nodule.box]
         assert np.abs(middle - centre).max() < 2
-        assert found.diameter_mm == pytest.approx(9.0, abs=1.5)
+        assert nodule.diameter_mm == pytest.approx(9.0, abs=1.5)
 
 
 def test_the_distance_to_a_candidate_fits_what_a_window_shows() -> None:

@@ -120,17 +120,17 @@ def test_the_report_of_a_week_is_mailed_once_on_its_day(tmp_path: Path, mail: tu
         failed = job.update().where(job.c.generation == 2)
         connection.execute(failed.values(state="COMPLETED", stage="deliver", outcome="failed", updated_at=MONDAY - 60))
     node.notifier.step(MONDAY - 3600)  # at 6:30
-    assert [one for one in mails if "week" in one] == []
+    assert [mail for mail in mails if "week" in mail] == []
     for at in (MONDAY, MONDAY + 60, MONDAY + 3 * 86400):
         Node(tmp_path, **options).notifier.step(at)  # after a restart
-    (report,) = (one for one in mails if "Report of the week" in one)
+    (report,) = (mail for mail in mails if "Report of the week" in mail)
     assert "Subject: [AINODE] Report of the week until 2026-11-23" in report
     assert "AI node AINODE, 2026-11-16 07:00 to 2026-11-23 07:00" in report
     assert "nodule: 2 (1 failed, 1 queued)" in report
     attention = report.partition("Needs attention now")[2]
     assert "failed" in attention
     node.notifier.step(MONDAY + WEEK)
-    assert len([one for one in mails if "Report of the week" in one]) == 2
+    assert len([mail for mail in mails if "Report of the week" in mail]) == 2
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_check_reads_the_files_of_webhook_and_password_before_there_is_a_problem
     )
 
     def said() -> Check:
-        return next(one for one in check(config) if one.name == "notify")
+        return next(result for result in check(config) if result.name == "notify")
 
     assert (said().good, str(webhook) in said().found) == (False, True)
     webhook.write_text("chat.example.org/s3cret")

@@ -49,11 +49,11 @@ def test_a_message_is_acknowledged_when_it_is_in_the_ledger_and_a_repetition_cha
     with listening(tmp_path) as node:
         first = node.send(order("17"))
         assert answer_of(first) == ("AA", "17", "")
-        assert [one.values.priority for one in orders(node)] == ["STAT"]
+        assert [row.values.priority for row in orders(node)] == ["STAT"]
         assert node.send(order("17")) == first, "the same bytes, in a later connection"
         assert answer_of(node.send(order("17", priority="R"))) == ("AA", "17", ""), "another message, same control ID"
-        (one,) = orders(node)
-        assert one.values.priority == "ROUTINE"
+        (row,) = orders(node)
+        assert row.values.priority == "ROUTINE"
         with snapshot(node.engine) as connection:
             assert len(latest_messages(connection, 10)) == 2
 
@@ -62,11 +62,11 @@ def test_later_messages_change_and_cancel_an_order(tmp_path: Path):
     with listening(tmp_path) as node:
         node.send(order("1", filler=""))
         node.send(order("2", code="XO", procedure="CTABD^Abdomen^L"))
-        (one,) = orders(node)
-        assert (one.values.procedure_code, one.keys.filler, one.state) == ("CTABD", "F1", "active")
+        (row,) = orders(node)
+        assert (row.values.procedure_code, row.keys.filler, row.state) == ("CTABD", "F1", "active")
         node.send(order("3", code="CA", procedure="", reason=""))
-        (one,) = orders(node)
-        assert (one.values.procedure_code, one.state) == ("CTABD", "canceled")
+        (row,) = orders(node)
+        assert (row.values.procedure_code, row.state) == ("CTABD", "canceled")
         node.send(order("4", patient="PAT2^^^HOSP^MR"))
         assert len(orders(node)) == 2, "the same number of another patient is another order"
 
@@ -76,8 +76,8 @@ def test_orders_of_a_merged_patient_belong_to_the_one_that_remains(tmp_path: Pat
         node.send(order("1"))
         assert answer_of(node.send(merge("2", "PAT7^^^HOSP^MR", "PAT1^^^HOSP^MR")))[0] == "AA"
         node.send(order("3", code="XO", priority="R"))
-        (one,) = orders(node)
-        assert (one.keys.patient_id, one.values.priority) == ("PAT7", "ROUTINE")
+        (row,) = orders(node)
+        assert (row.keys.patient_id, row.values.priority) == ("PAT7", "ROUTINE")
 
 
 def test_what_is_rejected_is_kept_and_listed_and_the_log_names_no_patient(
@@ -124,7 +124,7 @@ def test_the_next_message_of_the_connection_is_taken_after_one_that_is_too_large
     with listening(tmp_path, max_message_mib=0.1) as node:
         large = b"\x0b" + order("1").encode() + b"OBX|" + b"x" * 10_000_000 + b"\x1c\r"
         received = exchange(node, large + b"\x0b" + order("2").encode() + b"\x1c\r")
-        assert [answer_of(one.decode())[0] for one in received.split(b"\x1c\r")[:2]] == ["AR", "AA"]
+        assert [answer_of(answer.decode())[0] for answer in received.split(b"\x1c\r")[:2]] == ["AR", "AA"]
 
 
 def test_a_message_that_is_too_large_is_never_in_memory():
@@ -221,7 +221,7 @@ def test_rejected_messages_are_bounded_in_number_and_old_rows_go(tmp_path: Path,
         node.send(order("7"))
         with begin_immediate(node.engine) as connection:
             assert len(latest_messages(connection, 10, rejected=True)) == 3
-            (at, *_) = (one.received_at for one in latest_messages(connection, 1))
+            (at, *_) = (message.received_at for message in latest_messages(connection, 1))
             purge_orders(connection, at + 1)
             purge_messages(connection, at + 8 * 86400, at + 1)
             assert latest_messages(connection, 10) == []
@@ -238,7 +238,7 @@ def test_check_sees_the_port_and_lint_a_rule_without_orders(tmp_path: Path):
     assert "change [orders] address and port" in taken.remedy
     rule = '[[rules]]\nname = "r"\nsend = ["a"]\nmatch = { "order.priority" = "STAT" }\n'
     config = parse(f'[destinations.a]\nfolder = "/f"\n{rule}')
-    assert any("asks for orders, and [orders] is not enabled" in one.found for one in lint(config, ()))
+    assert any("asks for orders, and [orders] is not enabled" in result.found for result in lint(config, ()))
 
 
 def test_a_listener_names_its_senders():

@@ -35,14 +35,14 @@ def read(message: str | bytes, settings: Orders = SETTINGS) -> OrderMessage:
 
 def test_an_order_is_read_as_other_libraries_read_it():
     text = order(study=STUDY)
-    (one,) = read(text).orders
+    (request,) = read(text).orders
     other, third = hl7.parse(text), parse_message(text, find_groups=False)
-    assert one.keys == OrderKeys(
+    assert request.keys == OrderKeys(
         study_instance_uid=STUDY, accession=str(other.segment("OBR")[18]), placer="P1", filler="F1",
         patient_id=third.pid.pid_3.cx_1.value, patient_issuer="HOSP",
     )  # fmt: skip
-    assert (one.procedure_code, one.procedure) == ("CTCHEST", third.obr.obr_4.ce_2.value)
-    assert (one.priority, one.reason, one.state) == ("STAT", "Solitary nodule", OrderState.ACTIVE)
+    assert (request.procedure_code, request.procedure) == ("CTCHEST", third.obr.obr_4.ce_2.value)
+    assert (request.priority, request.reason, request.state) == ("STAT", "Solitary nodule", OrderState.ACTIVE)
 
 
 def test_an_imaging_order_has_its_numbers_in_ipc_and_each_order_its_own():
@@ -93,8 +93,8 @@ def test_character_sets_of_msh_18(declared: str, codec: str, text: str):
 
 
 def test_escapes_are_text_and_forge_nothing():
-    (one,) = read(order(procedure=r"C1^left \T\ right\.br\\X41\ \F\ ok^L")).orders
-    assert one.procedure == "left & right A | ok"
+    (request,) = read(order(procedure=r"C1^left \T\ right\.br\\X41\ \F\ ok^L")).orders
+    assert request.procedure == "left & right A | ok"
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_any_bytes_in_a_message_are_read_or_refused_and_always_answered(noise: b
         said = read(content)
     except Hl7Error:
         return
-    for one in said.orders:
-        assert one.keys.numbers
-        assert all(len(value) <= 1024 for value in (*vars(one.keys).values(), one.procedure, one.reason))
+    for request in said.orders:
+        assert request.keys.numbers
+        assert all(len(value) <= 1024 for value in (*vars(request.keys).values(), request.procedure, request.reason))
 
 
 @pytest.mark.parametrize("filling", ["|", "^", "&", "~", "\\", "\\X41\\", "OBR|1|P\r", "ORC\r", "\r"])

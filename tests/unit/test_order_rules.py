@@ -67,9 +67,9 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def made(folder: Path, text: str) -> Iterator[Scene]:
-    one = Scene(folder, text)
-    yield one
-    one.node.engine.dispose()
+    scene = Scene(folder, text)
+    yield scene
+    scene.node.engine.dispose()
 
 
 def hear(scene: Scene, message: str, control: str = "") -> None:
@@ -230,10 +230,12 @@ def test_studies_of_a_merged_patient_are_shown_until_the_images_have_the_new_ide
     assert "PATIENT MERGED with another" in text_of(scene)
     with snapshot(scene.node.engine) as connection:
         (sentence,) = [
-            one for name, one in ledger_alerts(scene.config, connection, scene.at).items() if name == "merged patients"
+            text
+            for name, text in ledger_alerts(scene.config, connection, scene.at).items()
+            if name == "merged patients"
         ]
         assert "1 studies" in sentence
-        assert [one.kind for one in changed_studies(connection)] == ["merge"]
+        assert [study.kind for study in changed_studies(connection)] == ["merge"]
     assert status(scene.node.engine, scene.config.storage.folder)["merged_patients"] == 1
 
 
@@ -253,7 +255,7 @@ def test_replay_sees_the_orders(scene: Scene):
     scene.wait(11)
     new = parse((NODE + CHEST).replace("CTCHEST", "CTABD"))
     answer = replay(scene.node.engine, scene.node.spool, new, scene.at - 3600, lambda *_: None)
-    assert [list(one.after) for one in answer.changes] == [["scripted"]]
+    assert [list(change.after) for change in answer.changes] == [["scripted"]]
 
 
 @pytest.mark.parametrize(

@@ -168,12 +168,12 @@ def texts(report: object) -> list[str]:
 
 def coded(report: object) -> list[tuple[str, str]]:
     """Name and value of every code of a report."""
-    found = []
+    pairs = []
     for item in getattr(report, "ContentSequence", ()):
         if item.ValueType == "CODE":
-            found.append((item.ConceptNameCodeSequence[0].CodeValue, item.ConceptCodeSequence[0].CodeValue))
-        found += coded(item)
-    return found
+            pairs.append((item.ConceptNameCodeSequence[0].CodeValue, item.ConceptCodeSequence[0].CodeValue))
+        pairs += coded(item)
+    return pairs
 
 
 SUMMARY = {

@@ -55,8 +55,8 @@ def test_verification_of_copies_reads_packs(scene: PackedSeries, monkeypatch: py
     scene.release()
     with monkeypatch.context() as patched:
         patched.setattr("node.spool.Spool.copies", 2)
-        one = verify_copies(scene.engine, scene.spool)
-    assert (one.copies, one.faults) == ({1: 3}, 0)  # the store replaces both copies
+        single = verify_copies(scene.engine, scene.spool)
+    assert (single.copies, single.faults) == ({1: 3}, 0)  # the store replaces both copies
     (stored,) = scene.packs()
     stored.write_bytes(stored.read_bytes().replace(b"\2\2\2", b"\2\3\2", 1))
     damaged = verify_copies(scene.engine, scene.spool)

@@ -42,7 +42,7 @@ def step(number: int, named: int = 0, equipment: str = SCANNER) -> NewStep:
         modality="CT",
         calling_ae="CT1",
         equipment=equipment,
-        made=frozenset(("1.4", f"1.5.{one}") for one in range(named)),
+        made=frozenset(("1.4", f"1.5.{index}") for index in range(named)),
     )
 
 
@@ -54,7 +54,7 @@ def test_many_updates_of_a_step_name_no_more_than_one_may(connection: sa.Connect
     assert create_step(connection, step(0)) == "created"
     taken = 0
     for number in range(20):
-        made = {("1.4", f"1.5.{number}.{one}") for one in range(5)}
+        made = {("1.4", f"1.5.{number}.{index}") for index in range(5)}
         taken += update_step(connection, "1.2.0", "IN PROGRESS", made)
     assert taken == 6
     assert count(connection, named_by_step) == 30
@@ -97,7 +97,7 @@ def request(connection: sa.Connection, number: int, named: int = 1, title: str =
         transaction_uid=f"1.7.{number}",
         association_id="a",
         equipment=device,
-        named=[Named(sop_instance_uid=f"1.8.{one}", sop_class_uid="1.9", failure=None) for one in range(named)],
+        named=[Named(sop_instance_uid=f"1.8.{index}", sop_class_uid="1.9", failure=None) for index in range(named)],
         next_at=0.0,
     )
 

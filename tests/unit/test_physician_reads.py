@@ -73,13 +73,13 @@ def test_the_pipeline_tumor_reads_flair_abnormality_everywhere(tmp_path: Path):
     source = source_of(tmp_path, SYNTHETIC["mr"]())
     title = Config.model_validate({"pipelines": {"tumor": {}}}).title("tumor")
     assert title == "FLAIR abnormality"
-    found = everything(source)
+    findings = everything(source)
     runs = [
-        analysis(found, pipeline="tumor", title=title),
+        analysis(findings, pipeline="tumor", title=title),
         analysis(outcome="failed", reason="r", pipeline="tumor", title=title),
     ]
-    for one in runs:
-        objects = encode(one, source, EVERY, profiles=PROFILES)
+    for run in runs:
+        objects = encode(run, source, EVERY, profiles=PROFILES)
         check(objects, source)
         for made in objects:
             said = " ".join(texts(made.dataset))
@@ -101,7 +101,7 @@ def test_a_title_is_that_of_the_site_else_of_the_pipeline_else_its_name(table: d
 
 
 def all_errors() -> list[type[NodeError]]:
-    return [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, NodeError)]
+    return [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, NodeError)]
 
 
 @pytest.mark.parametrize("kind", [*all_errors(), TypeError, MemoryError, None])
@@ -129,9 +129,9 @@ SCOPE = "Finds nodules of 6 to 35 mm; larger masses are often missed."
 @pytest.mark.parametrize("some", [True, False])
 def test_what_is_found_and_missed_is_said_and_right_beside_no_findings(tmp_path: Path, *, some: bool):
     source = source_of(tmp_path, SYNTHETIC["axial"]())
-    found = everything(source) if some else Findings(looked_for=(codes.SCT.Nodule,))
+    findings = everything(source) if some else Findings(looked_for=(codes.SCT.Nodule,))
     algorithm = replace(ALGORITHM, scope=SCOPE)
-    for made in encode(analysis(found, algorithm=algorithm), source, ["sr", "pdf"]):
+    for made in encode(analysis(findings, algorithm=algorithm), source, ["sr", "pdf"]):
         if made.kind == "pdf":
             said = " ".join(page(made.dataset).split())
             assert SCOPE in said
@@ -151,10 +151,10 @@ def test_a_failure_promises_no_scope(tmp_path: Path):
 
 def test_fixed_sentences_of_a_page_are_in_the_language_of_its_destination(tmp_path: Path):
     source = source_of(tmp_path, SYNTHETIC["axial"]())
-    found = Findings(looked_for=(codes.SCT.Nodule,))
+    findings = Findings(looked_for=(codes.SCT.Nodule,))
 
     def said(*languages: str) -> tuple[Dataset, str]:
-        (made,) = encode(analysis(found, languages=languages), source, ["pdf"])
+        (made,) = encode(analysis(findings, languages=languages), source, ["pdf"])
         return made.dataset, " ".join(page(made.dataset).split())
 
     header, german = said("de")

@@ -97,8 +97,8 @@ def test_the_larger_hippocampus_is_on_its_own_side_in_every_orientation(
     pipeline: BrainPipeline, orientation: str, larger: str
 ) -> None:
     image = phantom(larger=larger).to_patient_orientation(orientation)
-    found = by_label(pipeline.run(VolumeSeries(image, "MR", T1)))
-    left, right = found["Left hippocampus"], found["Right hippocampus"]
+    segments = by_label(pipeline.run(VolumeSeries(image, "MR", T1)))
+    left, right = segments["Left hippocampus"], segments["Right hippocampus"]
     centre = image.affine @ [*((np.array(image.array.shape) - 1) / 2), 1]
     for segment, side in ((left, 1), (right, -1)):
         x, y, z = points(segment.mask).mean(axis=0) - centre[:3]
@@ -121,8 +121,8 @@ def test_outlines_on_an_oblique_grid_do_not_overlap(pipeline: BrainPipeline) -> 
     oblique = Volume(image.array, turn @ image.affine @ np.diag([1.0, 1.1, 1.1, 1.0]), "PATIENT")
     findings = pipeline.run(VolumeSeries(oblique, "MR", T1))
     times = np.zeros(oblique.array.shape, np.uint8)
-    for one in findings.segments:
-        times += one.mask.match_geometry(oblique.get_geometry()).array.astype(np.uint8)
+    for segment in findings.segments:
+        times += segment.mask.match_geometry(oblique.get_geometry()).array.astype(np.uint8)
     assert times.max() == 1, "viewers draw overlapping segments in layers, and OHIF not all of them"
 
 
@@ -132,7 +132,7 @@ def test_unpaired_structures_have_no_side_and_no_asymmetry(pipeline: BrainPipeli
     stem = by_label(findings)["Brain stem"]
     assert stem.laterality is None
     assert [m.name for m in stem.measurements] == [codes.SCT.Volume]
-    assert len(findings.segments) == sum(2 if one.paired else 1 for one in STRUCTURES)
+    assert len(findings.segments) == sum(2 if structure.paired else 1 for structure in STRUCTURES)
     assert not findings.cut_off
     assert "Brain tissue without ventricles" in findings.remarks[0]
 

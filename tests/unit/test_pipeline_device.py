@@ -242,9 +242,9 @@ def test_a_bundle_takes_fewer_windows_at_once_when_memory_runs_out(tmp_path):
     pipeline._bundle.inferer.sw_batch_size = 4
     pipeline._portions = Portions("cpu", pipeline._bundle.batches)
     pipeline._bundle.network = Hungry(pipeline._bundle.network, 1)
-    (found,) = pipeline.run(VolumeSeries(volume)).segments
+    (segment,) = pipeline.run(VolumeSeries(volume)).segments
     assert pipeline._bundle.inferer.sw_batch_size == 1
     pipeline._portions = Begun("cpu", (1,))
     with pytest.raises(StopIteration):
         pipeline.run(VolumeSeries(volume))
-    np.testing.assert_array_equal(found.mask.array, expected.mask.array)
+    np.testing.assert_array_equal(segment.mask.array, expected.mask.array)

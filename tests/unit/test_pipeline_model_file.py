@@ -112,8 +112,8 @@ def test_ball_is_found_where_it_lies_in_any_orientation(model_file, orientation,
     volume, inside = ball_volume(orientation)
     pipeline = create(weights=model_file, device="cpu", options=options_for(model_file, activation=activation))
     (segment,) = pipeline.run(VolumeSeries(volume)).segments
-    found = segment.mask.to_patient_orientation("HPL").array
-    dice = 2 * (found & inside).sum() / (found.sum() + inside.sum())
+    mask = segment.mask.to_patient_orientation("HPL").array
+    dice = 2 * (mask & inside).sum() / (mask.sum() + inside.sum())
     assert dice > 0.85
     index = np.argwhere(segment.mask.array)
     centre = (segment.mask.affine @ np.append(index.mean(axis=0), 1))[:3]

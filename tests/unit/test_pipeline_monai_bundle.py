@@ -165,9 +165,9 @@ def test_two_bundles_in_one_process_keep_their_own_code(bundle, tmp_path):
     (other / "scripts" / "network.py").write_text(source.replace("* self.signs", "* -self.signs"))
     first, second = load(bundle), load(other)
     ball = VolumeSeries(ball_volume())
-    (found,) = first.run(ball).segments
+    (segment,) = first.run(ball).segments
     (inverse,) = second.run(ball).segments
-    assert found.mask.array.sum() < inverse.mask.array.sum()
+    assert segment.mask.array.sum() < inverse.mask.array.sum()
 
 
 def test_running_a_bundle_leaves_its_digest_as_it_was(bundle):

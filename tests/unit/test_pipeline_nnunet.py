@@ -153,12 +153,12 @@ def test_the_masks_equal_those_of_nnunets_own_chain_of_files(tmp_path, mirroring
     predictor.predict_from_files_sequential([[str(tmp_path / "ball_0000.nii.gz")]], [str(tmp_path / "answer")])
     expected = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / "answer.nii.gz"))
 
-    found = np.zeros_like(expected)
+    label_map = np.zeros_like(expected)
     for segment in load(path, mirroring=mirroring).run(VolumeSeries(volume)).all_segments:
-        found[segment.voxels] = LABELS[segment.label.replace(" ", "_")]
+        label_map[segment.voxels] = LABELS[segment.label.replace(" ", "_")]
 
     assert len(np.unique(expected)) > 1
-    assert (found == expected).mean() >= 0.9999
+    assert (label_map == expected).mean() >= 0.9999
 
 
 NAMED = "nnUNetTrainer__nnUNetPlans__"
@@ -200,14 +200,14 @@ def test_a_cascade_equals_nnunets_own_chain_of_files(tmp_path, folds):
     expected = answers["3d_cascade_fullres"]
 
     pipeline = load(folder, **CASCADE, mirroring=False)
-    found = np.zeros_like(expected)
+    label_map = np.zeros_like(expected)
     for segment in pipeline.run(VolumeSeries(volume)).all_segments:
-        found[segment.voxels] = LABELS[segment.label.replace(" ", "_")]
+        label_map[segment.voxels] = LABELS[segment.label.replace(" ", "_")]
 
     assert len(np.unique(answers["3d_lowres"])) > 1
     assert len(np.unique(expected)) > 1
     assert (expected != answers["3d_lowres"]).any()
-    assert (found == expected).mean() >= 0.9999
+    assert (label_map == expected).mean() >= 0.9999
     assert pipeline.algorithm.version == "nnUNetTrainer 3d_cascade_fullres"
     assert pipeline.algorithm.parameters["previous stage"] == f"3d_lowres folds {', '.join('01'[:folds])}"
 
@@ -379,7 +379,7 @@ def test_an_ensemble_equals_nnunets_own_chain_of_files(tmp_path, labels):
     mean, expected = (
         SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / n / "ball.nii.gz")) for n in ("mean", "done")
     )
-    assert all((mean != one).any() for one in alone), "the mean is another answer than each of the two"
+    assert all((mean != label_map).any() for label_map in alone), "the mean is another answer than each of the two"
     assert (mean != expected).any(), "the postprocessing changes something"
 
     for wanted, postprocessing in ((mean, False), (expected, True)):
@@ -406,7 +406,7 @@ def postprocessed(tmp_path: Path, document: object | None) -> Path:
 def largest(*labels_or_regions) -> dict[str, object]:
     return {
         "postprocessing_fns": ["remove_all_but_largest_component_from_segmentation"] * len(labels_or_regions),
-        "postprocessing_kwargs": [{"labels_or_regions": one} for one in labels_or_regions],
+        "postprocessing_kwargs": [{"labels_or_regions": label} for label in labels_or_regions],
     }
 
 

@@ -59,7 +59,7 @@ def test_a_job_of_a_pipeline_that_no_live_worker_has_waits_with_an_alert(node: J
     offer(node, "other")
     assert "1 jobs wait for pipeline scripted" in alerts(node)["no worker for scripted"]
     assert waits(node) == ["waits: no live worker has the pipeline"]
-    assert [one["name"] for one in status(node.engine, node.folder)["without_worker"]] == ["scripted"]
+    assert [pipeline["name"] for pipeline in status(node.engine, node.folder)["without_worker"]] == ["scripted"]
     offer(node, "other", "scripted")
     assert "no worker for scripted" not in alerts(node)
     assert waits(node) == []
@@ -73,7 +73,7 @@ def test_a_pipeline_that_keeps_failing_is_an_alert_until_an_operator_starts_it(n
             record_failure(connection, "scripted", job_id, 0.0, PipelineError("it crashed"))
     assert "scripted has failed on 3 jobs in a row" in alerts(node)["failing scripted"]
     assert waits(node)[0].startswith("waits: the pipeline has failed on 3 jobs in a row; next attempt after 20")
-    assert [one["failures"] for one in status(node.engine, node.folder)["failing"]] == [3]
+    assert [pipeline["failures"] for pipeline in status(node.engine, node.folder)["failing"]] == [3]
     with begin_immediate(node.engine) as connection:
         stop_pipeline(connection, "scripted", "operator")
     assert waits(node) == ["waits: an operator has stopped the pipeline"]

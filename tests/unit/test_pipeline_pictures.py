@@ -40,23 +40,25 @@ def findings(*labels: str) -> Findings:
 def test_a_picture_is_sent_unchanged_with_our_identity_and_who_made_it(source):
     objects = encode(analysis(findings("Chart", "Curve")), source, ("sr", "key images"))
     check(objects, source)
-    first, second = [one.dataset for one in objects if one.kind == "key images"]
+    first, second = [instance.dataset for instance in objects if instance.kind == "key images"]
     np.testing.assert_array_equal(first.pixel_array[:50, :71], CHART)
     assert first.pixel_array[:, 80:].any(), "label, algorithm and notice"
     assert (first.SeriesInstanceUID, first.InstanceNumber, second.InstanceNumber) == (second.SeriesInstanceUID, 1, 2)
     assert first.PatientID == source.datasets[0].PatientID
     assert (first.ConversionType, first.BurnedInAnnotation) == ("SYN", "YES")
-    assert [one.ReferencedSOPInstanceUID for one in first.SourceImageSequence] == [
-        one.SOPInstanceUID for one in source.datasets
+    assert [reference.ReferencedSOPInstanceUID for reference in first.SourceImageSequence] == [
+        dataset.SOPInstanceUID for dataset in source.datasets
     ]
     assert "Chart" in first.ImageComments
-    assert first.SOPInstanceUID in str(next(one.dataset for one in objects if one.kind == "sr"))
+    assert first.SOPInstanceUID in str(next(instance.dataset for instance in objects if instance.kind == "sr"))
 
 
 def test_the_gate_refuses_a_picture_that_states_how_the_patient_lies(source):
     objects = tuple(encode(analysis(findings("Chart")), source, ("key images",)))
     with pytest.raises(GateError, match="PatientOrientation"):
-        check(spoiled(objects, "key images", lambda one: setattr(one, "PatientOrientation", ["L", "P"])), source)
+        check(
+            spoiled(objects, "key images", lambda dataset: setattr(dataset, "PatientOrientation", ["L", "P"])), source
+        )
 
 
 def test_the_handover_keeps_pictures():
@@ -109,7 +111,7 @@ def test_a_secondary_capture_of_a_container_becomes_a_picture_where_that_is_aske
     taken = results(capture(tmp_path / "rgb", source), source)
     (picture,) = taken.pictures
     np.testing.assert_array_equal(picture.pixels, CHART)
-    assert [str(one) for one in taken.remarks] == [
+    assert [str(remark) for remark in taken.remarks] == [
         "The container made the pictures of this result; what they show was not checked."
     ]
     (grey,) = results(capture(tmp_path / "grey", source, grey=True), source).pictures

@@ -285,5 +285,7 @@ def test_shipped_rules_analyse_and_denoise_one_reconstruction_of_a_study(kernels
             series=SeriesHeader.of(images), images=6, origin=Origin(), region=region_of(images)
         )
     decisions = decide_study(study, rules)
-    routed = {uid: [route.pipeline for route in one.routes] for uid, one in decisions.items() if one.routes}
+    routed = {
+        uid: [route.pipeline for route in decision.routes] for uid, decision in decisions.items() if decision.routes
+    }
     assert routed == {f"1.2.3.{best}": ["nodule", "denoise"]}, "SEG, SR and denoised images: three series"

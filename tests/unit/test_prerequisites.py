@@ -62,16 +62,16 @@ def enqueue(node: JobNode, first: str, datasets: Any = None, *, destinations: tu
     route = Route(pipeline=f"count-{first}", rule="all", destinations=destinations, priority=2)
     ids = []
     with begin_immediate(node.engine) as connection:
-        for one in with_prerequisites([route], node.config):
-            new = NewJob(study_instance_uid=study, series_instance_uid=series, generation=1, **vars(one))
+        for analysis in with_prerequisites([route], node.config):
+            new = NewJob(study_instance_uid=study, series_instance_uid=series, generation=1, **vars(analysis))
             assert node.jobs.enqueue(connection, new)
             ids.append(new.id)
     return ids
 
 
 def report(node: JobNode, job_id: str) -> Dataset:
-    [one] = [row for row in node.results(job_id) if row.kind in ("sr", "sr alone")]
-    return dcmread(node.spool.absolute(one.path))
+    [result] = [row for row in node.results(job_id) if row.kind in ("sr", "sr alone")]
+    return dcmread(node.spool.absolute(result.path))
 
 
 def texts(dataset: Dataset) -> str:
@@ -99,17 +99,17 @@ def test_both_pipelines_of_a_rule_run_once_and_both_are_sent(node: JobNode) -> N
         for name, priority in (("count-findings", 1), ("findings", 3))
     ]
     ordered = with_prerequisites(routes, node.config)
-    assert [(one.pipeline, one.after, one.priority) for one in ordered] == [
+    assert [(route.pipeline, route.after, route.priority) for route in ordered] == [
         ("findings", "", 1),
         ("count-findings", "findings", 1),
     ]
     ids = []
     with begin_immediate(node.engine) as connection:
-        for one in ordered:
-            new = NewJob(study_instance_uid=study, series_instance_uid=series, generation=1, **vars(one))
+        for route in ordered:
+            new = NewJob(study_instance_uid=study, series_instance_uid=series, generation=1, **vars(route))
             node.jobs.enqueue(connection, new)
             ids.append(new.id)
-    assert [node.wait(one).outcome for one in ids] == ["findings", "measured"]
+    assert [node.wait(job_id).outcome for job_id in ids] == ["findings", "measured"]
     assert {row.kind for row in node.results(ids[0])} == {"seg", "sr alone"}, "a mask that nobody takes"
     assert len((node.notes / "log").read_bytes()) > runs  # type: ignore[attr-defined]
 
@@ -142,8 +142,8 @@ def test_a_cancelled_first_pipeline_ends_the_second_one_with_a_report(node: JobN
     assert (waiting.state, waiting.after) == ("SCHEDULED", "hang")
     with node.engine.connect() as connection:
         nothing = sa.select(sa.literal("").label("key"))
-        assert lesion not in [one.job_id for one in due_attempts(connection, waiting.updated_at + 60, nothing)]
-        assert lesion not in [one.id for one in stuck_jobs(connection, waiting.updated_at + 60)]
+        assert lesion not in [attempt.job_id for attempt in due_attempts(connection, waiting.updated_at + 60, nothing)]
+        assert lesion not in [job.id for job in stuck_jobs(connection, waiting.updated_at + 60)]
     node.jobs.cancel(organ)
     ended = node.wait(lesion)
     assert (ended.outcome, reason_text(ended.reason)) == (
@@ -257,10 +257,12 @@ def test_the_example_of_the_page_finds_what_lies_in_the_lung(tmp_path: Path, mon
     page = (Path(__file__).parents[2] / "docs" / "write-a-pipeline.md").read_text()
     for name in ("tissues", "nodules"):
         examples = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-        (code,) = (one for one in examples if f"class {name.capitalize()}:" in one)
+        (code,) = (block for block in examples if f"class {name.capitalize()}:" in block)
         (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    [tables] = [one for one in re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE) if "after =" in one]
+    [tables] = [
+        block for block in re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE) if "after =" in block
+    ]
     (tmp_path / "config.toml").write_text(f'[storage]\nfolder = "{tmp_path / "node"}"\n{tables}')
     hu = np.full((12, 32, 32), -1000, np.int32)
     hu[1:11, 4:28, 4:28], hu[4:7, 10:14, 10:14], hu[4:7, 0:2, 0:2] = -700, 40, 40

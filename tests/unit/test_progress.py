@@ -165,7 +165,7 @@ def test_the_jobs_of_a_study_come_oldest_first_whichever_series_they_are_of() ->
         return SeriesProgress(series=a_series(uid=uid), decision=a_decision(uid=uid), jobs=made)
 
     study = StudyProgress(study_instance_uid="1", series=(of("1.1", ("a", 2.0), ("z", 5.0)), of("1.2", ("m", 1.0))))
-    assert [one.job.id for one in study.jobs] == ["m", "a", "z"]
+    assert [progress.job.id for progress in study.jobs] == ["m", "a", "z"]
 
 
 def test_of_several_the_least_advanced_counts_then_what_went_wrong() -> None:
@@ -182,7 +182,7 @@ def test_of_several_the_least_advanced_counts_then_what_went_wrong() -> None:
 
 
 def test_rows_are_put_together_by_series_generation_and_job() -> None:
-    found = project(
+    studies = project(
         [a_series(generation=2), a_series(uid="1.2")],
         [a_decision("ignored", 1), a_decision("routed", 2), a_decision("ignored", uid="1.2")],
         [a_job("b", generation=2, created_at=5.0), a_job("a"), a_job("c", series_instance_uid="1.9")],
@@ -191,11 +191,11 @@ def test_rows_are_put_together_by_series_generation_and_job() -> None:
             a_delivery(DeliveryState.CONFIRMED, job_id="b", to="pacs"),
         ],
     )
-    (study,) = found
+    (study,) = studies
     first, second = study.series
     assert first.decision is not None
-    assert (first.decision.outcome, [one.job.id for one in first.jobs]) == ("routed", ["a", "b"])
-    assert [one.destination for one in first.jobs[1].deliveries] == ["pacs", "z"]
+    assert (first.decision.outcome, [progress.job.id for progress in first.jobs]) == ("routed", ["a", "b"])
+    assert [delivery.destination for delivery in first.jobs[1].deliveries] == ["pacs", "z"]
     assert (second.progress, second.jobs) == (Progress.IGNORED, ())
     assert (study.images, study.first_at, study.last_at) == (6, 1.0, 2.0)
 

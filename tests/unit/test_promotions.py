@@ -66,7 +66,7 @@ def test_one_of_both_is_sent_before_and_after_promotion_and_rollback(engine: sa.
     assert decide(engine, "4") == ["a"]
     with engine.connect() as connection:
         assert active_promotions(connection) == []
-        assert {one.candidate for one in promotions(connection)} == {"b", "c"}
+        assert {promotion.candidate for promotion in promotions(connection)} == {"b", "c"}
         acts = connection.execute(sa.select(notice.c.who, notice.c.detail)).all()
     assert [who for who, _ in acts] == ["anna"] * 3
     assert acts[-1].detail == "rolled back pipeline c to a: worse"

@@ -34,8 +34,8 @@ def read(data: bytes, *, ends: bool = True) -> tuple[str, bytes]:
         theirs.sendall(data)
         if ends:
             theirs.shutdown(socket.SHUT_WR)
-        found = read_peer_address(ours, 0.2)
-        return found, ours.recv(1 << 16)
+        address = read_peer_address(ours, 0.2)
+        return address, ours.recv(1 << 16)
 
 
 @given(st.ip_addresses(), st.binary(max_size=300), st.binary(min_size=1, max_size=50))
@@ -94,13 +94,13 @@ def test_callers_are_compared_with_the_stated_address(tmp_path: Path, caplog: py
 
 def test_limits_count_the_stated_address(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ae = 'proxies = ["127.0.0.1"]\nconnections_per_address = 1'
-    with receiving(tmp_path, ae=ae) as node, connection(node) as one:
-        one.sendall(header("10.1.2.3") + associate_rq(RAW_CT))
-        assert answer(one)[:1] == b"\2"
+    with receiving(tmp_path, ae=ae) as node, connection(node) as opened:
+        opened.sendall(header("10.1.2.3") + associate_rq(RAW_CT))
+        assert answer(opened)[:1] == b"\2"
         assert associated_from(node, "10.1.2.3") == b""
         assert associated_from(node, "10.1.2.4")[:1] == b"\2"
         assert "connection from 10.1.2.3 closed: 1 are open" in caplog.text
-        one.close()
+        opened.close()
         until(lambda: associated_from(node, "10.1.2.3")[:1] == b"\2")
 
 

@@ -23,7 +23,7 @@ def test_every_code_has_words_and_is_made_somewhere() -> None:
     assert set(reasons._TEXTS) == set(ReasonCode)
     code = "\n".join(path.read_text() for path in CODE.rglob("*.py") if path.parent.name != "reasons")
     code += (CODE / "reasons" / "outcomes.py").read_text()
-    assert [one.name for one in ReasonCode if f"ReasonCode.{one.name}" not in code] == []
+    assert [reason.name for reason in ReasonCode if f"ReasonCode.{reason.name}" not in code] == []
 
 
 @pytest.mark.parametrize(

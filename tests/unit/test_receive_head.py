@@ -168,8 +168,8 @@ def nested() -> Dataset:
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 @pytest.mark.parametrize("dataset", [DATASET, text_report(), nested()], ids=["CT", "SR", "nested"])
 def test_the_quick_walk_finds_what_the_slow_one_finds(dataset: Dataset, syntax: str, tmp_path: Path) -> None:
-    found = walked(encode(dataset, syntax), syntax, tmp_path)
-    assert found == {0x0020000D: dataset.StudyInstanceUID, 0x00080060: dataset.Modality}
+    values = walked(encode(dataset, syntax), syntax, tmp_path)
+    assert values == {0x0020000D: dataset.StudyInstanceUID, 0x00080060: dataset.Modality}
 
 
 def test_the_quick_walk_steps_over_compressed_frames(tmp_path: Path) -> None:

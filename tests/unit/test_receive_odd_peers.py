@@ -225,5 +225,5 @@ def test_every_sequence_of_the_corpus_gets_an_end_however_it_is_cut(node: Node) 
                 answers = b""
                 while part := opened.recv(4096):
                     answers += part
-                assert all(len(one) >= 6 and one[0] in {2, 3, 4, 6, 7} for one in split(answers))
+                assert all(len(answer) >= 6 and answer[0] in {2, 3, 4, 6, 7} for answer in split(answers))
     until(lambda: not any(thread.name.startswith("association-") for thread in threading.enumerate()))

@@ -100,9 +100,9 @@ def test_what_comes_in_small_pieces_is_handed_over_in_one() -> None:
 
 
 def test_two_messages_in_one_pdu_are_both_answered(node: Node) -> None:
-    one = pdv(COMMAND, c_store(UID)) + pdv(MORE, DATA[:100]) + pdv(LAST, DATA[100:])
+    message = pdv(COMMAND, c_store(UID)) + pdv(MORE, DATA[:100]) + pdv(LAST, DATA[100:])
     with associated(node) as opened:
-        opened.sendall(pdu(4, one + one))
+        opened.sendall(pdu(4, message + message))
         assert [status(answer(opened)), status(answer(opened))] == [0x0000, 0x0000]
         opened.sendall(RELEASE_RQ)
         assert answer(opened) == RELEASE_RP
@@ -347,6 +347,6 @@ def test_memory_does_not_grow_with_the_instance(receiver_process: Callable[..., 
 
 def peak_mib(process: ReceiverProcess) -> float:
     """Most memory that the process ever had resident, MiB."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    assert match is not None
+    return int(match[1]) / 1024

@@ -58,5 +58,5 @@ def test_a_licence_is_a_remark_and_in_the_identity_of_the_result():
     assert licensed_algorithm(algorithm, "non-commercial").parameters == {"a": "b", "license": "non-commercial"}
     assert licensed_algorithm(algorithm, "") is algorithm
     entry = {"name": "a", "algorithm": "A", "version": "1", "weights_sha256": "0" * 64, "license": "non-commercial"}
-    (line,) = [one for one in check(Config(), [entry]) if one.name == "pipeline a"]
+    (line,) = [result for result in check(Config(), [entry]) if result.name == "pipeline a"]
     assert line.found.endswith(", licence non-commercial")

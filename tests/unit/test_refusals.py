@@ -167,9 +167,9 @@ def test_a_refusal_of_which_nothing_is_known_belongs_to_what_its_caller_sends(no
 
 
 def test_two_series_of_one_association_keep_their_refusals_apart(node: Node) -> None:
-    one, other = ct_series(4, 16), ct_series(4, 16)
-    interleaved = [image for pair in zip(one, other, strict=True) for image in pair]
-    store(node, interleaved, damaged=one[2:])
+    first, other = ct_series(4, 16), ct_series(4, 16)
+    interleaved = [image for pair in zip(first, other, strict=True) for image in pair]
+    store(node, interleaved, damaged=first[2:])
     assert routed(node, 60.0) == 1
     assert jobs_of(node)[0].series_instance_uid == other[0].SeriesInstanceUID
     assert routed(node, 310.0) == 1
@@ -325,9 +325,9 @@ def test_explain_and_account_say_what_was_refused_until_it_has_come(node: Node) 
     assert "images   8 sent = 1 refused + 7 stored" in accounted
     assert "2 came later; 1 are missing; send them again" in accounted
     store(node, images[7:])
-    found = report.account(read(node.engine), lambda *_: True)
-    assert description.attention(found) == []
-    assert "images   8 sent = 8 stored" in description.describe(found)
+    account = report.account(read(node.engine), lambda *_: True)
+    assert description.attention(account) == []
+    assert "images   8 sent = 8 stored" in description.describe(account)
     assert "8 images, 3 refused" not in describe(explain(node.engine, study))
 
 

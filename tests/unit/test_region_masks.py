@@ -56,7 +56,7 @@ def objects_of(findings: Findings, source: SourceSeries) -> list[EncodedObject]:
 
 
 def segs(objects: list[EncodedObject]) -> list[Dataset]:
-    return [one.dataset for one in objects if one.kind == "image seg"]
+    return [instance.dataset for instance in objects if instance.kind == "image seg"]
 
 
 def test_masks_become_a_segmentation_of_each_image_without_an_invented_place(tmp_path):
@@ -92,7 +92,7 @@ def test_the_report_states_outline_and_segment_with_one_tracking_uid(tmp_path):
     image = source.images()[0]
     objects = objects_of(Findings(regions=(region(ring(80, 60), image, probability=0.75),)), source)
     (seg,) = segs(objects)
-    (report,) = [one.dataset for one in objects if one.kind == "sr"]
+    (report,) = [instance.dataset for instance in objects if instance.kind == "sr"]
     outline, segment = measurement_groups(report)
     uids = {
         str(item.UID) for group in (outline, segment) for item in group.ContentSequence if item.ValueType == "UIDREF"
@@ -112,10 +112,12 @@ def test_the_report_states_outline_and_segment_with_one_tracking_uid(tmp_path):
 def test_only_destinations_that_want_it_get_it_and_reports_refer_to_it_where_it_goes(tmp_path):
     source = xrays(tmp_path)
     findings = Findings(regions=(region(ring(80, 60), source.images()[0]),))
-    assert [one.kind for one in encode(analysis(findings), source)] == ["sr"], "not sent unless it is asked for"
+    assert [instance.kind for instance in encode(analysis(findings), source)] == ["sr"], (
+        "not sent unless it is asked for"
+    )
     kinds, alone = {"sr", "image seg"}, {"sr"}
     for profiles, refers in (([kinds], True), ([kinds, alone], False)):
-        seg, report = (one.dataset for one in encode(analysis(findings), source, kinds, profiles=profiles))
+        seg, report = (instance.dataset for instance in encode(analysis(findings), source, kinds, profiles=profiles))
         assert (str(seg.SOPInstanceUID) in str(report)) is refers, profiles
         assert NOTICE in str(seg)
 
@@ -191,9 +193,9 @@ def test_the_gate_refuses_a_segmentation_that_does_not_fit_its_image(tmp_path, s
 def test_a_later_pipeline_gets_no_volume_of_it(tmp_path):
     source = xrays(tmp_path / "in")
     (seg,) = [
-        one
-        for one in objects_of(Findings(regions=(region(ring(80, 60), source.images()[0]),)), source)
-        if one.kind == "image seg"
+        instance
+        for instance in objects_of(Findings(regions=(region(ring(80, 60), source.images()[0]),)), source)
+        if instance.kind == "image seg"
     ]
     path = tmp_path / "seg.dcm"
     path.write_bytes(seg.data)

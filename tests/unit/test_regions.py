@@ -49,7 +49,7 @@ def objects_of(findings: Findings, source: SourceSeries) -> dict[str, EncodedObj
 
 def regions_in(report: Dataset) -> dict[str, list[tuple[str, str, list[list[float]]]]]:
     """Tracking Identifier -> value type, graphic type and points of each region, also below measurements."""
-    found: dict[str, list[tuple[str, str, list[list[float]]]]] = {}
+    regions: dict[str, list[tuple[str, str, list[list[float]]]]] = {}
     for group in measurement_groups(report):
         (name,) = [str(i.TextValue) for i in group.ContentSequence if i.ValueType == "TEXT" and "TextValue" in i][:1]
         for parent in (group, *group.ContentSequence):
@@ -57,8 +57,8 @@ def regions_in(report: Dataset) -> dict[str, list[tuple[str, str, list[list[floa
                 if "GraphicData" in item:
                     size = 3 if item.ValueType == "SCOORD3D" else 2
                     points = np.reshape(np.array(item.GraphicData), (-1, size)).tolist()
-                    found.setdefault(name, []).append((item.ValueType, item.GraphicType, points))
-    return found
+                    regions.setdefault(name, []).append((item.ValueType, item.GraphicType, points))
+    return regions
 
 
 def test_the_report_states_shapes_of_an_image_as_the_pipeline_gave_them(source: SourceSeries) -> None:
@@ -177,7 +177,7 @@ def test_masks_and_regions_stand_in_one_report_and_the_sure_come_first(source: S
     unsure, sure = (region(Shape.point((3, 3), on=image), name, probability=p) for name, p in (("a", 0.3), ("b", 0.95)))
     mark = region(Shape.point((9, 3), on=image), "Carina", landmark=True)
     findings = in_order(Findings(lesions=two_lesions(source).lesions, regions=(mark, unsure, sure)))
-    assert [one.label for one in findings.regions] == ["b", "a", "Carina"]
+    assert [one_region.label for one_region in findings.regions] == ["b", "a", "Carina"]
     objects = objects_of(findings, source)
     names = list(regions_in(objects["sr"].dataset))
     assert names == ["Nodule 1", "Nodule 2", "b", "a", "Carina"]
@@ -207,7 +207,7 @@ def test_the_handover_keeps_regions_and_shapes(source: SourceSeries) -> None:
     )
     arrays: dict[str, object] = {}
     again = read_findings(write_findings(findings, arrays), arrays)  # type: ignore[arg-type]
-    assert [vars(one) for one in again.regions] == [vars(one) for one in findings.regions]
+    assert [vars(one_region) for one_region in again.regions] == [vars(one_region) for one_region in findings.regions]
     assert again.groups[0].measurements == (width,)
 
 

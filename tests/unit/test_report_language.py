@@ -59,13 +59,13 @@ def words(text: str) -> set[str]:
 
 def test_no_word_of_an_english_page_is_on_a_german_or_chinese_one(tmp_path: Path):
     source = source_of(tmp_path, SYNTHETIC["axial"]())
-    found = replace(everything(source), remarks=(*REMARKS, THICK), cut_off=CUT_OFF)
+    findings = replace(everything(source), remarks=(*REMARKS, THICK), cut_off=CUT_OFF)
     scope = sentence("Trained on low-grade glioma only.")
     of = {"outcome": "partial", "reason": CUT_OFF, "algorithm": replace(ALGORITHM, scope=scope), "caveat": THICK}
     pages = {}
     languages: tuple[Language, ...] = ("en", "de", "zh")
     for language in languages:
-        (made,) = encode(analysis(found, languages=(language,), **of), source, ["pdf"])
+        (made,) = encode(analysis(findings, languages=(language,), **of), source, ["pdf"])
         pages[language] = page(made.dataset)
     assert "Long axis" in pages["en"]
     assert "42,5 cm2" in pages["de"], "the decimal symbol"
@@ -100,10 +100,10 @@ def test_a_title_that_a_site_chose_stays_as_it_is():
 
 def test_the_name_of_a_finding_is_not_broken_within_a_word(tmp_path: Path):
     source = source_of(tmp_path, SYNTHETIC["axial"]())
-    found = everything(source)
-    lesion = replace(found.lesions[0], finding=ABNORMALITY)
+    findings = everything(source)
+    lesion = replace(findings.lesions[0], finding=ABNORMALITY)
     lesion = replace(lesion, segment=replace(lesion.segment, label="FLAIR abnormality 10"))
-    of = analysis(replace(found, lesions=(lesion,)), languages=("de",), title="FLAIR abnormality")
+    of = analysis(replace(findings, lesions=(lesion,)), languages=("de",), title="FLAIR abnormality")
     (made,) = encode(of, source, ["pdf"])
     text = page(made.dataset)
     assert "KI-Bericht: FLAIR-Signalveränderung" in text
@@ -155,22 +155,22 @@ def test_no_reason_of_the_node_and_its_pipelines_is_english_alone(folder: str):
 
 
 def test_a_sentence_is_english_and_shows_itself_in_the_language_that_is_spoken():
-    for one in (THICK, pickle.loads(pickle.dumps(THICK)), copy.deepcopy(THICK)):  # noqa: S301 - our own
-        assert one == "Slices lie 3.5 mm apart: small nodules may not be visible to it."
+    for text in (THICK, pickle.loads(pickle.dumps(THICK)), copy.deepcopy(THICK)):  # noqa: S301 - our own
+        assert text == "Slices lie 3.5 mm apart: small nodules may not be visible to it."
         with in_language("de"):
-            assert f"{one}".startswith("Die Schichten liegen 3,5 mm auseinander")
-            assert one.startswith("Slices"), "what methods of str return is English"
+            assert f"{text}".startswith("Die Schichten liegen 3,5 mm auseinander")
+            assert text.startswith("Slices"), "what methods of str return is English"
     with in_language("zh"):
         assert f"{together(THICK, CUT_OFF)}" == f"{THICK}"[:-1] + "；" + f"{CUT_OFF}"  # noqa: RUF001
         assert f"{joined([THICK, 'x'], ', ')}" == f"{THICK}，x"  # noqa: RUF001
 
 
 def test_sentences_of_a_pipeline_keep_their_translations_on_the_way_to_the_report():
-    found = Findings(looked_for=(codes.SCT.Nodule,), remarks=(THICK, "of a third party"), cut_off=CUT_OFF)
-    document = json.loads(json.dumps(write_findings(found, {})))
+    findings = Findings(looked_for=(codes.SCT.Nodule,), remarks=(THICK, "of a third party"), cut_off=CUT_OFF)
+    document = json.loads(json.dumps(write_findings(findings, {})))
     read = read_findings(document, {})
     algorithm = read_algorithm(json.loads(json.dumps(write_algorithm(replace(ALGORITHM, scope=THICK)))))
-    assert (read.remarks, read.cut_off) == (found.remarks, CUT_OFF)
+    assert (read.remarks, read.cut_off) == (findings.remarks, CUT_OFF)
     with in_language("de"):
         shown = [f"{text}" for text in (read.remarks[0], read.cut_off, algorithm.scope)]
     assert [text.split()[0] for text in shown] == ["Die", "Die", "Die"]

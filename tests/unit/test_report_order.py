@@ -45,36 +45,36 @@ class Four:
 
 def test_findings_are_ordered_by_size_within_their_class_of_certainty(tmp_path: Path):
     source = source_of(tmp_path, ct_series(4, 32))
-    _, _, found = analyse(Four(), source)
-    assert [lesion.segment.label for lesion in found.lesions] == ["c", "a", "b", "d"]
-    objects = encode(analysis(found), source, ["seg", "sr", "pdf", "key images"])
+    _, _, findings = analyse(Four(), source)
+    assert [lesion.segment.label for lesion in findings.lesions] == ["c", "a", "b", "d"]
+    objects = encode(analysis(findings), source, ["seg", "sr", "pdf", "key images"])
     check(objects, source)
     assert [str(s.SegmentLabel) for s in one(objects, "seg").SegmentSequence] == ["c", "a", "b", "d"]
 
 
 def test_every_finding_has_a_colour_of_its_own_the_same_in_seg_and_key_image(tmp_path: Path):
     source = source_of(tmp_path, ct_series(4, 32))
-    _, _, found = analyse(Four(), source)
-    placed = place_findings(found, source, source.geometry, "key")
+    _, _, findings = analyse(Four(), source)
+    placed = place_findings(findings, source, source.geometry, "key")
     assert len({finding.colour for finding in placed}) == 4
-    seg = one(encode(analysis(found), source, ["seg"]), "seg")
+    seg = one(encode(analysis(findings), source, ["seg"]), "seg")
     for finding, described in zip(placed, seg.SegmentSequence, strict=True):
         shown = CIELabColor.from_dicom_value(described.RecommendedDisplayCIELabValue).to_rgb()
         assert shown == pytest.approx(finding.colour, abs=1)
-        picture = np.asarray(draw_key_image(analysis(found), source, finding, placed))
+        picture = np.asarray(draw_key_image(analysis(findings), source, finding, placed))
         assert (picture == finding.colour).all(axis=-1).sum() > 20
 
 
 def test_a_colour_of_the_pipeline_is_kept_and_none_survives_the_handover(tmp_path: Path):
     source = source_of(tmp_path / "scan", ct_series(4, 32))
-    _, _, found = analyse(Four(), source)
+    _, _, findings = analyse(Four(), source)
     save(
         tmp_path / "job",
         Handover(
-            findings=found,
+            findings=findings,
             algorithm=ALGORITHM,
             device="cpu",
-            analysed_at=analysis(found).analysed_at,
+            analysed_at=analysis(findings).analysed_at,
             timings={},
             peak_memory_mib={},
         ),

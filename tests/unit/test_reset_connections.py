@@ -27,6 +27,6 @@ def test_a_connection_that_was_reset_before_its_handshake_is_left_to_its_owner(a
             with pytest.raises(OSError, match="not connected"):
                 tls.secured(accepted)
             gc.collect()
-        assert not [one for one in left if issubclass(one.category, ResourceWarning)]
+        assert not [warning for warning in left if issubclass(warning.category, ResourceWarning)]
         assert accepted.fileno() >= 0
         accepted.close()

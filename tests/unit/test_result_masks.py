@@ -47,7 +47,7 @@ def two_spots() -> tuple[Volume, Volume]:
 
 
 def series(orientation: str, *, label: str = "Liver") -> VolumeSeries:
-    image, organ = (one.to_patient_orientation(orientation) for one in two_spots())
+    image, organ = (volume.to_patient_orientation(orientation) for volume in two_spots())
     return VolumeSeries(image, results={"organs": MaskResult({label: organ})})
 
 
@@ -88,7 +88,7 @@ def test_a_model_file_sees_the_box_around_the_organ_only(bright, orientation):
     inside = image.with_array(((image.array > 50) & (organ.array > 0)).astype(np.uint8))
     assert lesion.segment.mask.array.shape == (7 + 4, 9 + 8, 8 + 6), "4 mm are 2, 4 and 3 voxels on each side"
     assert same_places(points(lesion.segment.mask), points(inside))
-    assert [str(one) for one in findings.remarks] == ["Only the part of the images around Liver was analysed."]
+    assert [str(remark) for remark in findings.remarks] == ["Only the part of the images around Liver was analysed."]
     assert json.loads(pipeline.algorithm.parameters["crop"]) == {"to": ["organs:Liver"], "margin_mm": 4.0}
 
 

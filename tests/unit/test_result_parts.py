@@ -20,12 +20,12 @@ def item(**values: object) -> Dataset:
 
 
 def content(kind: str, code: str, *below: Dataset, images: Sequence[str] = (), uid: str = "") -> Dataset:
-    one = item(ValueType=kind, ConceptNameCodeSequence=[item(CodeValue=code)], ContentSequence=list(below))
+    dataset = item(ValueType=kind, ConceptNameCodeSequence=[item(CodeValue=code)], ContentSequence=list(below))
     if images:
-        one.ReferencedSOPSequence = [item(ReferencedSOPInstanceUID=image) for image in images]
+        dataset.ReferencedSOPSequence = [item(ReferencedSOPInstanceUID=image) for image in images]
     if uid:
-        one.UID = uid
-    return one
+        dataset.UID = uid
+    return dataset
 
 
 def report(*items: Dataset, series: Sequence[str] = (T1, FLAIR)) -> Dataset:

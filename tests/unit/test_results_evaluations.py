@@ -27,21 +27,21 @@ def said(item: Dataset) -> dict[str, str]:
 
 
 def children(report: Dataset, code: str) -> list[Dataset]:
-    (found,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == code]
-    return list(found.ContentSequence)
+    (container,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == code]
+    return list(container.ContentSequence)
 
 
 @pytest.mark.parametrize("kind", ["sr", "sr on labelmap", "sr alone"])
 def test_what_a_pipeline_judges_of_a_lesion_is_said_once_beside_its_lobe(tmp_path: Path, kind: str) -> None:
     source = source_of(tmp_path, ct_series(5, 32))
-    found = two_lesions(source)
+    findings = two_lesions(source)
     lesion = replace(
-        found.lesions[0],
+        findings.lesions[0],
         site=codes.SCT.UpperLobeOfLung,
         evaluations={TEXTURE: PART_SOLID, MALIGNANCY: SCORES[2]},
         measurements=(Measurement(name=codes.DCM.ProbabilityOfCancer, value=37.0, unit=codes.UCUM.Percent),),
     )
-    objects = encode(analysis(replace(found, lesions=(lesion,))), source, ["seg", "labelmap", kind])
+    objects = encode(analysis(replace(findings, lesions=(lesion,))), source, ["seg", "labelmap", kind])
     check(objects, source)
     groups = children(one(objects, kind), "126010")
     assert [said(g).get("Texture") for g in groups].count(PART_SOLID.meaning) == 1
@@ -68,8 +68,8 @@ def test_the_side_and_the_measurements_of_a_structure_stand_in_segment_and_repor
         )
         for lesion, side in zip(two_lesions(source).lesions, (codes.SCT.Left, codes.SCT.Right), strict=True)
     )
-    found = Findings(segments=kidneys)
-    objects = encode(analysis(found), source, ["seg", "sr"])
+    findings = Findings(segments=kidneys)
+    objects = encode(analysis(findings), source, ["seg", "sr"])
     check(objects, source)
     for segment, side in zip(one(objects, "seg").SegmentSequence, ("Left", "Right"), strict=True):
         (modifier,) = segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence
@@ -87,13 +87,13 @@ def test_the_side_and_the_measurements_of_a_structure_stand_in_segment_and_repor
     assert sorted(set(sides)) == [("Kidney", "Left"), ("Kidney", "Right")]
     assert volumes == [3210.0, 3210.0], "stated once for each, in place of the node's own"
     geometry = source.geometry
-    assert place_findings(found, source, geometry, "")[0].described() == ("Kidney, left",)
+    assert place_findings(findings, source, geometry, "")[0].described() == ("Kidney, left",)
 
 
 def test_what_is_judged_of_the_images_stands_with_the_outcome(tmp_path: Path) -> None:
     source = source_of(tmp_path, ct_series(5, 32))
-    found = replace(two_lesions(source), evaluations={codes.DCM.ImageQuality: codes.DCM.PoorImageQuality})
-    objects = encode(analysis(found), source)
+    findings = replace(two_lesions(source), evaluations={codes.DCM.ImageQuality: codes.DCM.PoorImageQuality})
+    objects = encode(analysis(findings), source)
     check(objects, source)
     (container,) = [
         i for i in one(objects, "sr").ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "C0034375"
@@ -103,10 +103,10 @@ def test_what_is_judged_of_the_images_stands_with_the_outcome(tmp_path: Path) ->
 
 def test_a_lesion_shorter_than_two_steps_between_slices_is_said_to_be_measured_roughly(tmp_path: Path) -> None:
     source = source_of(tmp_path, ct_series(5, 32))  # 2.5 mm apart; the lesions are some 8.9 and 3.4 mm long
-    found = two_lesions(source)
-    large, small = place_findings(found, source, source.geometry, "key")
+    findings = two_lesions(source)
+    large, small = place_findings(findings, source, source.geometry, "key")
     assert large.rough == ""
     assert "two voxels of 2.5 mm" in small.measured()[-1]
-    groups = children(one(encode(analysis(found), source), "sr"), "126010")
+    groups = children(one(encode(analysis(findings), source), "sr"), "126010")
     quality = [said(g)["Quality Assessment"] for g in groups if "Quality Assessment" in said(g)]
     assert quality == ["Usable - Does not meet the quality control standard"], "nobody assessed the other images"

@@ -51,8 +51,8 @@ def swap_positions(dataset: FileDataset) -> None:
 
 
 def group_items(dataset: Dataset, number: int) -> list[Dataset]:
-    (found,) = [i for i in dataset.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"]
-    return found.ContentSequence[number].ContentSequence
+    (container,) = [i for i in dataset.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"]
+    return container.ContentSequence[number].ContentSequence
 
 
 def item_of(dataset: Dataset, group: int, code: str) -> Dataset:

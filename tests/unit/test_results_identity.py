@@ -68,8 +68,8 @@ def rewrite(path: Path, charset: bytes | None, name: bytes) -> None:
 
 def everything(source: SourceSeries) -> tuple[EncodedObject, ...]:
     """Derived images, SEG, SR, and the reports of the other outcomes."""
-    found = Findings(lesions=two_lesions(source).lesions, derived=halved(source).derived)
-    objects = encode(analysis(found), source)
+    findings = Findings(lesions=two_lesions(source).lesions, derived=halved(source).derived)
+    objects = encode(analysis(findings), source)
     check(objects, source)
     for values in OUTCOMES.values():
         more = encode(analysis(**values), source)

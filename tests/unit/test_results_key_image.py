@@ -28,8 +28,8 @@ RED, GREEN = (255, 0, 0), (0, 255, 0)
 
 
 def lesion(mask: Volume, label: str = "Nodule 1", colour: tuple[int, int, int] = RED) -> Lesion:
-    found = segment(mask, label)
-    return Lesion(segment=type(found)(**{**vars(found), "colour": colour}), finding=codes.SCT.Nodule)
+    outline = segment(mask, label)
+    return Lesion(segment=type(outline)(**{**vars(outline), "colour": colour}), finding=codes.SCT.Nodule)
 
 
 def key_images(source: SourceSeries, *lesions: Lesion, **changes: Any) -> tuple[EncodedObject, ...]:
@@ -51,8 +51,8 @@ def test_a_finding_is_drawn_where_it_lies_and_the_letters_say_where_that_is(tmp_
     right, down = cosines[orientation[2]], cosines[orientation[1]]
     source = source_of(tmp_path, ct_series(6, 40, orientation=[*right, *down]))
     grid = source.volume()
-    (found,) = key_images(source, lesion(box(grid, (4, 4, 28), (5, 12, 36))))
-    image = found.dataset
+    (instance,) = key_images(source, lesion(box(grid, (4, 4, 28), (5, 12, 36))))
+    image = instance.dataset
     assert list(image.PatientOrientation) == [orientation[2], orientation[1]]
     drawn = coloured(image, RED).mean(axis=0)
     assert drawn == pytest.approx([8 / 40, 32 / 40], abs=0.02)
@@ -61,8 +61,8 @@ def test_a_finding_is_drawn_where_it_lies_and_the_letters_say_where_that_is(tmp_
 
 def test_pixels_that_are_not_square_are_shown_in_true_proportions(tmp_path: Path):
     source = source_of(tmp_path, mr_series(4, 32, spacing=(3.0, 2.0, 1.0)))
-    (found,) = key_images(source, lesion(box(source.volume(), (1, 8, 8), (3, 24, 24))))
-    drawn = coloured(found.dataset, RED)
+    (instance,) = key_images(source, lesion(box(source.volume(), (1, 8, 8), (3, 24, 24))))
+    drawn = coloured(instance.dataset, RED)
     height, width = np.ptp(drawn, axis=0)
     assert height / width == pytest.approx(2, rel=0.05)
 
@@ -98,8 +98,8 @@ def test_the_window_shows_the_surroundings(
     volume = np.full((3, 40, 40), background)
     volume[1, 10:14, 10:14] = 30
     source = source_of(tmp_path, ct_series(volume=volume), change)
-    (found,) = key_images(source, lesion(box(source.volume(), (1, 10, 10), (2, 14, 14))))
-    assert found.dataset.pixel_array[600, 600, 0] / 255 == pytest.approx(grey, abs=0.02)
+    (instance,) = key_images(source, lesion(box(source.volume(), (1, 10, 10), (2, 14, 14))))
+    assert instance.dataset.pixel_array[600, 600, 0] / 255 == pytest.approx(grey, abs=0.02)
 
 
 def test_every_finding_on_the_slice_is_outlined_in_its_colour(tmp_path: Path):
@@ -129,8 +129,8 @@ def test_without_findings_there_is_no_key_image(tmp_path: Path):
 
 def test_a_key_image_is_marked_as_what_it_is(tmp_path: Path):
     source = source_of(tmp_path, ct_series(4, 40))
-    found = key_images(source, lesion(box(source.volume(), (1, 5, 5), (2, 15, 15))))
-    image = one(found, "key images")
+    objects = key_images(source, lesion(box(source.volume(), (1, 5, 5), (2, 15, 15))))
+    image = one(objects, "key images")
     assert list(image.ImageType[:2]) == ["DERIVED", "SECONDARY"]
     assert (image.BurnedInAnnotation, image.ConversionType) == ("YES", "WSD")
     assert NOTICE in image.ImageComments

@@ -28,8 +28,8 @@ from node.studies.source import SourceSeries
 def with_everything(source: SourceSeries) -> Analysis:
     grid = source.volume()
     entry = Map(name="where", volume=grid.with_array(grid.array * 0 + 1), quantity=codes.DCM.Saliency)
-    found = replace(two_lesions(source), derived=halved(source).derived, maps=(entry,))
-    return analysis(found)
+    findings = replace(two_lesions(source), derived=halved(source).derived, maps=(entry,))
+    return analysis(findings)
 
 
 def comments(report: Dataset) -> list[str]:
@@ -77,9 +77,9 @@ def test_every_outcome_has_its_word():
 
 
 def test_a_part_is_said_of_new_images_as_well(source: SourceSeries):
-    found = halved(source)
-    whole = encode(analysis(found), source)
-    part = encode(analysis(replace(found, partial="2 slices are missing")), source, ["derived"])
+    findings = halved(source)
+    whole = encode(analysis(findings), source)
+    part = encode(analysis(replace(findings, partial="2 slices are missing")), source, ["derived"])
     assert {made.description for made in part} == {f"PARTIAL - {made.description}" for made in whole}
 
 
@@ -147,13 +147,13 @@ def test_later_versions_sort_after_and_no_two_series_share_a_number(source: Sour
     for number in (1, 2, 4, 40, 401, 402, 40201, 214_747):
         of_source = []
         for version in (1, 2, 3, 99):
-            one = replace(analysis(two_lesions(source)), version=version)
+            result = replace(analysis(two_lesions(source)), version=version)
             for place in places:
-                found = series_number(one, numbered(source, number), place)
-                assert found not in taken
-                assert found < 2**31
-                taken[found] = (number, version, place)
-                of_source.append(found)
+                value = series_number(result, numbered(source, number), place)
+                assert value not in taken
+                assert value < 2**31
+                taken[value] = (number, version, place)
+                of_source.append(value)
         assert of_source == sorted(of_source)
     late = replace(analysis(two_lesions(source)), version=120)
     assert series_number(late, numbered(source, 3), 94) < 40_000

@@ -85,14 +85,14 @@ def structures(source: SourceSeries) -> Findings:
 def masks_of(structure_set: FileDataset, source: SourceSeries) -> dict[tuple[str, int | None, int], np.ndarray]:
     """Pixels of each image and region, from the contours alone and the header of the image that each names."""
     images = by_frame(source.datasets)
-    found: dict[tuple[str, int | None, int], list[np.ndarray]] = {}
+    outlines: dict[tuple[str, int | None, int], list[np.ndarray]] = {}
     for roi in structure_set.ROIContourSequence:
         for contour in roi.ContourSequence:
             key = frame_key(contour.ContourImageSequence[0])
             points = np.reshape(np.asarray(contour.ContourData, float), (-1, 3))
-            found.setdefault((*key, int(roi.ReferencedROINumber)), []).append(in_pixels(points, images[key]))
+            outlines.setdefault((*key, int(roi.ReferencedROINumber)), []).append(in_pixels(points, images[key]))
     shape = (int(source.datasets[0].Rows), int(source.datasets[0].Columns))
-    return {key: filled(contours, shape).sum(axis=0) for key, contours in found.items()}
+    return {key: filled(contours, shape).sum(axis=0) for key, contours in outlines.items()}
 
 
 def in_pixels(points: np.ndarray, image: Dataset) -> np.ndarray:

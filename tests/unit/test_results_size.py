@@ -43,11 +43,11 @@ def _segments(source: SourceSeries, count: int, *, solid: bool = False) -> Findi
 @pytest.mark.thorough
 def test_a_seg_is_held_in_memory_once_while_it_is_made(tmp_path: Path) -> None:
     source = source_of(tmp_path, ct_series(24, 256))
-    found = analysis(_segments(source, 12))
+    result = analysis(_segments(source, 12))
     encode(analysis(_segments(source, 1)), source, ["seg"])  # tables of the standard are loaded once
     tracemalloc.start()
     try:
-        (seg,) = encode(found, source, ["seg"])
+        (seg,) = encode(result, source, ["seg"])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

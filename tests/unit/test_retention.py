@@ -241,8 +241,8 @@ def test_a_locked_workitem_is_kept_until_it_is_unlocked_and_at_most_twice_as_lon
         with begin_immediate(node.engine) as connection:
             if is_locked is not None:
                 subscribe(connection, "RIS", of, Terms(locked=is_locked))
-            (one,) = plan_of(connection, rules, now()).due
-        return one
+            (purge,) = plan_of(connection, rules, now()).due
+        return purge
 
     usual, locked = planned(), planned(is_locked=True)
     assert locked.at - usual.at == pytest.approx(rules.longest_days * DAY_SECONDS)
@@ -262,7 +262,7 @@ def test_a_study_that_is_overdue_is_planned_for_today(node: Node, study: str):
     with node.engine.connect() as connection:
         plan = plan_of(connection, RetentionRules(node.config), now() + MONTH)
     assert plan.due[0].at < now() + MONTH
-    assert [one.day for one in plan.days] == [datetime.fromtimestamp(now() + MONTH, UTC).astimezone().date()]
+    assert [day.day for day in plan.days] == [datetime.fromtimestamp(now() + MONTH, UTC).astimezone().date()]
 
 
 def test_the_first_look_comes_soon_after_the_start(node: Node, monkeypatch: pytest.MonkeyPatch):

@@ -50,13 +50,17 @@ def returned(tmp_path: Path) -> tuple[Dataset, dict[str, str], Dataset]:
     """A SEG under pseudonyms, the UIDs by their pseudonyms, and the header of an image that was sent."""
     datasets = ct_series(volume=with_lesion((6, 32, 32)))
     pseudonym = Pseudonyms(b"k" * 32, "cloud").uid
-    uids = {pseudonym(str(one[keyword].value)): str(one[keyword].value) for one in datasets for keyword in KEYWORDS}
+    uids = {
+        pseudonym(str(dataset[keyword].value)): str(dataset[keyword].value)
+        for dataset in datasets
+        for keyword in KEYWORDS
+    }
     header = dcmread(write(datasets, tmp_path / "own")[0])
-    for one in datasets:
+    for dataset in datasets:
         for keyword in (*KEYWORDS, "FrameOfReferenceUID"):
-            one[keyword].value = pseudonym(str(one[keyword].value))
-        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
-        one.PatientID = one.PatientName = "P-1"
+            dataset[keyword].value = pseudonym(str(dataset[keyword].value))
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dataset.PatientID = dataset.PatientName = "P-1"
     source = SourceSeries.read(write(datasets, tmp_path / "away"))
     return workstation_seg(source, {"Mass": source.volume().array > 0}), uids, header
 

@@ -18,7 +18,7 @@ LARGE = ("reportlab", "scipy.fft", "scipy.ndimage", "scipy.spatial")
 """What some analyses need: half of what the start of an encoder would compute."""
 LEDGER = ("alembic", "dbos", "psycopg", "sqlalchemy")
 SERVICE = ast.walk(ast.parse(Path(node.service.__file__).read_text()))
-STARTED = {one.module for one in SERVICE if isinstance(one, ast.ImportFrom) and one.module}
+STARTED = {statement.module for statement in SERVICE if isinstance(statement, ast.ImportFrom) and statement.module}
 ALL_ROLES = {*STARTED, *(f"node.roles.{role}" for role in ROLES)}
 """What the supervisor and its processes import."""
 

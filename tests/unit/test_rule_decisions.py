@@ -67,8 +67,8 @@ def test_an_origin_names_senders_local_time_and_the_destinations_that_have_the_i
 
 def test_a_trace_has_an_entry_for_each_rule_and_each_companion() -> None:
     companions = 'companions = { prior = { match = { Modality = "MR" } } }\nshadow = ["q"]\n'
-    found = decided(header(), RULE + CT, RULE + companions + CT)
-    assert found.trace == (
+    decision = decided(header(), RULE + CT, RULE + companions + CT)
+    assert decision.trace == (
         {"rule": "r0", "pipelines": ["p"], "matched": True, "chosen": True, "conditions": [IS_CT]},
         {"rule": "r1", "pipelines": ["p", "q"], "matched": True, "chosen": None, "conditions": [IS_CT]},
         {
@@ -80,23 +80,23 @@ def test_a_trace_has_an_entry_for_each_rule_and_each_companion() -> None:
             "conditions": [{**IS_CT, "wanted": "MR", "matched": False}],
         },
     )
-    assert found.routes == (Route(pipeline="p", rule="r0", destinations=("a",), priority=2),)
-    assert (found.outcome, found.reason) == ("routed", reason(ReasonCode.MATCHES, rules=["r0"]))
+    assert decision.routes == (Route(pipeline="p", rule="r0", destinations=("a",), priority=2),)
+    assert (decision.outcome, decision.reason) == ("routed", reason(ReasonCode.MATCHES, rules=["r0"]))
 
 
 def test_what_is_tried_in_shadow_is_of_its_own_rule() -> None:
-    found = decided(header(), RULE, 'destinations = ["b"]\nshadow = ["q"]\n')
-    assert found.routes[1:] == (
+    decision = decided(header(), RULE, 'destinations = ["b"]\nshadow = ["q"]\n')
+    assert decision.routes[1:] == (
         Route(pipeline="q", rule="r1", destinations=("b",), priority=2, shadow=ShadowCause.TRIAL),
     )
 
 
 def test_a_companion_alone_is_not_routed_and_the_reason_names_it() -> None:
     companions = 'companions = { prior = { match = { Modality = "MR" } } }\n'
-    found = decided(header(Modality="MR"), RULE + companions + CT)
-    assert [(entry["matched"], entry["chosen"]) for entry in found.trace] == [(False, False), (True, False)]
-    assert (found.outcome, found.routes) == ("ignored", ())
-    assert found.reason == reason(ReasonCode.ONLY_COMPANION, companions=[["prior", "r0"]])
+    decision = decided(header(Modality="MR"), RULE + companions + CT)
+    assert [(entry["matched"], entry["chosen"]) for entry in decision.trace] == [(False, False), (True, False)]
+    assert (decision.outcome, decision.routes) == ("ignored", ())
+    assert decision.reason == reason(ReasonCode.ONLY_COMPANION, companions=[["prior", "r0"]])
 
 
 def test_a_companion_needs_every_one_of_its_conditions() -> None:
@@ -107,18 +107,18 @@ def test_a_companion_needs_every_one_of_its_conditions() -> None:
 
 def test_rules_after_one_that_only_sends_back_still_apply() -> None:
     back = Origin(destinations=frozenset({"b"}))
-    found = decided(header(), 'send = ["b"]\n' + CT, RULE + CT, 'send = ["a", "b"]\n' + CT, origin=back)
-    assert [entry["chosen"] for entry in found.trace] == [False, True, True]
-    assert found.trace[0]["note"] == reason(ReasonCode.ONLY_BACK)
-    assert [(route.pipeline, route.destinations) for route in found.routes] == [("p", ("a",)), (FORWARD, ("a",))]
+    decision = decided(header(), 'send = ["b"]\n' + CT, RULE + CT, 'send = ["a", "b"]\n' + CT, origin=back)
+    assert [entry["chosen"] for entry in decision.trace] == [False, True, True]
+    assert decision.trace[0]["note"] == reason(ReasonCode.ONLY_BACK)
+    assert [(route.pipeline, route.destinations) for route in decision.routes] == [("p", ("a",)), (FORWARD, ("a",))]
     assert decided(header(), 'send = ["b"]\n' + CT, origin=back).reason == reason(ReasonCode.ONLY_BACK)
 
 
 def test_a_pipeline_of_two_rules_has_the_destinations_of_both_once_and_the_higher_priority() -> None:
-    one = Route(pipeline="p", rule="r0", destinations=("a", "b"), priority=3, shadow=ShadowCause.TRIAL, after="q")
+    first = Route(pipeline="p", rule="r0", destinations=("a", "b"), priority=3, shadow=ShadowCause.TRIAL, after="q")
     other = Route(pipeline="p", rule="r1", destinations=("b", "c"), priority=1)
-    assert merged(None, one) is one
-    both = merged(one, other)
+    assert merged(None, first) is first
+    both = merged(first, other)
     assert (both.rule, both.destinations, both.priority) == ("r0", ("a", "b", "c"), 1)
     assert (both.shadow, both.after) == (ShadowCause.TRIAL, "q")
 
@@ -135,13 +135,13 @@ def without_image() -> Dataset:
 @pytest.mark.parametrize("of", [LOCALIZER, without_image(), header(SOPClassUID="1.2.840.10008.5.1.4.1.1.7")])
 def test_what_is_never_analysed_is_sent_on_by_the_rules_that_send_and_by_no_other(of: Dataset) -> None:
     sends = 'shadow = ["q"]\nsend = ["b"]\n'
-    found = decided(of, RULE + CT, RULE + sends + CT)
-    assert found.routes == (Route(pipeline=FORWARD, rule="r1", destinations=("b",), priority=2),)
-    assert [entry["rule"] for entry in found.trace] == ["r1"]
+    decision = decided(of, RULE + CT, RULE + sends + CT)
+    assert decision.routes == (Route(pipeline=FORWARD, rule="r1", destinations=("b",), priority=2),)
+    assert [entry["rule"] for entry in decision.trace] == ["r1"]
     alone = decided(of, RULE + CT)
     assert (alone.outcome, alone.routes, alone.trace) == ("ignored", (), ())
     routed = reason(ReasonCode.MATCHES, rules=["r1"])
-    assert found.reason == reason(ReasonCode.SENT_ON_ONLY, routed=routed, why=alone.reason)
+    assert decision.reason == reason(ReasonCode.SENT_ON_ONLY, routed=routed, why=alone.reason)
 
 
 def test_the_reason_why_a_series_is_never_analysed_is_its_own() -> None:

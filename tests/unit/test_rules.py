@@ -41,7 +41,7 @@ def header(**attributes) -> Dataset:
 
 
 def chest() -> Dataset:
-    found = header(
+    dataset = header(
         SeriesDescription="Ax Flair 5mm",
         SliceThickness="5.0",
         StudyDate="20240615",
@@ -56,10 +56,10 @@ def chest() -> Dataset:
     request, other = Dataset(), Dataset()
     request.RequestedProcedureDescription = "CT Lung cancer screening"
     other.RequestedProcedureDescription = "CT Abdomen"
-    found.RequestAttributesSequence = [request, other]
-    found.add_new(0x0019100C, "LO", "HR lung")
-    found.add_new(0x0019100D, "DS", "120")
-    return found
+    dataset.RequestAttributesSequence = [request, other]
+    dataset.add_new(0x0019100C, "LO", "HR lung")
+    dataset.add_new(0x0019100D, "DS", "120")
+    return dataset
 
 
 def says(of: Dataset, condition: str, table: str = "match", origin: Origin | None = None) -> Decision:
@@ -375,11 +375,11 @@ def test_a_decision_says_in_words_what_its_trace_holds(trace: list[dict[str, Any
 
 
 def test_what_is_tried_in_shadow_is_routed_with_the_rule_and_marked() -> None:
-    found = decide(SeriesHeader.of([header()]), rules('shadow = ["q"]\npriority = "high"'), Origin())
-    sent, tried = found.routes
+    decision = decide(SeriesHeader.of([header()]), rules('shadow = ["q"]\npriority = "high"'), Origin())
+    sent, tried = decision.routes
     assert (sent.shadow, tried.shadow) == (None, "trial")
     assert (tried.pipeline, tried.destinations, tried.priority) == ("q", sent.destinations, 1)
-    assert found.trace[0]["pipelines"] == ["p", "q"]
+    assert decision.trace[0]["pipelines"] == ["p", "q"]
     localizer = decide(
         SeriesHeader.of([header(ImageType=["LOCALIZER"])]), rules('shadow = ["q"]\nsend = ["b"]'), Origin()
     )

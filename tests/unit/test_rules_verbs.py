@@ -95,8 +95,8 @@ def test_replay_names_the_series_that_a_new_file_would_route_differently_and_run
     jobs = len(scene.jobs())
     assert jobs == 2
     assert ask("replay", "--config", old, same) == {"series": 3, "changes": [], "unreadable": []}
-    found = ask("replay", "--config", old, new, "--since", "1d")
-    (change,) = found["changes"]
+    answer = ask("replay", "--config", old, new, "--since", "1d")
+    (change,) = answer["changes"]
     assert change["series_instance_uid"] == thick
     assert (change["before"], change["after"]) == ({"scripted": ["pacs"]}, {})
     assert thin in change["trace"][0]["note"]
@@ -130,7 +130,7 @@ def test_series_that_were_ignored_are_routed_by_corrected_rules_and_no_others(tm
     scene = Scene(tmp_path / "node", mistaken)
     ignored, routed = scene.receive(SliceThickness="5"), scene.receive(SliceThickness="1")
     scene.wait(15)
-    assert [one.series_instance_uid for one in scene.jobs()] == [routed]
+    assert [job.series_instance_uid for job in scene.jobs()] == [routed]
 
     text = reroute("--config", corrected, "--rule", "chest")
     assert f"series {ignored}" in text
@@ -142,7 +142,7 @@ def test_series_that_were_ignored_are_routed_by_corrected_rules_and_no_others(tm
     scene = Scene(tmp_path / "node", rule)  # the reloaded node
     assert "1 series is decided on again" in reroute("--config", corrected, "--apply")
     scene.wait(15)
-    assert sorted(one.series_instance_uid for one in scene.jobs()) == sorted([ignored, routed])
+    assert sorted(job.series_instance_uid for job in scene.jobs()) == sorted([ignored, routed])
     assert "0 series are decided on again" in reroute("--config", corrected, "--apply")
     scene.wait(15)
     assert len(scene.jobs()) == 2

@@ -45,7 +45,7 @@ def keys(model: type[BaseModel], above: Key = ()) -> Iterator[Key]:
     for name, field in model.model_fields.items():
         key = (*above, name)
         kinds = (field.annotation, *get_args(field.annotation))
-        inner = next((one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)), None)
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
         named = inner is not None and inner is not field.annotation
         if inner is None or part_of(key) is not None:
             yield key
@@ -56,11 +56,11 @@ def keys(model: type[BaseModel], above: Key = ()) -> Iterator[Key]:
 
 
 def test_every_key_of_the_configuration_is_in_exactly_one_part():
-    found = list(keys(Config))
-    assert len(found) > 150
-    parts = {key: [pattern for pattern in PARTS if is_like(key, pattern)] for key in found}
+    all_keys = list(keys(Config))
+    assert len(all_keys) > 150
+    parts = {key: [pattern for pattern in PARTS if is_like(key, pattern)] for key in all_keys}
     assert {key: patterns for key, patterns in parts.items() if len(patterns) != 1} == {}
-    assert [pattern for pattern in PARTS if not any(is_like(key, pattern) for key in found)] == []
+    assert [pattern for pattern in PARTS if not any(is_like(key, pattern) for key in all_keys)] == []
 
 
 def test_files_and_secrets_are_of_one_machine_or_have_to_be_confirmed():

@@ -46,22 +46,22 @@ def test_the_pdf_lists_similar_findings_and_no_other_object_does(source: SourceS
     if program is None:
         pytest.skip("pdftotext is not installed (Debian package poppler-utils)")
     mask = box(source.volume(), (1, 5, 5), (3, 15, 15))
-    found = Findings(lesions=(Lesion(segment=segment(mask, "Nodule 1"), finding=codes.SCT.Nodule),))
-    listed = replace(analysis(found), similar=SIMILAR)
-    for one in encode(listed, source, ["seg", "sr", "pdf"]):
-        if one.kind != "pdf":
-            assert b"2026-03-01" not in one.data
+    findings = Findings(lesions=(Lesion(segment=segment(mask, "Nodule 1"), finding=codes.SCT.Nodule),))
+    listed = replace(analysis(findings), similar=SIMILAR)
+    for instance in encode(listed, source, ["seg", "sr", "pdf"]):
+        if instance.kind != "pdf":
+            assert b"2026-03-01" not in instance.data
             continue
         file = tmp_path / "report.pdf"
-        file.write_bytes(one.dataset.EncapsulatedDocument)
+        file.write_bytes(instance.dataset.EncapsulatedDocument)
         text = subprocess.run([program, file, "-"], check=True, capture_output=True, text=True).stdout
         assert "8 mm (2026-03-01), accepted" in " ".join(text.split())
         assert "Measured." in text
 
 
 def test_another_list_is_another_analysis(source: SourceSeries):
-    one = analysis(Findings(looked_for=(codes.SCT.Nodule,)))
-    keys = {analysis_key(of, source) for of in (one, replace(one, similar=SIMILAR))}
+    plain = analysis(Findings(looked_for=(codes.SCT.Nodule,)))
+    keys = {analysis_key(of, source) for of in (plain, replace(plain, similar=SIMILAR))}
     assert len(keys) == 2
 
 

@@ -39,9 +39,9 @@ def bridged(vectors: Floats) -> tuple[tuple[int, ...], str]:
 def test_one_image_of_a_hundred_may_be_missing_from_steps_of_up_to_1_6_mm(
     images: int, missing: set[int], step: float, slices: tuple[int, ...], text: str
 ) -> None:
-    found, told = bridged(stack(images, missing, step=step))
-    assert found == slices
-    assert {type(place) for place in found} == {int}, "they are indices"
+    places, told = bridged(stack(images, missing, step=step))
+    assert places == slices
+    assert {type(place) for place in places} == {int}, "they are indices"
     whole = images + len(missing)
     assert told == f"{text} between the neighbours, {images} of {whole} images were analysed"
 

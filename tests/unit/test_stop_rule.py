@@ -177,7 +177,7 @@ def test_results_encoded_after_the_stop_are_kept_and_sent_by_a_retry_after_the_r
         [infer] = retry_job(connection, NEW.id)
         _encode(connection, infer)
         assert get_job(connection, NEW.id).shadow is None
-        assert [one.destination for one in deliveries_of(connection, NEW.id)] == ["pacs"]
+        assert [row.destination for row in deliveries_of(connection, NEW.id)] == ["pacs"]
 
 
 def test_the_account_says_when_something_in_shadow_has_a_delivery(engine: sa.Engine):
@@ -191,11 +191,11 @@ def test_the_account_says_when_something_in_shadow_has_a_delivery(engine: sa.Eng
         stop_sending(connection, "nodule", TOO_MANY_REJECTED)
         to_delivery(connection)
     name = f"job {NEW.id}"
-    of_job = [one for one in account(read(engine), every).differences if "delivery" in one]
+    of_job = [difference for difference in account(read(engine), every).differences if "delivery" in difference]
     assert of_job == []
     with begin_immediate(engine) as connection:
         schedule_results(connection, NEW.id, {"pacs": None})
-    of_job = [one for one in account(read(engine), every).differences if "delivery" in one]
+    of_job = [difference for difference in account(read(engine), every).differences if "delivery" in difference]
     assert f"{name}: is kept in shadow, but has a delivery to 'pacs'" in of_job
 
 
@@ -214,4 +214,4 @@ def test_a_rejection_note_that_waits_when_the_rule_trips_is_sent(engine: sa.Engi
         to_delivery(connection)
         connection.execute(sa.insert(result), [OBJECT | {"sop_instance_uid": "1.2.3.5", "kind": "rejection"}])
         stop_sending(connection, "nodule", TOO_MANY_REJECTED)
-        assert [one.state for one in deliveries_of(connection, NEW.id)] == ["SCHEDULED"]
+        assert [row.state for row in deliveries_of(connection, NEW.id)] == ["SCHEDULED"]

@@ -83,8 +83,8 @@ def test_a_list_of_another_form_is_an_error(content: bytes) -> None:
 def test_a_list_of_series_is_read_with_what_a_service_leaves_out() -> None:
     whole = {"0020000E": {"Value": ["1.2"]}, "00080060": {"Value": ["SEG"]}, "00201209": {"Value": [3]}}
     bare = {"0020000E": {"Value": ["1.3"]}, "00080060": {"vr": "CS"}}
-    found = read_series(json.dumps([whole, bare]).encode())
-    assert [(one.series_instance_uid, one.modality, one.instances) for one in found] == [
+    listed = read_series(json.dumps([whole, bare]).encode())
+    assert [(series.series_instance_uid, series.modality, series.instances) for series in listed] == [
         ("1.2", "SEG", 3),
         ("1.3", "", 0),
     ]

@@ -183,8 +183,8 @@ def test_a_series_is_complete_after_quiet_without_senders_and_gaps_wait_longer(a
 def test_needs_are_checked_on_headers_and_the_reason_names_value_and_need(needs, reason):
     datasets = stack([0, 2.5, 5], BodyPartExamined="CHEST")
     series = SourceSeries(paths=(), datasets=tuple(datasets), grid=describe(datasets))
-    found = unmet(Needs(**{"modalities": frozenset({"CT"}), **needs}), series)
-    assert reason in found if reason else found == ""
+    unmet_need = unmet(Needs(**{"modalities": frozenset({"CT"}), **needs}), series)
+    assert reason in unmet_need if reason else unmet_need == ""
 
 
 def test_a_gap_makes_a_series_not_applicable_only_where_a_regular_grid_is_needed():

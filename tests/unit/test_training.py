@@ -110,9 +110,9 @@ def test_a_refit_learns_from_the_validation_patients_too_and_keeps_its_last_weig
     of_split = dict(zip(("train", "val"), patients(), strict=True))
     learned: list[str] = []
 
-    def watched(found: list[Patient], **settings: Any) -> Sampler:
-        learned.extend(patient.name for patient in found)
-        return Sampler(found, **settings)
+    def watched(cases: list[Patient], **settings: Any) -> Sampler:
+        learned.extend(patient.name for patient in cases)
+        return Sampler(cases, **settings)
 
     monkeypatch.setattr(tumor_train, "patients_of", lambda _data, split: [of_split[split]])
     monkeypatch.setattr(tumor_train, "Sampler", watched)

@@ -25,9 +25,9 @@ AS_THEY_ARE = ("GiB", "Dice", "ainode", "journalctl")
 @pytest.mark.parametrize("language", catalogs.LANGUAGES)
 def test_every_text_has_a_translation_that_keeps_its_values_and_tags(language: str):
     wanted = {message.id for message in catalogs.extracted() if message.id}
-    found = {message.id: catalogs.strings_of(message) for message in catalogs.read_catalog(language) if message.id}
-    assert found.keys() == wanted, "run tests/support/catalogs.py, and translate what it adds"
-    for text, translations in found.items():
+    catalog = {message.id: catalogs.strings_of(message) for message in catalogs.read_catalog(language) if message.id}
+    assert catalog.keys() == wanted, "run tests/support/catalogs.py, and translate what it adds"
+    for text, translations in catalog.items():
         for translation in translations:
             assert translation, text
             expected = text if isinstance(text, str) else text[-1]
@@ -61,7 +61,7 @@ def unmarked(template: str) -> list[str]:
     parts, strings, marked, translated = [], [], False, 0
     tokens = list(Environment(extensions=["jinja2.ext.i18n"]).lex(template))  # noqa: S701 - nothing is rendered
     for number, (_, kind, value) in enumerate(tokens):
-        before = [one[2] for one in tokens[max(number - 4, 0) : number] if one[1] != "whitespace"]
+        before = [token[2] for token in tokens[max(number - 4, 0) : number] if token[1] != "whitespace"]
         if kind == "name" and value in ("trans", "endtrans") and before[-1:] and before[-1].startswith("{%"):
             translated += 1 if value == "trans" else -1
         elif kind == "data" and not translated:
@@ -74,7 +74,7 @@ def unmarked(template: str) -> list[str]:
     parser = _Texts()
     parser.feed("".join(parts))
     vocabulary = set(catalogs.vocabulary())
-    sentences = [one for one in strings if re.search(r"[a-z] [a-z]|^[A-Z][a-z]", one) and one not in vocabulary]
+    sentences = [text for text in strings if re.search(r"[a-z] [a-z]|^[A-Z][a-z]", text) and text not in vocabulary]
     words = [word for text in parser.texts for word in re.findall(r"[^\W\d_]{2,}", text)]
     return [*sentences, *(word for word in words if word not in AS_THEY_ARE)]
 

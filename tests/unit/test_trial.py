@@ -36,7 +36,7 @@ def test_lesions_of_two_analyses_are_paired_by_overlap_and_readers_lesions_looke
         return tmp_path / name
 
     reader = saved("reader.dcm", "B", "C")
-    found = compare_masks(
+    comparison = compare_masks(
         TrialFiles(
             images=tuple(paths),
             champion=saved("champion.dcm", "A", "B"),
@@ -44,14 +44,14 @@ def test_lesions_of_two_analyses_are_paired_by_overlap_and_readers_lesions_looke
             added=((reader, tracked["B"]), (reader, tracked["C"])),
         )
     )
-    [both] = found.both
+    [both] = comparison.both
     assert (both.champion, both.candidate) == (tracked["A"], tracked["A moved"])
     assert both.dice == pytest.approx(0.9)
     assert both.champion_mm3 == both.candidate_mm3 > 0
-    assert [one.lesion for one in found.champion_only] == [tracked["B"]]
-    assert found.champion_only[0].mm3 == pytest.approx(both.champion_mm3 * 2 / 3)
-    assert (found.candidate_only, found.as_added) == ((), (tracked["B"],))
-    assert found.added == ((True, False), (False, False))
+    assert [single.lesion for single in comparison.champion_only] == [tracked["B"]]
+    assert comparison.champion_only[0].mm3 == pytest.approx(both.champion_mm3 * 2 / 3)
+    assert (comparison.candidate_only, comparison.as_added) == ((), (tracked["B"],))
+    assert comparison.added == ((True, False), (False, False))
     nothing = compare_masks(TrialFiles(images=tuple(paths), champion=None, candidate=reader))
     assert (nothing.both, len(nothing.candidate_only)) == ((), 2)
 
@@ -153,7 +153,7 @@ def test_disagreements_are_listed_with_what_differs():
         compared(MaskComparison(both=(lesion(1, dice=0.2),), candidate_only=alone("a", "b"))),
     ]
     trial = trial_of("nodule", "nodule-2", pairs)
-    assert [one.what for one in trial.disagreements] == [
+    assert [case.what for case in trial.disagreements] == [
         "findings against failed",
         "2 lesions of the candidate alone, 1 lesion with a Dice below 0.5",
     ]
@@ -181,16 +181,16 @@ def test_disagreements_on_lesions_come_by_size_with_the_verdict_on_what_was_sent
         as_added=("n5",),
     )
     pairs = [compared(masks, {"c2": "edited", "c3": "rejected"}), compared(None)]
-    found = disagreements_of(pairs)
-    assert [(one.lesion.champion, one.lesion.candidate, one.verdict) for one in found] == [
+    disagreements = disagreements_of(pairs)
+    assert [(case.lesion.champion, case.lesion.candidate, case.verdict) for case in disagreements] == [
         ("c2", "n2", "edited"),
         ("c3", "", "rejected"),
         ("", "n4", ""),
         ("", "n5", "added"),
     ]
-    assert [one.differing_mm3 for one in found] == pytest.approx([0.8 * 210, 50, 50, 50])
+    assert [case.differing_mm3 for case in disagreements] == pytest.approx([0.8 * 210, 50, 50, 50])
     promoted = disagreements_of([compared(masks, {"n2": "accepted", "n4": "accepted"}, promoted=True)])
-    assert [one.verdict for one in promoted] == ["accepted", "", "accepted", "added"]
+    assert [case.verdict for case in promoted] == ["accepted", "", "accepted", "added"]
     [counts] = by_scanner(pairs)
     assert (counts.scanner, counts.series, counts.both, counts.apart) == ("A One", 2, 2, 1)
     assert (counts.champion_only, counts.candidate_only) == (1, 2)

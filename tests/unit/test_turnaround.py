@@ -75,7 +75,7 @@ def add(engine: sa.Engine, name: str, ended: float, *, state: str = "CONFIRMED",
 
 def seconds(engine: sa.Engine, since: float = AT) -> dict[str, float]:
     with engine.connect() as connection:
-        return {one.scanner: one.seconds for one in arrived_since(connection, since)}
+        return {analysis.scanner: analysis.seconds for analysis in arrived_since(connection, since)}
 
 
 def test_the_last_destination_counts(engine: sa.Engine):
@@ -120,22 +120,22 @@ def arrived(scanner: str, taken: float, at: float = AT) -> DeliveredAnalysis:
 
 
 def test_percentiles_are_values_that_occurred():
-    (one, two) = turnarounds([*(arrived("A", n) for n in range(1, 11)), arrived("B", 7)])
-    assert (one.scanner, one.analyses, one.quantiles, one.longest) == ("A", 10, {0.5: 5, 0.9: 9, 0.99: 10}, 10)
-    assert (two.scanner, two.quantiles, two.longest) == ("B", {0.5: 7, 0.9: 7, 0.99: 7}, 7)
+    (first, second) = turnarounds([*(arrived("A", n) for n in range(1, 11)), arrived("B", 7)])
+    assert (first.scanner, first.analyses, first.quantiles, first.longest) == ("A", 10, {0.5: 5, 0.9: 9, 0.99: 10}, 10)
+    assert (second.scanner, second.quantiles, second.longest) == ("B", {0.5: 7, 0.9: 7, 0.99: 7}, 7)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1))
 def test_percentiles_rise_and_none_is_longer_than_the_longest(taken: list[float]):
-    (one,) = turnarounds(arrived("", seconds_taken, seconds_taken) for seconds_taken in taken)
-    values = [*one.quantiles.values(), one.longest]
+    (figures,) = turnarounds(arrived("", seconds_taken, seconds_taken) for seconds_taken in taken)
+    values = [*figures.quantiles.values(), figures.longest]
     assert values == sorted(values)
     assert set(values) <= set(taken)
 
 
 def test_hours_are_apart():
-    found = by_hour([arrived("A", 5, AT), arrived("B", 9, AT + 10), arrived("A", 3, AT + 7200)])
-    assert [(hour, one.analyses, one.longest) for hour, one in found] == [(AT, 2, 9), (AT + 7200, 1, 3)]
+    hours = by_hour([arrived("A", 5, AT), arrived("B", 9, AT + 10), arrived("A", 3, AT + 7200)])
+    assert [(hour, figures.analyses, figures.longest) for hour, figures in hours] == [(AT, 2, 9), (AT + 7200, 1, 3)]
     assert AT % 3600 == 0
 
 
@@ -190,12 +190,12 @@ def test_the_ledger_says_what_the_time_went_to_and_which_analyses_were_in_front(
             connection.execute(delivery_instance.insert().values(**of, sent_at=AT + end + 12))
     with engine.connect() as connection:
         staged = stages_by_pipeline(connection, arrived_since(connection, AT))
-        first, second = (stages(one) for one in staged["nodule"])
+        first, second = (stages(times) for times in staged["nodule"])
         assert list(first.values()) == [0, 10, 30, 10, 2, 8]
         assert list(second.values()) == [0, 60, 30, 10, 2, 8]
         assert sum(second.values()) == arrived_since(connection, AT)[-1].seconds == 110
     (work,) = explain(engine, "1.2")["series"][0]["jobs"]
-    assert [one["job_id"] for one in work["waited_for"]] == ["1.1"]
+    assert [analysis["job_id"] for analysis in work["waited_for"]] == ["1.1"]
     words = "\n".join(describe(explain(engine, "1.2")).splitlines())
     assert "waited for a device behind 1 analysis: job 1.1 (nodule)" in words
     assert "time: waiting for completeness 0.0 s, waiting for a device 60 s, analysis 30 s, encoding 10 s" in words

@@ -27,12 +27,12 @@ def archive(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEF
 
 
 def contents(files: Sequence[MediumFile]) -> dict[str, bytes]:
-    found = {}
+    content = {}
     for file in files:
         with file.on_disk() as path:
-            found[file.name] = path.read_bytes()
-            assert file.beginning(4) == found[file.name][:4]
-    return found
+            content[file.name] = path.read_bytes()
+            assert file.beginning(4) == content[file.name][:4]
+    return content
 
 
 def test_a_folder_and_its_archive_have_the_same_files(tmp_path: Path):

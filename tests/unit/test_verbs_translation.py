@@ -24,8 +24,8 @@ MODULES = sorted(path for path in (catalogs.ROOT / "node/cli").glob("*.py") if p
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_no_sentence_of_a_verb_is_english_alone(path: Path):
-    found = PLAIN.findall(path.read_text(encoding="utf-8"))
-    assert [text for text in found if "ainode " not in text] == []
+    sentences = PLAIN.findall(path.read_text(encoding="utf-8"))
+    assert [text for text in sentences if "ainode " not in text] == []
 
 
 def test_the_first_evening_is_german(tmp_path: Path):

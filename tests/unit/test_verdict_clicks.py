@@ -22,8 +22,8 @@ def page_of(dashboard: Dashboard, browser: httpx.Client) -> str:
 
 def lesions(dashboard: Dashboard, browser: httpx.Client) -> list[str]:
     """Tracking UIDs that the page offers for a verdict."""
-    found = re.findall(r'name="lesion" value="([^"]+)"', page_of(dashboard, browser))
-    return list(dict.fromkeys(found))
+    uids = re.findall(r'name="lesion" value="([^"]+)"', page_of(dashboard, browser))
+    return list(dict.fromkeys(uids))
 
 
 def click(dashboard: Dashboard, browser: httpx.Client, said: str, **fields: str) -> httpx.Response:
@@ -33,8 +33,8 @@ def click(dashboard: Dashboard, browser: httpx.Client, said: str, **fields: str)
 
 def given(dashboard: Dashboard) -> dict[str, str]:
     with dashboard.engine.connect() as connection:
-        found = current_verdicts(connection, [dashboard.job_id]).get(dashboard.job_id, {})
-    return {lesion: one.verdict for lesion, one in found.items()}
+        verdicts = current_verdicts(connection, [dashboard.job_id]).get(dashboard.job_id, {})
+    return {lesion: row.verdict for lesion, row in verdicts.items()}
 
 
 @pytest.mark.thorough

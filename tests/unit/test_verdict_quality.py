@@ -50,8 +50,8 @@ def given(names: Sequence[str], said: str, **values: object) -> list[dict[str, o
 def store(engine: sa.Engine, facts: list[dict[str, object]], verdicts: list[dict[str, object]]) -> None:
     with begin_immediate(engine) as connection:
         connection.execute(job_fact.insert(), facts)
-        keys = {key for one in verdicts for key in one}
-        connection.execute(verdict.insert(), [{**dict.fromkeys(keys), **one} for one in verdicts])
+        keys = {key for row in verdicts for key in row}
+        connection.execute(verdict.insert(), [{**dict.fromkeys(keys), **row} for row in verdicts])
 
 
 def now(engine: sa.Engine) -> float:
@@ -65,22 +65,22 @@ def numbered(first: int, count: int) -> list[str]:
 
 @pytest.mark.parametrize(("part", "whole"), [(0, 20), (20, 20), (13, 40), (999, 1000)])
 def test_proportions_have_wilson_intervals(part: int, whole: int):
-    found, known = share(part, whole), stats.binomtest(part, whole).proportion_ci(method="wilson")
-    assert (found.low, found.high) == pytest.approx((known.low, known.high))
-    assert (found.value, found.of) == (part / whole, whole)
+    estimate, known = share(part, whole), stats.binomtest(part, whole).proportion_ci(method="wilson")
+    assert (estimate.low, estimate.high) == pytest.approx((known.low, known.high))
+    assert (estimate.value, estimate.of) == (part / whole, whole)
 
 
 @pytest.mark.parametrize(("events", "of"), [(0, 25), (7, 25), (400, 100)])
 def test_rates_have_exact_poisson_intervals(events: int, of: int):
-    found = rate(events, of)
+    estimate = rate(events, of)
     low = stats.chi2.ppf(0.025, 2 * events) / 2 / of if events else 0.0
-    assert (found.low, found.high) == pytest.approx((low, stats.chi2.ppf(0.975, 2 * events + 2) / 2 / of))
+    assert (estimate.low, estimate.high) == pytest.approx((low, stats.chi2.ppf(0.975, 2 * events + 2) / 2 / of))
 
 
 def test_means_have_t_intervals():
     values = [math.sin(number) for number in range(30)]
-    found, known = mean(values), stats.ttest_1samp(values, 0).confidence_interval()
-    assert (found.low, found.high) == pytest.approx((known.low, known.high))
+    estimate, known = mean(values), stats.ttest_1samp(values, 0).confidence_interval()
+    assert (estimate.low, estimate.high) == pytest.approx((known.low, known.high))
 
 
 def test_nothing_is_said_of_fewer_than_twenty():

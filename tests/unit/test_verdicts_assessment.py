@@ -99,8 +99,8 @@ def refusal(site: Site) -> dict[str, Any]:
 
 
 def test_a_code_beside_a_tracking_uid_is_the_verdict_on_that_lesion(site: Site):
-    (first, one), (second, other) = site.tracking.items()
-    said = read(site, assessment(site, about(one, decision(ACCEPT)), about(other, decision(REJECT))))
+    (first, uid), (second, other) = site.tracking.items()
+    said = read(site, assessment(site, about(uid, decision(ACCEPT)), about(other, decision(REJECT))))
     assert said == {first: "accepted", second: "rejected"}
     assert {row.matched_by for row in site.verdicts().values()} == {"Tracking UID"}
     assert all(row.reader and "Rita" not in row.reader for row in site.verdicts().values())
@@ -108,7 +108,7 @@ def test_a_code_beside_a_tracking_uid_is_the_verdict_on_that_lesion(site: Site):
 
 def test_a_code_below_which_a_segment_is_named_is_the_verdict_on_its_lesion(site: Site):
     _, second = site.tracking
-    numbers = {str(one.SegmentLabel): int(one.SegmentNumber) for one in site.seg.SegmentSequence}
+    numbers = {str(segment.SegmentLabel): int(segment.SegmentNumber) for segment in site.seg.SegmentSequence}
     said = read(site, assessment(site, decision(MODIFY, reference(site.seg, numbers[second]))))
     assert said == {second: "edited"}
 
@@ -121,8 +121,8 @@ def test_a_code_on_the_whole_result_counts_for_lesions_of_which_nothing_else_is_
 
 
 def test_opposite_verdicts_on_a_lesion_are_none(site: Site):
-    (_, one), (second, other) = site.tracking.items()
-    report = assessment(site, about(one, decision(ACCEPT), decision(REJECT)), about(other, decision(ACCEPT)))
+    (_, uid), (second, other) = site.tracking.items()
+    report = assessment(site, about(uid, decision(ACCEPT), decision(REJECT)), about(other, decision(ACCEPT)))
     assert read(site, report) == {second: "accepted"}
 
 
@@ -143,10 +143,10 @@ def test_an_assessment_of_nobody_is_no_verdict(site: Site):
 
 
 def test_a_code_has_one_meaning_and_a_verdict_that_a_code_can_give():
-    one = '{ code = "A", scheme = "99X", verdict = "accepted" }'
-    assert parse(f"[feedback]\nassessment_codes = [{one}]\n").feedback.assessment_codes[0].verdict == "accepted"
+    code = '{ code = "A", scheme = "99X", verdict = "accepted" }'
+    assert parse(f"[feedback]\nassessment_codes = [{code}]\n").feedback.assessment_codes[0].verdict == "accepted"
     with pytest.raises(ConfigError, match="assessment_codes has A 99X twice"):
-        parse(f"[feedback]\nassessment_codes = [{one}, {one}]\n")
+        parse(f"[feedback]\nassessment_codes = [{code}, {code}]\n")
     with pytest.raises(ConfigError, match="verdict"):
         parse('[feedback]\nassessment_codes = [{ code = "A", scheme = "99X", verdict = "added" }]\n')
 

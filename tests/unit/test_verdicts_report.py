@@ -33,17 +33,17 @@ def groups_of(report: Dataset, uid: str) -> list[Dataset]:
 def without(item: Dataset, gone: list[Dataset]) -> None:
     """Remove content items wherever they are."""
     for child in list(item.get("ContentSequence") or ()):
-        if any(child is one for one in gone):
+        if any(child is part for part in gone):
             item.ContentSequence.remove(child)
         else:
             without(child, gone)
 
 
 def container_of(item: Dataset, child: Dataset) -> Dataset | None:
-    for one in item.get("ContentSequence") or ():
-        found = item if one is child else container_of(one, child)
-        if found is not None:
-            return found
+    for part in item.get("ContentSequence") or ():
+        container = item if part is child else container_of(part, child)
+        if container is not None:
+            return container
     return None
 
 
@@ -89,9 +89,9 @@ def verdicts_of(found: dict[str, Any]) -> dict[str, str]:
 def test_a_verified_successor_says_what_was_kept_changed_left_out_and_added(site: Site):
     report = successor(site)
     edit(site, report)
-    found = site.collect(report)
-    assert verdicts_of(found) == {"Nodule 1": "edited", "Nodule 2": "rejected", "1.2.3.4": "added"}
-    row = found["Nodule 1"]
+    verdicts = site.collect(report)
+    assert verdicts_of(verdicts) == {"Nodule 1": "edited", "Nodule 2": "rejected", "1.2.3.4": "added"}
+    row = verdicts["Nodule 1"]
     assert row.reader_volume_mm3 == pytest.approx(2 * row.volume_mm3)
     assert (row.kind, row.matched_by, row.dice) == ("report", "Tracking UID", None)
     assert len(row.reader) == 16
@@ -191,8 +191,8 @@ def test_measurements_that_a_viewer_stores_as_the_successor_of_ours_reject_nothi
 
 
 def test_a_successor_with_no_measurements_at_all_rejects_every_lesion(site: Site):
-    found = site.collect(viewer_report(site))
-    assert verdicts_of(found) == {"Nodule 1": "rejected", "Nodule 2": "rejected"}
+    verdicts = site.collect(viewer_report(site))
+    assert verdicts_of(verdicts) == {"Nodule 1": "rejected", "Nodule 2": "rejected"}
 
 
 def test_a_line_under_our_tracking_uid_is_no_verdict(site: Site):
@@ -282,9 +282,9 @@ def test_a_value_of_a_lesion_that_cannot_be_read_counts_as_not_stated(site: Site
         for item in group.ContentSequence:
             if concept_value(item) == VOLUME:
                 spoil(item.MeasuredValueSequence[0])
-    found = site.collect(report)
-    assert verdicts_of(found) == {"Nodule 1": "accepted", "Nodule 2": "accepted"}
-    assert found["Nodule 1"].reader_volume_mm3 is None
+    verdicts = site.collect(report)
+    assert verdicts_of(verdicts) == {"Nodule 1": "accepted", "Nodule 2": "accepted"}
+    assert verdicts["Nodule 1"].reader_volume_mm3 is None
 
 
 def test_a_content_item_without_its_value_type_takes_nothing_from_the_rest(site: Site):
@@ -321,9 +321,9 @@ def note_on(site: Site, title: Any, named: Dataset, manufacturer: str = "PACS In
 
 @pytest.mark.parametrize("title", [codes.DCM.RejectedForQualityReasons, codes.DCM.RejectedForPatientSafetyReasons])
 def test_a_rejection_note_rejects_every_lesion_of_the_result(site: Site, title: Any):
-    found = site.collect(note_on(site, title, site.seg))
-    assert verdicts_of(found) == {"Nodule 1": "rejected", "Nodule 2": "rejected"}
-    assert {row.kind for row in found.values()} == {"rejection note"}
+    verdicts = site.collect(note_on(site, title, site.seg))
+    assert verdicts_of(verdicts) == {"Nodule 1": "rejected", "Nodule 2": "rejected"}
+    assert {row.kind for row in verdicts.values()} == {"rejection note"}
 
 
 @pytest.mark.parametrize(

@@ -36,31 +36,31 @@ def edited(site: Site, **options: object) -> FileDataset:
 @pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
 def test_a_changed_a_missing_and_a_new_segment_are_told_apart_by_overlap(site: Site, kind: str):
     dataset = edited(site, kind=kind)
-    found = site.collect(dataset)
-    assert {name: row.verdict for name, row in found.items()} == {
+    verdicts = site.collect(dataset)
+    assert {name: row.verdict for name, row in verdicts.items()} == {
         "Nodule 1": "edited",
         "Nodule 2": "rejected",
         "segment 2": "added",
     }
     ours, theirs = site.masks["Nodule 1"], site.masks["Nodule 1"].copy()
     theirs[:, 10, :] = 0
-    row = found["Nodule 1"]
+    row = verdicts["Nodule 1"]
     assert row.matched_by == "overlap"
     assert row.dice == pytest.approx(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()))
     step = np.linalg.norm(site.source.grid.affine[:3, :3], axis=0)
-    stacked = (np.stack([one, 1 - one])[None].astype(np.float32) for one in (theirs, ours))
+    stacked = (np.stack([mask, 1 - mask])[None].astype(np.float32) for mask in (theirs, ours))
     from monai.metrics import compute_hausdorff_distance  # not for every worker that collects
 
     independent = compute_hausdorff_distance(*stacked, include_background=True, percentile=95, spacing=step.tolist())
     assert row.hd95_mm == pytest.approx(float(independent[0, 0]), abs=1e-4)
     assert row.volume_mm3 == pytest.approx(ours.sum() * np.prod(step))
     assert row.reader_volume_mm3 == pytest.approx(theirs.sum() * np.prod(step))
-    assert found["segment 2"].reader_volume_mm3 == pytest.approx(3 * 4 * 5 * np.prod(step))
+    assert verdicts["segment 2"].reader_volume_mm3 == pytest.approx(3 * 4 * 5 * np.prod(step))
     assert row.job_id == site.job_id
     assert row.source == dataset.SOPInstanceUID
     assert row.given_at == 5000.0
     assert len(row.reader) == 16
-    assert "Rita" not in str(list(found.values()))
+    assert "Rita" not in str(list(verdicts.values()))
     with site.engine.connect() as connection:
         assert connection.scalar(sa.select(event.c.kind).where(event.c.kind == EventKind.VERDICTS)) is not None
     assert "1 edited, 1 rejected, 1 added" in describe(explain(site.engine, site.study))
@@ -86,8 +86,8 @@ def as_ohif_exports(dataset: FileDataset) -> FileDataset:
 
 
 def test_a_label_map_with_the_traits_of_ohif_is_read_and_names_nobody(site: Site):
-    found = site.collect(as_ohif_exports(edited(site, kind="LABELMAP")))
-    assert {name: (row.verdict, row.reader) for name, row in found.items()} == {
+    verdicts = site.collect(as_ohif_exports(edited(site, kind="LABELMAP")))
+    assert {name: (row.verdict, row.reader) for name, row in verdicts.items()} == {
         "Nodule 1": ("edited", ""),
         "Nodule 2": ("rejected", ""),
         "segment 2": ("added", ""),
@@ -95,15 +95,15 @@ def test_a_label_map_with_the_traits_of_ohif_is_read_and_names_nobody(site: Site
 
 
 def test_what_a_reader_left_as_it_was_is_accepted(site: Site):
-    found = site.collect(workstation_seg(site.source, site.masks))
-    assert {name: row.verdict for name, row in found.items()} == {"Nodule 1": "accepted", "Nodule 2": "accepted"}
-    assert {row.dice for row in found.values()} == {None}
+    verdicts = site.collect(workstation_seg(site.source, site.masks))
+    assert {name: row.verdict for name, row in verdicts.items()} == {"Nodule 1": "accepted", "Nodule 2": "accepted"}
+    assert {row.dice for row in verdicts.values()} == {None}
 
 
 def test_the_tracking_uid_counts_before_the_overlap(site: Site):
     masks = {"Nodule 1": site.masks["Nodule 2"], "Nodule 2": site.masks["Nodule 1"]}
-    found = site.collect(workstation_seg(site.source, masks, tracking=site.tracking))
-    assert {name: (row.verdict, row.matched_by, row.dice) for name, row in found.items()} == {
+    verdicts = site.collect(workstation_seg(site.source, masks, tracking=site.tracking))
+    assert {name: (row.verdict, row.matched_by, row.dice) for name, row in verdicts.items()} == {
         "Nodule 1": ("edited", "Tracking UID", 0.0),
         "Nodule 2": ("edited", "Tracking UID", 0.0),
     }
@@ -112,8 +112,8 @@ def test_the_tracking_uid_counts_before_the_overlap(site: Site):
 def test_segments_that_hardly_overlap_are_two_lesions(site: Site):
     ours = site.masks["Nodule 1"]
     far = cube(ours.shape, (0, 15, 19), (5, 30, 30))  # shares one row of one column with it
-    found = site.collect(workstation_seg(site.source, {"A": far, "B": site.masks["Nodule 2"]}))
-    assert {name: row.verdict for name, row in found.items()} == {
+    verdicts = site.collect(workstation_seg(site.source, {"A": far, "B": site.masks["Nodule 2"]}))
+    assert {name: row.verdict for name, row in verdicts.items()} == {
         "Nodule 1": "rejected",
         "Nodule 2": "accepted",
         "segment 1": "added",
@@ -193,8 +193,8 @@ def test_deleting_every_segment_is_seen_when_the_object_names_ours(site: Site):
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = site.seg.SOPClassUID, site.seg.SOPInstanceUID
     dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence.append(item)
-    found = site.collect(dataset)
-    assert {name: row.verdict for name, row in found.items()} == {
+    verdicts = site.collect(dataset)
+    assert {name: row.verdict for name, row in verdicts.items()} == {
         "Nodule 1": "rejected",
         "Nodule 2": "rejected",
         "segment 1": "added",

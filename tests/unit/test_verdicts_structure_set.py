@@ -102,14 +102,14 @@ def parts_of(site: Site) -> dict[str, np.ndarray]:
 def test_a_structure_set_on_our_series_gives_verdicts(site: Site):
     masks = parts_of(site)
     dataset = workstation_rtstruct(site.source, {name: outlines(mask) for name, mask in masks.items()})
-    found = site.collect(dataset)
-    assert {name: row.verdict for name, row in found.items()} == {
+    verdicts = site.collect(dataset)
+    assert {name: row.verdict for name, row in verdicts.items()} == {
         "Nodule 1": "edited",
         "Nodule 2": "rejected",
         "segment 2": "added",
     }
     ours, theirs = site.masks["Nodule 1"], masks["kept"]
-    assert found["Nodule 1"].dice == pytest.approx(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()))
+    assert verdicts["Nodule 1"].dice == pytest.approx(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()))
 
 
 def test_what_was_only_converted_is_accepted(site: Site):

@@ -78,11 +78,11 @@ def look(node: Node) -> Verification:
 
 def test_a_spool_that_is_as_it_was_written_agrees_with_its_ledger(full: Node) -> None:
     steps: list[tuple[int, int]] = []
-    found = verify(full.engine, full.spool, now(), lambda *step: steps.append(step))
-    assert (found.files, found.recorded, found.faults, found.leftover) == (6, 6, 0, ())
-    assert found.size == sum(full.spool.absolute(path).stat().st_size for path in full.files())
+    verification = verify(full.engine, full.spool, now(), lambda *step: steps.append(step))
+    assert (verification.files, verification.recorded, verification.faults, verification.leftover) == (6, 6, 0, ())
+    assert verification.size == sum(full.spool.absolute(path).stat().st_size for path in full.files())
     assert steps == [(0, 2), (1, 2), (2, 2)]
-    assert describe(found).endswith("Every file is as it was recorded.")
+    assert describe(verification).endswith("Every file is as it was recorded.")
 
 
 def test_files_that_are_gone_or_changed_by_one_bit_are_named(full: Node) -> None:
@@ -95,10 +95,10 @@ def test_files_that_are_gone_or_changed_by_one_bit_are_named(full: Node) -> None
         content = bytearray(file.read_bytes())
         content[-1] ^= 1
         file.write_bytes(content)
-    found = look(full)
-    assert found.missing == tuple(sorted([image, "results/job-1/2.1.dcm"]))
-    assert found.altered == tuple(sorted([other, twin]))
-    assert (found.unrecorded, found.leftover, found.faults) == ((), (), 4)
+    verification = look(full)
+    assert verification.missing == tuple(sorted([image, "results/job-1/2.1.dcm"]))
+    assert verification.altered == tuple(sorted([other, twin]))
+    assert (verification.unrecorded, verification.leftover, verification.faults) == ((), (), 4)
 
 
 def test_an_image_that_was_lost_and_came_again_from_another_sender_is_as_recorded(node: Node) -> None:
@@ -126,10 +126,10 @@ def test_files_without_row_are_named_once_their_row_is_overdue(full: Node) -> No
         connection.execute(sa.delete(conflict))
         connection.execute(sa.delete(result).where(result.c.sop_instance_uid == "2.2"))
     assert verify(full.engine, full.spool, now()).faults == 0
-    found = look(full)
-    assert (found.unrecorded, found.leftover) == ((gone,), ("results/job-1/2.2.dcm",))
-    assert found.faults == 1
-    assert "the receiver records them at its next start" in describe(found)
+    verification = look(full)
+    assert (verification.unrecorded, verification.leftover) == ((gone,), ("results/job-1/2.2.dcm",))
+    assert verification.faults == 1
+    assert "the receiver records them at its next start" in describe(verification)
 
 
 class Forgetting(Spool):
@@ -144,8 +144,8 @@ class Forgetting(Spool):
 
 
 def test_what_retention_forgets_meanwhile_is_no_fault(full: Node) -> None:
-    found = verify(full.engine, Forgetting(full.spool.folder), now() + SETTLE_SECONDS)
-    assert (found.files, found.recorded, found.faults) == (2, 6, 0)
+    verification = verify(full.engine, Forgetting(full.spool.folder), now() + SETTLE_SECONDS)
+    assert (verification.files, verification.recorded, verification.faults) == (2, 6, 0)
 
 
 @pytest.mark.thorough

@@ -35,11 +35,11 @@ def source_of(images: list[Any], folder: Path) -> SourceSeries:
 def test_volumes_are_told_apart_by_b_value_and_come_in_ascending_order(tmp_path):
     source = source_of(diffusion_series((1000, 0, 500)), tmp_path)
     volumes = source.volumes()
-    assert [dict(one.key) for one in volumes] == [{"b_value": 0}, {"b_value": 500}, {"b_value": 1000}]
-    middle = [float(one.volume.array[2, 16, 16]) for one in volumes]
+    assert [dict(part.key) for part in volumes] == [{"b_value": 0}, {"b_value": 500}, {"b_value": 1000}]
+    middle = [float(part.volume.array[2, 16, 16]) for part in volumes]
     assert middle == [round(SIGNAL * np.exp(-b * ADC)) for b in (0, 500, 1000)]
-    assert all(np.array_equal(one.volume.affine, volumes[0].volume.affine) for one in volumes)
-    assert [one.volume.array.shape for one in source.volumes("LPH")] == [(32, 32, 5)] * 3
+    assert all(np.array_equal(part.volume.affine, volumes[0].volume.affine) for part in volumes)
+    assert [part.volume.array.shape for part in source.volumes("LPH")] == [(32, 32, 5)] * 3
 
 
 def test_a_series_of_several_volumes_is_no_single_volume_and_the_reason_names_what_is_mixed(tmp_path):
@@ -68,7 +68,7 @@ def test_every_attribute_that_tells_volumes_apart_is_a_key(tmp_path, keyword, na
             image.FrameOfReferenceUID = first.FrameOfReferenceUID
             setattr(image, keyword, value)
             images.append(image)
-    assert [dict(one.key) for one in source_of(images, tmp_path).volumes()] == [{name: value} for value in values]
+    assert [dict(part.key) for part in source_of(images, tmp_path).volumes()] == [{name: value} for value in values]
 
 
 def test_a_number_that_differs_in_every_image_is_no_key(tmp_path):
@@ -77,7 +77,7 @@ def test_a_number_that_differs_in_every_image_is_no_key(tmp_path):
         image.AcquisitionNumber = number
         image.EchoTime = 80 + number % 2
     volumes = source_of(images, tmp_path).volumes()
-    assert [dict(one.key) for one in volumes] == [{"b_value": 0}, {"b_value": 500}, {"b_value": 1000}]
+    assert [dict(part.key) for part in volumes] == [{"b_value": 0}, {"b_value": 500}, {"b_value": 1000}]
 
 
 def test_two_attributes_together_may_tell_volumes_apart_and_a_pipeline_for_one_refuses_them(tmp_path):
@@ -161,7 +161,7 @@ def test_frames_of_an_enhanced_image_are_told_apart(tmp_path):
         group.MRDiffusionSequence = [item]
     del whole.DiffusionBValue
     volumes = source_of([whole], tmp_path).volumes()
-    assert [dict(one.key) for one in volumes] == [{"b_value": 0}, {"b_value": 1000}]
+    assert [dict(part.key) for part in volumes] == [{"b_value": 0}, {"b_value": 1000}]
     assert float(volumes[1].volume.array[2, 16, 16]) == round(SIGNAL * np.exp(-1000 * ADC))
 
 
@@ -175,7 +175,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The factory of the example of the page."""
     text = (Path(__file__).parents[2] / "docs" / "write-a-pipeline.md").read_text()
     (code,) = (
-        one for one in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if "volumes_by" in one
+        block for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if "volumes_by" in block
     )
     (tmp_path / "adc_of_the_page.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
@@ -198,16 +198,16 @@ def test_the_adc_of_the_page_becomes_a_parametric_map_on_the_images_of_the_first
     )
     objects = encode(analysis, source.first_volume, ("parametric map", "sr"))
     check(objects, source.first_volume)
-    (found,) = [one.dataset for one in objects if one.kind == "parametric map"]
-    values = np.frombuffer(found.FloatPixelData, "<f4").reshape(-1, 32, 32)
+    (parametric_map,) = [instance.dataset for instance in objects if instance.kind == "parametric map"]
+    values = np.frombuffer(parametric_map.FloatPixelData, "<f4").reshape(-1, 32, 32)
     assert values[:, 16, 16] == pytest.approx(ADC, rel=2e-3)
     assert values[:, 0, 0].tolist() == [0, 0, 0, 0], "no signal, no coefficient"
-    mapping = found.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    mapping = parametric_map.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
     assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "mm2/s"
     first = {str(image.SOPInstanceUID) for image in images if image.DiffusionBValue == 0}
     referenced = {
         str(reference.ReferencedSOPInstanceUID)
-        for series in found.ReferencedSeriesSequence
+        for series in parametric_map.ReferencedSeriesSequence
         for reference in series.ReferencedInstanceSequence
     }
     assert referenced

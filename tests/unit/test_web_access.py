@@ -64,14 +64,14 @@ def test_the_role_view_sees_no_button_and_may_change_nothing(standing: Dashboard
 @pytest.mark.thorough
 def test_a_session_ends_with_logout_with_a_new_password_and_with_the_user(dashboard: Dashboard):
     path = dashboard.users
-    one, two, three = (dashboard.browser("otto") for _ in range(3))
-    one.post("/logout", data={"csrf": token(one)})
-    assert one.get("/").status_code == 303
+    first, second, third = (dashboard.browser("otto") for _ in range(3))
+    first.post("/logout", data={"csrf": token(first)})
+    assert first.get("/").status_code == 303
     write_user(path, make_user("otto", "operate", "another password"))
-    assert two.get("/").status_code == 303
-    assert dashboard.log_in(three, "otto", "another password").status_code == 303
+    assert second.get("/").status_code == 303
+    assert dashboard.log_in(third, "otto", "another password").status_code == 303
     path.write_text("")
-    assert three.get("/").status_code == 303
+    assert third.get("/").status_code == 303
 
 
 def test_a_part_of_a_page_whose_session_has_ended_sends_the_browser_to_the_login(standing: Dashboard):

@@ -39,8 +39,8 @@ def cards(dashboard: Dashboard) -> dict[str, str]:
 
 def beat(dashboard: Dashboard, *members: Member, ago: float = 0.0, **more: object) -> None:
     with begin_immediate(dashboard.engine) as connection:
-        for one in members:
-            renew_beat(connection, one, now() - ago, **{"figures": FIGURES, **more})  # type: ignore[arg-type]
+        for member in members:
+            renew_beat(connection, member, now() - ago, **{"figures": FIGURES, **more})  # type: ignore[arg-type]
 
 
 def test_one_machine_on_sqlite_is_shown_plainly(dashboard: Dashboard):

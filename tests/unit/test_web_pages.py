@@ -253,9 +253,9 @@ def test_a_destination_is_up_only_once_it_has_taken_something(dashboard: Dashboa
     browser = dashboard.browser("vera")
 
     def health() -> str:
-        found = re.search(r'class="stage h-(\w+)"', browser.get("/destinations").text)
-        assert found is not None
-        return found[1]
+        match = re.search(r'class="stage h-(\w+)"', browser.get("/destinations").text)
+        assert match is not None
+        return match[1]
 
     assert health() == "idle"
     with begin_immediate(dashboard.engine) as connection:
@@ -305,12 +305,12 @@ def test_an_outline_lies_round_the_voxels_of_its_segment(standing: Dashboard):
 
 def test_a_derived_series_is_seen_beside_its_source(standing: Dashboard):
     browser = standing.browser("vera")
-    one, other = (
+    image, other = (
         np.asarray(Image.open(BytesIO(browser.get(f"/slice/{standing.job_id}/2.jpg?window=lung{more}").content)), int)
         for more in ("", "&derived=1")
     )
-    assert one.shape == other.shape
-    assert np.abs(one - other).max() > 10
+    assert image.shape == other.shape
+    assert np.abs(image - other).max() > 10
 
 
 def _opened(dashboard: Dashboard) -> tuple[Any, Segments]:

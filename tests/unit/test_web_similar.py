@@ -24,13 +24,13 @@ VECTOR = array("f", (1.0, 0.0)).tobytes()
 def rows_of(dashboard: Dashboard) -> list[Row]:
     with dashboard.engine.connect() as connection:
         results = results_of_job(connection, dashboard.job_id)
-    report = next(one for one in results if one.sop_class_uid.startswith("1.2.840.10008.5.1.4.1.1.88"))
+    report = next(row for row in results if row.sop_class_uid.startswith("1.2.840.10008.5.1.4.1.1.88"))
     return findings_in(dashboard.spool.readable(report.path))
 
 
 def embed(connection: sa.Connection, job_id: str, lesion: str, label: str, at: float) -> None:
-    found = LesionEmbedding(lesion=lesion, label=label, vector=VECTOR, long_axis_mm=7.25)
-    record_embeddings(connection, get_job(connection, job_id), SPACE, [found])
+    embedding = LesionEmbedding(lesion=lesion, label=label, vector=VECTOR, long_axis_mm=7.25)
+    record_embeddings(connection, get_job(connection, job_id), SPACE, [embedding])
     of_job = lesion_embedding.c.job_id == job_id
     connection.execute(sa.update(lesion_embedding).where(of_job).values(made_at=at))
 

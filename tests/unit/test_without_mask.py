@@ -134,7 +134,7 @@ def test_the_handover_keeps_every_statement() -> None:
 
 def groups_of(report: Dataset) -> dict[str, dict[str, list[str]]]:
     """Tracking Identifier -> finding, numbers with unit, and evaluations of a measurement group."""
-    found = {}
+    groups = {}
     (measured,) = [c for c in report.ContentSequence if c.ConceptNameCodeSequence[0].CodeValue == "126010"]
     for group in measured.ContentSequence:
         items = [
@@ -143,7 +143,7 @@ def groups_of(report: Dataset) -> dict[str, dict[str, list[str]]]:
             if "ConceptNameCodeSequence" in i
         ]
         (name,) = [str(i.TextValue) for meaning, i in items if meaning == "Tracking Identifier"]
-        found[name] = {
+        groups[name] = {
             "finding": [i.ConceptCodeSequence[0].CodeMeaning for meaning, i in items if meaning == "Finding"],
             "numbers": [
                 f"{meaning} {i.MeasuredValueSequence[0].NumericValue} "
@@ -157,7 +157,7 @@ def groups_of(report: Dataset) -> dict[str, dict[str, list[str]]]:
                 if i.ValueType == "CODE" and i.RelationshipType == "CONTAINS" and meaning != "Finding"
             ],
         }
-    return found
+    return groups
 
 
 def test_the_report_of_a_normal_patient_has_every_number(source: SourceSeries, tmp_path: Path) -> None:

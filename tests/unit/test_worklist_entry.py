@@ -52,7 +52,7 @@ def test_steps_of_one_procedure_are_one_order_and_two_procedures_are_two():
     same = selected(QueryKey.ACCESSION, study, study | {"Modality": "MR"})
     assert len(same.orders) == 1
     two = selected(QueryKey.ACCESSION, {}, {"RequestedProcedureID": "RP2", "RequestedProcedurePriority": "ROUTINE"})
-    assert [one.priority for one in two.orders] == ["STAT", "ROUTINE"]
+    assert [order.priority for order in two.orders] == ["STAT", "ROUTINE"]
 
 
 @pytest.mark.parametrize("by", [QueryKey.ACCESSION, QueryKey.PATIENT])
@@ -68,10 +68,10 @@ def test_another_accession_number_is_never_taken():
 
 def test_by_patient_and_day_the_day_and_the_modality_count_and_the_study_is_the_link():
     images = OrderKeys(study_instance_uid="1.2.3", patient_id="PAT1")
-    found = selected(
+    selection = selected(
         QueryKey.PATIENT, {}, {"Modality": "MR"}, {"ScheduledProcedureStepStartDate": "20260103"}, images=images
     )
-    (order,) = found.orders
+    (order,) = selection.orders
     assert order.keys.study_instance_uid == "1.2.3"
     two = selected(QueryKey.PATIENT, {}, {"AccessionNumber": "A2"}, images=images)
     assert (two.orders, len(two.ambiguous)) == ((), 2)

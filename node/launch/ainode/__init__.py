@@ -33,10 +33,10 @@ def _fault(name: str, home: Path) -> str | None:
     ours = home / name
     if not (ours / "__init__.py").exists():
         return f"{ours} is missing or incomplete; install ainode again"
-    found = _location(name)
-    if found != ours:
+    place = _location(name)
+    if place != ours:
         return (
-            f"Python imports {name!r} from {found}{_owner(found)}, not from {ours}. Remove that package, or take its "
+            f"Python imports {name!r} from {place}{_owner(place)}, not from {ours}. Remove that package, or take its "
             "folder off PYTHONPATH; a virtual environment that holds only ainode prevents this"
         )
     if name == "node" and not hasattr(__import__(name), "IMPLEMENTATION_CLASS_UID"):
@@ -54,11 +54,11 @@ def _location(name: str) -> Path | None:
     return Path(spec.origin or name).resolve()
 
 
-def _owner(found: Path | None) -> str:
+def _owner(place: Path | None) -> str:
     """The distribution that was installed there, if one was."""
     from importlib.metadata import distributions
 
-    for distribution in distributions(path=[str(found.parent)] if found else []):
-        if any(found == Path(str(file.locate())).resolve().parent for file in distribution.files or ()):
+    for distribution in distributions(path=[str(place.parent)] if place else []):
+        if any(place == Path(str(file.locate())).resolve().parent for file in distribution.files or ()):
             return f" (distribution {distribution.name} {distribution.version})"
     return ""

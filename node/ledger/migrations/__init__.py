@@ -75,7 +75,9 @@ def _refuse_beside(connection: sa.Connection, oldest: str, at: float) -> None:
     inspector = sa.inspect(connection)
     if not inspector.has_table(_MEMBER.name):
         return
-    if not {column.name for column in _MEMBER.columns} <= {one["name"] for one in inspector.get_columns(_MEMBER.name)}:
+    if not {column.name for column in _MEMBER.columns} <= {
+        column["name"] for column in inspector.get_columns(_MEMBER.name)
+    }:
         return
     old = sa.select(_MEMBER.c.version).where(_MEMBER.c.revision < oldest, _MEMBER.c.beat_at > at - _ALIVE_SECONDS)
     versions = sorted(set(connection.scalars(old)))

@@ -98,7 +98,7 @@ class Auditor:
         return written
 
     def _write(self, events: Iterable[AuditEvent]) -> int:
-        lines = [message(one, self._title) for one in events]
+        lines = [message(event, self._title) for event in events]
         self._trail.append(lines)
         return len(lines)
 
@@ -116,34 +116,36 @@ class Auditor:
         """Write messages on associations that ended and transferred instances."""
         with self._engine.connect() as connection:
             ended = unaudited_associations(connection, _AT_ONCE)
-            transfers = [(one, transfers_of_association(connection, one.id)) for one in ended]
+            transfers = [(association, transfers_of_association(connection, association.id)) for association in ended]
         us = Participant(user=self._title, roles=(m.DESTINATION,))
         events = [
             AuditEvent(
                 event=m.INSTANCES_TRANSFERRED,
                 action="C",
-                at=one.closed_at,
+                at=association.closed_at,
                 participants=(
-                    Participant(user=one.calling_ae, roles=(m.SOURCE,), address=one.peer_address, requestor=True),
+                    Participant(
+                        user=association.calling_ae, roles=(m.SOURCE,), address=association.peer_address, requestor=True
+                    ),
                     us,
                 ),
                 studies=self._studies(studies),
             )
-            for one, studies in transfers
+            for association, studies in transfers
             if studies
         ]
         written = self._write(events) if events else 0
         if ended:
             with begin_immediate(self._engine) as connection:
-                mark_associations_audited(connection, [one.id for one in ended], at)
+                mark_associations_audited(connection, [association.id for association in ended], at)
         return written
 
     def _delivered(self, at: float) -> int:
         """Write messages on deliveries that a destination has stored."""
         with self._engine.connect() as connection:
             deliveries = unaudited_deliveries(connection, _AT_ONCE)
-            transfers = [(one, transfers_of_delivery(connection, one)) for one in deliveries]
-        events = [happening for one, sent in transfers if sent for happening in self._of_delivery(one, sent)]
+            transfers = [(delivery, transfers_of_delivery(connection, delivery)) for delivery in deliveries]
+        events = [happening for delivery, sent in transfers if sent for happening in self._of_delivery(delivery, sent)]
         written = self._write(events) if events else 0
         if deliveries:
             with begin_immediate(self._engine) as connection:
@@ -164,7 +166,7 @@ class Auditor:
         studies = []
         for uid, group in groupby(transfers, attrgetter("study_instance_uid")):
             own = list(group)
-            classes = {one.sop_class_uid: one.instances for one in own}
+            classes = {transfer.sop_class_uid: transfer.instances for transfer in own}
             studies.append(Study(study_instance_uid=uid, patient_id=self._patient_id(own[0].path), classes=classes))
         return studies
 

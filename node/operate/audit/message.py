@@ -111,8 +111,8 @@ def message(happening: AuditEvent, source: str) -> str:
         _code(event, "EventTypeCode", happening.type)
     if happening.detail:
         ET.SubElement(event, "EventOutcomeDescription").text = _line(happening.detail)
-    for one in happening.participants:
-        _participant(root, one)
+    for participant in happening.participants:
+        _participant(root, participant)
     origin = ET.SubElement(root, "AuditSourceIdentification", AuditSourceID=source)
     ET.SubElement(origin, "AuditSourceTypeCode", {"csd-code": "4"})
     for study in happening.studies:

@@ -100,26 +100,26 @@ def _entry(line: bytes) -> AuditEntry:
     root = ET.fromstring(line.partition(b" ")[2])  # noqa: S314 - this node's own file
     event = _element(root, "EventIdentification")
     people = root.findall("ActiveParticipant")
-    addresses = (one.get("NetworkAccessPointID", "") for one in people)
+    addresses = (person.get("NetworkAccessPointID", "") for person in people)
     things = root.findall("ParticipantObjectIdentification")
     kinds = [_element(event, "EventID"), *event.findall("EventTypeCode")]
     return AuditEntry(
         at=datetime.fromisoformat(event.attrib["EventDateTime"]).timestamp(),
-        what=": ".join(one.attrib["originalText"] for one in kinds),
-        who=", ".join(dict.fromkeys(one.attrib["UserID"] for one in people)),
+        what=": ".join(kind.attrib["originalText"] for kind in kinds),
+        who=", ".join(dict.fromkeys(person.attrib["UserID"] for person in people)),
         addresses=", ".join(dict.fromkeys(filter(None, addresses))),
         detail=event.findtext("EventOutcomeDescription", ""),
         studies=tuple(
-            one.attrib["ParticipantObjectID"]
-            for one in things
-            if _element(one, "ParticipantObjectIDTypeCode").get("csd-code") == STUDY[0]
+            element.attrib["ParticipantObjectID"]
+            for element in things
+            if _element(element, "ParticipantObjectIDTypeCode").get("csd-code") == STUDY[0]
         ),
         failed=int(event.attrib["EventOutcomeIndicator"]) != SUCCESS,
     )
 
 
 def _element(parent: ET.Element, name: str) -> ET.Element:
-    found = parent.find(name)
-    if found is None:
+    element = parent.find(name)
+    if element is None:
         raise ValueError(f"{name} is missing")
-    return found
+    return element

@@ -81,8 +81,8 @@ def plan(work: Workload, site: Site) -> CapacityPlan:
         servers = _servers(site, 0)
         return CapacityPlan(servers=servers, simulation=None, is_enough=True, requirements=requirements(work, site, 0))
     if site.devices is not None:
-        found = simulate(work, _servers(site, site.devices))
-        return _plan(work, site, site.devices, found)
+        simulation = simulate(work, _servers(site, site.devices))
+        return _plan(work, site, site.devices, simulation)
     fastest = simulate(work, _servers(site, MOST_DEVICES))
     if not _in_time(fastest, site):
         raise ValueError(
@@ -99,15 +99,15 @@ def plan(work: Workload, site: Site) -> CapacityPlan:
     return _plan(work, site, low, simulate(work, _servers(site, low)))
 
 
-def _in_time(found: Simulation, site: Site) -> bool:
-    return found.quantiles[QUANTILES[1]] <= site.within_seconds
+def _in_time(simulation: Simulation, site: Site) -> bool:
+    return simulation.quantiles[QUANTILES[1]] <= site.within_seconds
 
 
-def _plan(work: Workload, site: Site, devices: int, found: Simulation) -> CapacityPlan:
+def _plan(work: Workload, site: Site, devices: int, simulation: Simulation) -> CapacityPlan:
     return CapacityPlan(
         servers=_servers(site, devices),
-        simulation=found,
-        is_enough=_in_time(found, site),
+        simulation=simulation,
+        is_enough=_in_time(simulation, site),
         requirements=requirements(work, site, devices),
     )
 
@@ -190,13 +190,16 @@ def as_text(found: CapacityPlan, work: Workload, site: Site) -> str:
     lines = [
         f"{arrives}; {work.images:.0f} images of {work.image_mib:.2f} MiB a study.",
         *(
-            f"{one.pipeline}: {one.mean_seconds:.1f} s on {one.share:.0%} of the studies"
-            f"{f' (mean of {len(one.seconds)} measured)' if len(one.seconds) > 1 else ''}"
-            for one in work.analyses
+            f"{analysis.pipeline}: {analysis.mean_seconds:.1f} s on {analysis.share:.0%} of the studies"
+            f"{f' (mean of {len(analysis.seconds)} measured)' if len(analysis.seconds) > 1 else ''}"
+            for analysis in work.analyses
         ),
         "",
     ]
-    lines += [f"{one.what:16} {_number(one.amount):>8} {one.unit}: {one.because}" for one in found.requirements]
+    lines += [
+        f"{requirement.what:16} {_number(requirement.amount):>8} {requirement.unit}: {requirement.because}"
+        for requirement in found.requirements
+    ]
     if found.simulation is None:
         return "\n".join([*lines, "", "Nothing is analysed: no device is needed."])
     times = ", ".join(f"{share:.0%} {seconds:.0f} s" for share, seconds in found.simulation.quantiles.items())

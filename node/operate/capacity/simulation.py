@@ -68,7 +68,7 @@ def simulate(work: Workload, servers: Servers, seed: int = _SEED) -> Simulation:
     turnarounds, worked, passed = [], 0.0, 0.0
     for _ in range(REPEATS):
         arrivals = np.sort(rng.uniform(0, HOURS * 3600, rng.poisson(work.studies_an_hour * HOURS)))
-        parts = [(arrivals[rng.random(len(arrivals)) < one.share], one.seconds) for one in work.analyses]
+        parts = [(arrivals[rng.random(len(arrivals)) < analysis.share], analysis.seconds) for analysis in work.analyses]
         last_image = np.concatenate([at for at, _ in parts])
         seconds = np.concatenate([rng.choice(times, len(at)) for at, times in parts])
         inferred = served(last_image + servers.quiet_seconds, seconds, servers.devices)
@@ -78,9 +78,9 @@ def simulate(work: Workload, servers: Servers, seed: int = _SEED) -> Simulation:
         worked += float(seconds.sum())
         passed += float(max(inferred.max(initial=0.0), HOURS * 3600)) * servers.devices
     pooled = np.concatenate(turnarounds)
-    found = np.quantile(pooled, QUANTILES) if len(pooled) else np.zeros(len(QUANTILES))
+    quantiles = np.quantile(pooled, QUANTILES) if len(pooled) else np.zeros(len(QUANTILES))
     return Simulation(
         analyses=len(pooled),
-        quantiles=dict(zip(QUANTILES, map(float, found), strict=True)),
+        quantiles=dict(zip(QUANTILES, map(float, quantiles), strict=True)),
         busy=worked / passed,
     )

@@ -48,12 +48,16 @@ class Workload:
 
     @property
     def analyses_a_study(self) -> float:
-        return math.fsum(one.share for one in self.analyses)
+        return math.fsum(analysis.share for analysis in self.analyses)
 
     @property
     def devices_busy(self) -> float:
         """Devices that would be busy all the time in the busiest hour; fewer can never do the work."""
-        return self.studies_an_hour / 3600 * math.fsum(one.share * one.mean_seconds for one in self.analyses)
+        return (
+            self.studies_an_hour
+            / 3600
+            * math.fsum(analysis.share * analysis.mean_seconds for analysis in self.analyses)
+        )
 
 
 def planned_analyses(
@@ -61,7 +65,7 @@ def planned_analyses(
 ) -> tuple[PlannedAnalysis, ...]:
     """Those that are ``given`` (pipeline, seconds, share); if none, those with ``measured`` times, on every study."""
     if given:
-        return tuple(PlannedAnalysis(pipeline=name, share=share, seconds=(one,)) for name, one, share in given)
+        return tuple(PlannedAnalysis(pipeline=name, share=share, seconds=(seconds,)) for name, seconds, share in given)
     return tuple(
         PlannedAnalysis(pipeline=name, share=1.0, seconds=tuple(times)) for name, times in sorted(measured.items())
     )

@@ -15,8 +15,8 @@ from node.ledger.analysis_statistics import analysed_versions
 def inventory(config: Config, connection: sa.Connection) -> list[dict[str, Any]]:
     """Return one entry for each pipeline that is configured or has analysed a series, by name, as JSON values."""
     versions: dict[str, list[dict[str, Any]]] = {}
-    for one in analysed_versions(connection):
-        versions.setdefault(one.pop("pipeline"), []).append(one)
+    for version in analysed_versions(connection):
+        versions.setdefault(version.pop("pipeline"), []).append(version)
     tested = acceptances(connection)
     return [
         {
@@ -26,7 +26,7 @@ def inventory(config: Config, connection: sa.Connection) -> list[dict[str, Any]]
             "shadow_rules": [rule.name for rule in config.rules if name in rule.shadow],
             "versions": versions.get(name, []),
             "acceptance_required": name in config.pipelines and config.pipelines[name].require_acceptance,
-            "acceptances": [asdict(one) for one in tested if one.pipeline == name],
+            "acceptances": [asdict(acceptance) for acceptance in tested if acceptance.pipeline == name],
         }
         for name in sorted({*config.pipelines, *versions})
     ]

@@ -22,10 +22,10 @@ def image_seg_faults(seg: Dataset, source: Source, numbers: Sequence[int]) -> It
         groups = [shared, frame]
         if any(keyword in group for keyword in _PLANES for group in groups):
             yield f"frame {number} states a place in the patient, and its image has none"
-        identification = [one for group in groups for one in group.get("SegmentIdentificationSequence") or ()]
-        shown += [int(one.ReferencedSegmentNumber) for one in identification]
-        derivations = [one for group in groups for one in group.get("DerivationImageSequence") or ()]
-        keys = [frame_key(item) for one in derivations for item in one.get("SourceImageSequence") or ()]
+        identification = [item for group in groups for item in group.get("SegmentIdentificationSequence") or ()]
+        shown += [int(item.ReferencedSegmentNumber) for item in identification]
+        derivations = [derivation for group in groups for derivation in group.get("DerivationImageSequence") or ()]
+        keys = [frame_key(item) for derivation in derivations for item in derivation.get("SourceImageSequence") or ()]
         if len(keys) != 1 or keys[0] not in images:
             yield f"frame {number} names {len(keys)} source images, or one that was not analysed"
             continue

@@ -46,7 +46,7 @@ def _instance_faults(keyword: str, item: Dataset, targets: Mapping[str, Dataset]
     if uid is None:
         return
     if "RTReferencedSeriesSequence" in item:  # it names the study of its series (PS3.3 C.8.8.5)
-        if uid not in {one.get("StudyInstanceUID") for one in targets.values()}:
+        if uid not in {target.get("StudyInstanceUID") for target in targets.values()}:
             yield f"{keyword} refers to another study, {uid}"
         return
     target = targets.get(str(uid))
@@ -66,8 +66,8 @@ def _place_faults(keyword: str, item: Dataset, targets: Mapping[str, Dataset]) -
     for place, below in (("SeriesInstanceUID", [item]), ("StudyInstanceUID", item.get("ReferencedSeriesSequence"))):
         if not (stated := item.get(place)):
             continue
-        listed = [one for part in below or [] for name in _INSTANCES for one in part.get(name) or []]
-        for uid in {str(one.get("ReferencedSOPInstanceUID", "")) for one in listed}:
+        listed = [item for part in below or [] for name in _INSTANCES for item in part.get(name) or []]
+        for uid in {str(item.get("ReferencedSOPInstanceUID", "")) for item in listed}:
             if uid in targets and targets[uid].get(place) != stated:
                 yield f"{keyword} gives {uid} another {place}"
 

@@ -32,7 +32,9 @@ def impression_items(report: Dataset, languages: Iterable[Language], character_s
         text = impression_of(report, language).replace("\n", "\r\n")
         if not text:  # such as a map alone: an item without text is invalid
             continue
-        written = next((one for one in (text, text.translate(_RAISED)) if _can_hold(character_set, one)), None)
+        written = next(
+            (writing for writing in (text, text.translate(_RAISED)) if _can_hold(character_set, writing)), None
+        )
         if written is not None:
             texts[language] = written
         else:
@@ -56,7 +58,7 @@ def _can_hold(character_set: object, text: str) -> bool:
         warnings.simplefilter("error")
         try:
             encodings = convert_encodings(character_set or "ISO_IR 6")  # type: ignore[arg-type]
-            strict = ["ascii" if one == default_encoding else one for one in encodings]
+            strict = ["ascii" if encoding == default_encoding else encoding for encoding in encodings]
             return decode_bytes(encode_string(text, strict), encodings, TEXT_VR_DELIMS) == text
         except (ValueError, LookupError, UserWarning):
             return False

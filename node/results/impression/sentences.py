@@ -47,12 +47,12 @@ def impression_of(report: Dataset, language: Language) -> str:
 
 
 def _sentences(statement: ReportStatement, words: Translation) -> Iterator[str]:
-    asserted = {one.asserted[0]: one for one in statement.findings if one.asserted}
-    for one in statement.findings:
-        if one.asserted is None:
-            is_outcome = one.finding in SUMMARIES.values()
+    asserted = {finding.asserted[0]: finding for finding in statement.findings if finding.asserted}
+    for finding in statement.findings:
+        if finding.asserted is None:
+            is_outcome = finding.finding in SUMMARIES.values()
             structure = statement.outcome == Outcome.MEASURED
-            parts = _others(one, words) if is_outcome else _finding(one, words, structure=structure)
+            parts = _others(finding, words) if is_outcome else _finding(finding, words, structure=structure)
             yield from [_sentence(parts, words)] if parts else []
     for name, value in statement.evaluations.items():
         if is_presence(value):
@@ -69,32 +69,32 @@ def _sentence(parts: list[str], words: Translation) -> str:
     return words.of("{sentence}.", sentence=text[:1].upper() + text[1:])
 
 
-def _finding(one: StatedFinding, words: Translation, *, structure: bool) -> list[str]:
-    kind = next((value for name, value in one.evaluations.items() if name.value in _KINDS), one.finding)
+def _finding(finding: StatedFinding, words: Translation, *, structure: bool) -> list[str]:
+    kind = next((value for name, value in finding.evaluations.items() if name.value in _KINDS), finding.finding)
     parts = [] if kind is None else [words.term(kind.meaning)]
-    parts += _place(one, words)
-    long, short, volume = (_number(one, name) for name in (*_AXES, codes.SCT.Volume))
+    parts += _place(finding, words)
+    long, short, volume = (_number(finding, name) for name in (*_AXES, codes.SCT.Volume))
     if long and short and not structure:
         parts.append(_size(long, short, words))
-    growth = words.of(", ").join(_growth(one, words))
+    growth = words.of(", ").join(_growth(finding, words))
     if volume:
         parts.append(_quantity(volume, words))
     if growth:
         parts[-1] = words.of("{phrase} ({remark})", phrase=parts[-1], remark=growth)
-    return parts + _others(one, words)
+    return parts + _others(finding, words)
 
 
-def _place(one: StatedFinding, words: Translation) -> Iterator[str]:
+def _place(finding: StatedFinding, words: Translation) -> Iterator[str]:
     """Side and place in one phrase where the catalog has it."""
-    position = next((value for name, value in one.evaluations.items() if name.value in _POSITIONS), None)
-    side = one.laterality.meaning.lower() if one.laterality else ""
-    for place in filter(None, (position, one.site)):
+    position = next((value for name, value in finding.evaluations.items() if name.value in _POSITIONS), None)
+    side = finding.laterality.meaning.lower() if finding.laterality else ""
+    for place in filter(None, (position, finding.site)):
         phrase = f"{side} {place.meaning.lower()}".strip()
         if words.has(phrase):
             yield words.of(phrase)
             return
-    if one.site is not None and one.site != one.finding:
-        yield words.term(one.site.meaning)
+    if finding.site is not None and finding.site != finding.finding:
+        yield words.term(finding.site.meaning)
     if side:
         yield words.of(side)
     if position is not None:
@@ -108,9 +108,9 @@ def _size(long: MeasuredValue, short: MeasuredValue, words: Translation) -> str:
     return f"{first.removesuffix(unit) if second.endswith(unit) else first} x {second}"
 
 
-def _growth(one: StatedFinding, words: Translation) -> Iterator[str]:
+def _growth(finding: StatedFinding, words: Translation) -> Iterator[str]:
     for name, phrase in _GROWTH.items():
-        value = _number(one, name)
+        value = _number(finding, name)
         if value is not None and name == CHANGE:
             signed = f"{'+' if float(value.number) > 0 else ''}{words.number(value.number)}"
             yield words.of("{number} %", number=signed)
@@ -118,15 +118,15 @@ def _growth(one: StatedFinding, words: Translation) -> Iterator[str]:
             yield words.of(phrase, quantity=_quantity(value, words))
 
 
-def _others(one: StatedFinding, words: Translation) -> list[str]:
+def _others(finding: StatedFinding, words: Translation) -> list[str]:
     """What else was measured and judged, with its name; not what describes the values of the images."""
     measured = [
         words.of("{name} {quantity}", name=words.term(m.name.meaning), quantity=_quantity(m, words))
-        for m in one.measurements
+        for m in finding.measurements
         if m.derivation is None and m.name not in _ELSEWHERE
     ]
     known = (codes.DCM.SummaryOfAnalyses.value, *_KINDS, *_POSITIONS)
-    return measured + _judged({k: v for k, v in one.evaluations.items() if k.value not in known}, words)
+    return measured + _judged({k: v for k, v in finding.evaluations.items() if k.value not in known}, words)
 
 
 def _judged(evaluations: Mapping[Code, Code], words: Translation) -> list[str]:
@@ -138,8 +138,8 @@ def _judged(evaluations: Mapping[Code, Code], words: Translation) -> list[str]:
     ]
 
 
-def _probability(one: StatedFinding | None, words: Translation) -> Iterator[str]:
-    value = None if one is None else _number(one, codes.DCM.CertaintyOfFinding)
+def _probability(finding: StatedFinding | None, words: Translation) -> Iterator[str]:
+    value = None if finding is None else _number(finding, codes.DCM.CertaintyOfFinding)
     if value is not None:
         yield words.of("probability {quantity}", quantity=_quantity(value, words))
 
@@ -148,5 +148,5 @@ def _quantity(value: MeasuredValue, words: Translation) -> str:
     return words.quantity(value.number, value.unit.value)
 
 
-def _number(one: StatedFinding, name: Code) -> MeasuredValue | None:
-    return next((m for m in one.measurements if m.name == name and m.derivation is None), None)
+def _number(finding: StatedFinding, name: Code) -> MeasuredValue | None:
+    return next((m for m in finding.measurements if m.name == name and m.derivation is None), None)

@@ -46,7 +46,7 @@ def _differences(prior: Prior, series: Series, algorithm: Algorithm) -> Iterator
             yield _then_and_now(
                 marked("the setting {key} was {before} then and is {after} now"), before[key], after[key], key
             )
-    thick = [_thickness(one) for one in (prior.series, series)]
+    thick = [_thickness(images) for images in (prior.series, series)]
     if min(thick) and max(thick) > _THICKER * min(thick):
         yield sentence(
             "the slices were {before} mm thick then and are {after} mm now",
@@ -70,7 +70,7 @@ def _thickness(series: Series | None) -> float:
 
 def summary(prior: Prior, then: Sequence[PriorFinding], now: Sequence[float], days: int) -> Sentence:
     """Both reports side by side; volumes in mm3."""
-    volumes = [one.volume_mm3 for one in then]
+    volumes = [finding.volume_mm3 for finding in then]
     return in_every_language(
         lambda: gettext(
             "Compared with the study of {date}, {days} before: {then} reported then, {now} now.",
@@ -103,7 +103,7 @@ def _followed(lesion: Lesion, volume: float, before: PriorFinding, change: str) 
     text = gettext("{label}: {then} then, {now} now", label=label_of(lesion.segment), then=then, now=now)
     if change:
         text += f" ({change})"
-    sure = [_percent(one) for one in (before.probability, lesion.probability)]
+    sure = [_percent(probability) for probability in (before.probability, lesion.probability)]
     if all(sure):
         text += gettext("; certainty {then} then, {now} now", then=sure[0], now=sure[1])
     return gettext("{sentence}.", sentence=text)
@@ -128,7 +128,7 @@ def not_reported_now(vanished: Sequence[PriorFinding], outside: int) -> Sentence
 
 
 def _not_reported_now(vanished: Sequence[PriorFinding], outside: int) -> str:
-    text = gettext("Not reported now: {findings}", findings=listed([one.volume_mm3 for one in vanished]))
+    text = gettext("Not reported now: {findings}", findings=listed([finding.volume_mm3 for finding in vanished]))
     if outside:
         text += gettext(
             ", {outside} of {all} at a place that the present images do not show", outside=outside, all=len(vanished)

@@ -52,7 +52,7 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
     if findings.regions:
         return replace(findings, remarks=(*findings.remarks, sentence(words.NOT_COMPARED)))
     others = {segment.type for segment in findings.segments}
-    then = [one for one in prior.findings if one.finding not in others]
+    then = [finding for finding in prior.findings if finding.finding not in others]
     days = (study_date - prior.study_date).days
     masks = own_masks([lesion.segment for lesion in findings.lesions])
     volumes = [_volume_mm3(mask) for mask in masks]
@@ -60,7 +60,7 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
     remarks: list[str] = [words.summary(prior, then, volumes, days), *words.limits(prior, findings, differ)]
     lesions = list(findings.lesions)
     shift = _shift(series, prior) if then or lesions else None
-    if then and lesions and (shift is None or any(one.place_mm is None for one in then)):
+    if then and lesions and (shift is None or any(finding.place_mm is None for finding in then)):
         remarks.append(sentence(words.NOT_MATCHED))
         return replace(findings, remarks=(*findings.remarks, *remarks))
     places = [middle_mm(mask) for mask in masks] if shift is not None else []
@@ -76,9 +76,9 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
             remarks.append(words.not_reported_before(lesions[now], covered=covered))
     if len(pairs) < len(lesions):
         remarks.append(sentence(words.MAY_HAVE_BEEN))
-    if vanished := [one for index, one in enumerate(then) if index not in pairs.values()]:
+    if vanished := [finding for index, finding in enumerate(then) if index not in pairs.values()]:
         outside = (
-            sum(not _shows(series, np.array(one.place_mm) + shift) for one in vanished if one.place_mm)
+            sum(not _shows(series, np.array(finding.place_mm) + shift) for finding in vanished if finding.place_mm)
             if shift is not None
             else 0
         )
@@ -88,7 +88,7 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
 
 def _shift(series: Series, prior: Prior) -> Array | None:
     """Return the shift from the prior study to this one, LPS mm; ``None`` if it cannot be determined."""
-    then = {one.mask.frame_of_reference_uid for one in prior.findings if one.mask is not None}
+    then = {finding.mask.frame_of_reference_uid for finding in prior.findings if finding.mask is not None}
     if prior.series is not None:
         then.add(prior.series.attribute("FrameOfReferenceUID"))
     if then == {series.attribute("FrameOfReferenceUID") or None} != {None}:
@@ -107,10 +107,10 @@ def _pairs(
     """Index now -> index then, of lesions of one kind that lie together; all distances together are least."""
     far = 1e6
     costs = np.full((len(lesions), len(then)), far)
-    for column, one in enumerate(then):
+    for column, finding in enumerate(then):
         for row, lesion in enumerate(lesions):
-            if one.place_mm is not None and lesion.finding == one.finding:
-                costs[row, column] = np.linalg.norm(places[row] - (np.array(one.place_mm) + shift))
+            if finding.place_mm is not None and lesion.finding == finding.finding:
+                costs[row, column] = np.linalg.norm(places[row] - (np.array(finding.place_mm) + shift))
     from scipy.optimize import linear_sum_assignment  # 0.2 s that no analysis without a prior needs
 
     costs[costs > _APART_MM] = far

@@ -77,7 +77,7 @@ def read_prior(
         for item in _children(group, codes.DCM.TrackingUniqueIdentifier):
             groups.setdefault(str(item.UID), []).append(group)
     parsed = (_finding(uid, of, images, masks.get(uid)) for uid, of in groups.items())
-    findings = tuple(one for one in parsed if one is not None)
+    findings = tuple(finding for finding in parsed if finding is not None)
     versions = [str(i.TextValue) for g in _groups(report) for i in _children(g, codes.DCM.AlgorithmVersion)]
     then = day(report.get("StudyDate"))
     if then is None or not versions or any(_has_region(of) for of in groups.values()):
@@ -104,7 +104,7 @@ def analysed_series(report: Dataset) -> str:
     }
     for study in report.get("CurrentRequestedProcedureEvidenceSequence") or []:
         for series in study.ReferencedSeriesSequence:
-            if images & {str(one.ReferencedSOPInstanceUID) for one in series.ReferencedSOPSequence}:
+            if images & {str(instance.ReferencedSOPInstanceUID) for instance in series.ReferencedSOPSequence}:
                 return str(series.SeriesInstanceUID)
     return ""
 
@@ -114,9 +114,9 @@ def referenced_segmentation(report: Dataset) -> tuple[str, str]:
     """Series and SOP Instance UID of the Segmentation of its findings; ``("", "")`` when it has none."""
     for study in report.get("CurrentRequestedProcedureEvidenceSequence") or []:
         for series in study.ReferencedSeriesSequence:
-            for one in series.ReferencedSOPSequence:
-                if one.ReferencedSOPClassUID in SEGMENTATIONS:
-                    return str(series.SeriesInstanceUID), str(one.ReferencedSOPInstanceUID)
+            for instance in series.ReferencedSOPSequence:
+                if instance.ReferencedSOPClassUID in SEGMENTATIONS:
+                    return str(series.SeriesInstanceUID), str(instance.ReferencedSOPInstanceUID)
     return "", ""
 
 

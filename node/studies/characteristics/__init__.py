@@ -40,11 +40,11 @@ def _characteristics(headers: Sequence[Dataset]) -> Characteristics:
     evidence = Evidence(slices_among(images) or images)
     if not evidence.images:
         return {}
-    found = {**geometry_of(evidence), "image_kind": image_kind_of(evidence)}
+    characteristics = {**geometry_of(evidence), "image_kind": image_kind_of(evidence)}
     if evidence.modality == "MR":
-        found |= {"sequence_type": sequence_type_of(evidence), "b_values": b_values_of(evidence)}
+        characteristics |= {"sequence_type": sequence_type_of(evidence), "b_values": b_values_of(evidence)}
     if evidence.modality == "CT":
-        found |= {"kernel": kernel_of(evidence), "contrast_phase": contrast_phase_of(evidence)}
+        characteristics |= {"kernel": kernel_of(evidence), "contrast_phase": contrast_phase_of(evidence)}
     if evidence.modality in ("CT", "MR"):
-        found["contrast_agent"] = contrast_agent_of(evidence)
-    return found
+        characteristics["contrast_agent"] = contrast_agent_of(evidence)
+    return characteristics

@@ -32,12 +32,12 @@ def b_value_of(image: Dataset) -> tuple[float, str] | None:
             return value, "DiffusionBValue"
     for group, creator, element in _PRIVATE:
         try:
-            found = image.private_block(group, creator)[element]
-            text = values_at(image, (found.tag,))[0]
+            data_element = image.private_block(group, creator)[element]
+            text = values_at(image, (data_element.tag,))[0]
         except (KeyError, *UNREADABLE):
             continue
         if (value := _valid(text)) is not None:
-            return value, f"{found.tag} {creator}"
+            return value, f"{data_element.tag} {creator}"
     if (match := _SEQUENCE_NAME.search(values_of(image, "SequenceName")[0])) is not None:
         return float(match[1]), "SequenceName"
     return None

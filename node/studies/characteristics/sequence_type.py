@@ -56,13 +56,13 @@ def words_of_all(evidence: Evidence) -> frozenset[str]:
 
 def b_values_of(evidence: Evidence) -> Characteristic:
     """Return the b-values of a series (s/mm2), ascending; *unknown* where no image states one."""
-    found = [b_value_of(image) for image in evidence.images]
+    b_values = [b_value_of(image) for image in evidence.images]
     # one maker numbers its images of b = 0 by thousandths
-    values = sorted({float(round(one[0])) for one in found if one is not None})
-    keywords = sorted({one[1] for one in found if one is not None})
+    values = sorted({float(round(b_value[0])) for b_value in b_values if b_value is not None})
+    keywords = sorted({b_value[1] for b_value in b_values if b_value is not None})
     if not values or (values == [0] and "DiffusionBValue" not in keywords):  # some makers write 0 into all images
         return unknown([("DiffusionBValue", "")])
-    state = certain if None not in found else likely
+    state = certain if None not in b_values else likely
     return state([written(value) for value in values], [(keyword, "s/mm2") for keyword in keywords])
 
 
@@ -150,9 +150,9 @@ def _echo(evidence: Evidence) -> _Echo | None:
         return _Echo.SPIN if "GR" not in scanning else None
     if "GR" in scanning or "GRADIENT" in pulse:
         return _Echo.GRADIENT
-    if name and all(_SPIN_ECHO_NAME.match(one) for one in name):
+    if name and all(_SPIN_ECHO_NAME.match(text) for text in name):
         return _Echo.SPIN
-    return _Echo.GRADIENT if name and all(_GRADIENT_ECHO_NAME.match(one) for one in name) else None
+    return _Echo.GRADIENT if name and all(_GRADIENT_ECHO_NAME.match(text) for text in name) else None
 
 
 def _gradient_echo_planar(evidence: Evidence) -> bool:

@@ -24,18 +24,18 @@ def samples_of(data: Path, split: str) -> list[Sample]:
     """
     if not is_data_set(data, "ct_slices/index.csv"):
         return samples(data, split)
-    found = read_data_set(data, maps=False)
-    if split not in found.splits:
+    data_set = read_data_set(data, maps=False)
+    if split not in data_set.splits:
         raise DataSetError(f"{data} has no split {split!r}; a data set of nnU-Net has train and val")
-    return [sample for case in found.splits[split] for sample in _samples(found, case, split)]
+    return [sample for case in data_set.splits[split] for sample in _samples(data_set, case, split)]
 
 
-def _samples(found: NnunetDataSet, case: str, split: str) -> list[Sample]:
-    image = found.image(case, found.channel("CT"))
+def _samples(data_set: NnunetDataSet, case: str, split: str) -> list[Sample]:
+    image = data_set.image(case, data_set.channel("CT"))
     values = axial_stack(image)
     columns_mm, rows_mm = (float(mm) for mm in image.header.get_zooms()[:2])
     slices, rows, columns = values.shape
-    of = f"case {case} of {found.folder}"
+    of = f"case {case} of {data_set.folder}"
     if values.min() > -500:
         raise DataSetError(f"{of} shows no air in HU; this network is trained on CT")
     if rows != columns or rows < EDGE or slices < 3 or abs(columns_mm / rows_mm - 1) > 0.01:
@@ -44,7 +44,7 @@ def _samples(found: NnunetDataSet, case: str, split: str) -> list[Sample]:
             f"noise is simulated on three slices and more, square, with square pixels, {EDGE} or more along a side"
         )
     hu: FloatArray = np.clip(values, FLOOR_HU, CEILING_HU)
-    number = min(-(-SLICES[split] // len(found.splits[split])), slices - 2)
+    number = min(-(-SLICES[split] // len(data_set.splits[split])), slices - 2)
     picked = sorted({round(float(k)) for k in np.linspace(1, slices - 2, number)})
     samples = [Sample(f"{case}/{k}", "", hu[k - 1 : k + 2].copy(), columns_mm) for k in picked if level_of(hu[k]) > 0]
     if not samples:

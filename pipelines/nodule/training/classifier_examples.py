@@ -159,15 +159,15 @@ def classifier_batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless batches ``views [n,3,y,x]``, ``nodule [n]``, ``malignancy [n]`` (1 to 5, 0 unknown)."""
     rng = np.random.default_rng(seed)
-    found = list(examples)
-    planes = torch.from_numpy(np.stack([e.planes for e in found]))
-    nodule = torch.tensor([e.nodule for e in found])
-    malignancy = torch.tensor([e.malignancy for e in found])
-    often = Counter(e.kind for e in found)
-    chance = np.array([shares[e.kind] / often[e.kind] for e in found])
+    pool = list(examples)
+    planes = torch.from_numpy(np.stack([e.planes for e in pool]))
+    nodule = torch.tensor([e.nodule for e in pool])
+    malignancy = torch.tensor([e.malignancy for e in pool])
+    often = Counter(e.kind for e in pool)
+    chance = np.array([shares[e.kind] / often[e.kind] for e in pool])
     chance /= chance.sum()
     while True:
-        rows = torch.from_numpy(rng.choice(len(found), size, p=chance))
+        rows = torch.from_numpy(rng.choice(len(pool), size, p=chance))
         yield turned_views(rng, planes[rows]), nodule[rows], malignancy[rows]
 
 
@@ -176,6 +176,6 @@ def classifier_loss(output: Tensor, nodule: Tensor, malignancy: Tensor) -> Tenso
     known = (malignancy > 0).float()
     target = ((malignancy - 1) / 4).clamp(0, 1)
     logit = output.float()
-    found = F.binary_cross_entropy_with_logits(logit[:, 0], nodule)
+    nodule_loss = F.binary_cross_entropy_with_logits(logit[:, 0], nodule)
     looks = F.binary_cross_entropy_with_logits(logit[:, 1], target, weight=known, reduction="sum")
-    return found + 0.5 * looks / known.sum().clamp(min=1)
+    return nodule_loss + 0.5 * looks / known.sum().clamp(min=1)

@@ -92,16 +92,20 @@ def train_head(features: Tensor, of: Nodules, seed: int, steps: int) -> nn.Seque
     """A head on ``features`` (normalised) and the size, for malignant and benign nodules."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    one, malignant, kinds = head(features.shape[1]), nn.Linear(DIMENSIONS, 1), of.kinds
-    both = nn.ModuleList([one, malignant])
+    embedding_head, malignant, kinds = head(features.shape[1]), nn.Linear(DIMENSIONS, 1), of.kinds
+    both = nn.ModuleList([embedding_head, malignant])
     optimizer = torch.optim.AdamW(both.parameters(), lr=HEAD_RATE, weight_decay=0.0)
     chance = np.array([0.5 / (kinds == kind).sum() if kind >= 0 else 0.0 for kind in kinds.tolist()])
     x = torch.cat([features, scaled(of.diameter_mm)[:, None]], 1)
     for step in range(steps):
         _set_rate(optimizer, HEAD_RATE, step, steps)
         rows = rng.choice(len(kinds), HEAD_BATCH, p=chance)
-        _learn(optimizer, both, _loss(F.normalize(one(x[rows]), dim=1), malignant, of.malignancy[rows], kinds[rows]))
-    return one.eval()
+        _learn(
+            optimizer,
+            both,
+            _loss(F.normalize(embedding_head(x[rows]), dim=1), malignant, of.malignancy[rows], kinds[rows]),
+        )
+    return embedding_head.eval()
 
 
 def _loss(embedding: Tensor, malignant: nn.Linear, scores: Any, kinds: Any) -> Tensor:
@@ -135,10 +139,10 @@ def figures(network: EmbeddingNet, gallery: Nodules, query: Nodules) -> dict[str
         kinds[name], diameters[name] = of.kinds[known], of.diameter_mm.numpy()[known]
     sizes = {name: np.log(values)[:, None] for name, values in diameters.items()}
     patients = query.patients[query.kinds >= 0]
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name, by in (("embedding", vectors), ("size alone", sizes)):
         own = kinds["query"]
-        found[name] = {
+        result[name] = {
             "gallery of training patients": summary(
                 precisions(by["query"], by["gallery"], (own, kinds["gallery"])), own, patients
             ),
@@ -149,7 +153,7 @@ def figures(network: EmbeddingNet, gallery: Nodules, query: Nodules) -> dict[str
                 (by["query"], own, diameters["query"]), (by["gallery"], kinds["gallery"], diameters["gallery"])
             ),
         }
-    return found
+    return result
 
 
 @click.command()
@@ -171,8 +175,8 @@ def main(*, data: Path, out: Path, split: str, steps: int, head_steps: int, figu
         save_weights(trained(gallery, out, steps, head_steps).state_dict(), path)
     network, stored = EmbeddingNet().eval(), load_weights(path)  # as they are stored, in float16
     network.load_state_dict(stored.tensors)
-    found = figures(network, gallery, nodules(data, split)) | {"split": split, "sha256": stored.sha256}
-    text = json.dumps(found, indent=1)
+    result = figures(network, gallery, nodules(data, split)) | {"split": split, "sha256": stored.sha256}
+    text = json.dumps(result, indent=1)
     (out / f"embedding-{split}.json").write_text(text)
     click.echo(text)
 

@@ -42,16 +42,16 @@ class Nodules:
 
 def nodules(data: Path, split: str) -> Nodules:
     """Nodules of a split (``train``, ``val``, ``test``; by patient) of ``lidc_patches``."""
-    found = [s for s in stacks(data, split) if s.malignancy > 0 and s.diameter_mm > 0 and _marked(s).any()]
-    views = [_views(stack) for stack in found]
-    voxel_mm3 = [stack.pixel_mm**2 * (stack.slice_mm or 1.0) for stack in found]
-    volumes = np.array([_marked(stack).sum() for stack in found]) * voxel_mm3
+    marked_stacks = [s for s in stacks(data, split) if s.malignancy > 0 and s.diameter_mm > 0 and _marked(s).any()]
+    views = [_views(stack) for stack in marked_stacks]
+    voxel_mm3 = [stack.pixel_mm**2 * (stack.slice_mm or 1.0) for stack in marked_stacks]
+    volumes = np.array([_marked(stack).sum() for stack in marked_stacks]) * voxel_mm3
     return Nodules(
         planes=torch.from_numpy(np.concatenate(views)),
-        owner=torch.repeat_interleave(torch.arange(len(found)), torch.tensor([len(v) for v in views])),
-        malignancy=np.array([stack.malignancy for stack in found]),
+        owner=torch.repeat_interleave(torch.arange(len(marked_stacks)), torch.tensor([len(v) for v in views])),
+        malignancy=np.array([stack.malignancy for stack in marked_stacks]),
         diameter_mm=torch.from_numpy((6 * volumes / np.pi) ** (1 / 3)).float(),
-        patients=np.array([stack.patient for stack in found]),
+        patients=np.array([stack.patient for stack in marked_stacks]),
     )
 
 

@@ -38,9 +38,9 @@ def real_scan(pipeline: NodulePipeline, data: Path, name: str) -> dict[str, Any]
     """Each annotated nodule and each other report of a real scan, one by one."""
     volume = read_scan(data / "studies" / name)
     start = time.process_time()
-    found = searched(pipeline, volume.array, volume.spacing)
+    nodules = searched(pipeline, volume.array, volume.spacing)
     seconds = time.process_time() - start
-    places = [centre_lps(n, volume) for n in found]
+    places = [centre_lps(n, volume) for n in nodules]
     taken: set[int] = set()
     rows = []
     for lesion in annotated(data, name):
@@ -54,9 +54,9 @@ def real_scan(pipeline: NodulePipeline, data: Path, name: str) -> dict[str, Any]
                 "readers": lesion.readers,
                 "found": best is not None,
                 "distance_mm": None if best is None else round(away[best], 1),
-                "probability": None if best is None else round(found[best].probability, 3),
-                "outlined_diameter_mm": None if best is None else round(found[best].outline.diameter_mm, 1),
-                "malignancy": None if best is None else round(found[best].verdict.malignancy, 1),
+                "probability": None if best is None else round(nodules[best].probability, 3),
+                "outlined_diameter_mm": None if best is None else round(nodules[best].outline.diameter_mm, 1),
+                "malignancy": None if best is None else round(nodules[best].verdict.malignancy, 1),
             }
         )
     false = [
@@ -65,7 +65,7 @@ def real_scan(pipeline: NodulePipeline, data: Path, name: str) -> dict[str, Any]
             "probability": round(n.probability, 3),
             "diameter_mm": round(n.outline.diameter_mm, 1),
         }
-        for i, n in enumerate(found)
+        for i, n in enumerate(nodules)
         if i not in taken
     ]
     return {
@@ -127,14 +127,15 @@ def main(
             # A lower threshold shows the whole curve; the shipped one is read off it.
             everything = NodulePipeline(weights=weights, device="cpu", options=Options(threshold=0.05))
             among = scans or (HELD_OUT_SCAN, *TRAINING_SCANS)
-            found = planted_figures(everything, data, among, repeats, split=split, dose=dose)
+            planted = planted_figures(everything, data, among, repeats, split=split, dose=dose)
             result["planted"] = {
                 scan: {name: summary(tally, options.threshold) for name, tally in doses.items()}
-                for scan, doses in found.items()
+                for scan, doses in planted.items()
             }
             if curve is not None:
                 draw_froc(
-                    {f"{scan}, {name}": tally for scan, doses in found.items() for name, tally in doses.items()}, curve
+                    {f"{scan}, {name}": tally for scan, doses in planted.items() for name, tally in doses.items()},
+                    curve,
                 )
         if "slices" in wanted:
             everything = NodulePipeline(weights=weights, device="cpu", options=Options(threshold=0.05))

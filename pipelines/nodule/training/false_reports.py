@@ -37,21 +37,21 @@ class StoredSeries:
 
 def stored_series(data: Path) -> list[StoredSeries]:
     """Every series under ``data``, by folder and Series Instance UID; files that are no instance are left out."""
-    found: dict[tuple[Path, str], list[tuple[Path, str]]] = defaultdict(list)
+    groups: dict[tuple[Path, str], list[tuple[Path, str]]] = defaultdict(list)
     for path in sorted(p for p in data.rglob("*") if p.is_file()):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER))
         except (InvalidDicomError, OSError):
             continue
         if uid := header.get("SeriesInstanceUID"):
-            found[path.parent, str(uid)].append((path, str(header.get("Modality", ""))))
+            groups[path.parent, str(uid)].append((path, str(header.get("Modality", ""))))
     return [
         StoredSeries(
             name=str(files[0][0].parent.relative_to(data)),
             modality=files[0][1],
             files=tuple(path for path, _ in files),
         )
-        for files in found.values()
+        for files in groups.values()
     ]
 
 
@@ -82,8 +82,8 @@ def reports_of(pipeline: NodulePipeline, volume: Volume, lesions: Sequence[Lesio
     lungs = find_lungs(volume.array, spacing)
     if lungs is None:
         return {"refused": "no aerated lung"}
-    found = search(pipeline.networks, volume.array, spacing, lungs, pipeline.options.threshold)
-    nodules = pipeline.large_enough(found.nodules)[: pipeline.options.max_findings]
+    result = search(pipeline.networks, volume.array, spacing, lungs, pipeline.options.threshold)
+    nodules = pipeline.large_enough(result.nodules)[: pipeline.options.max_findings]
     around = ChestAnatomy.of(volume.array, spacing, lungs)
     reports = []
     hits: dict[int, float] = {}

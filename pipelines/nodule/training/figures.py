@@ -63,9 +63,9 @@ def classifier_figures(network: ClassifierNet, data: Path, split: str, cut: floa
     other: list[Example] = list(from_slices(rng, data, split))
     scored: list[Example] = []
     for stack in track(stacks(data, split), "classifier", console=Console(stderr=True)):
-        found = list(from_stack(rng, stack))
-        other += [e for e in found if e.kind == "beside"]
-        first = [e for e in found if e.kind == "nodule"][:1]
+        examples = list(from_stack(rng, stack))
+        other += [e for e in examples if e.kind == "beside"]
+        first = [e for e in examples if e.kind == "nodule"][:1]
         nodules += first if stack.raters >= 3 else []
         scored += first if stack.malignancy else []
     chance, beside = (_seen(network, group)[:, 0] for group in (nodules, other))

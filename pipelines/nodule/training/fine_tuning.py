@@ -37,7 +37,7 @@ class Crops:
     def examples(self) -> list[Example]:
         """All of it for the classifier."""
         rng = np.random.default_rng(SEED)
-        return [*(one for stack in self.stacks for one in from_stack(rng, stack)), *self.mistaken]
+        return [*(example for stack in self.stacks for example in from_stack(rng, stack)), *self.mistaken]
 
 
 def tuned_parts(data: Path, networks: Networks, part: str, device: str) -> list[Part]:
@@ -47,25 +47,25 @@ def tuned_parts(data: Path, networks: Networks, part: str, device: str) -> list[
     """
     if part not in (*TUNED, "all"):
         raise DataSetError(f"--part {part} is not trained on verified cases; give {', '.join(TUNED)} or all")
-    found = read_data_set(data)
-    learned, held_back = (_crops(found, split, networks) for split in ("train", "val"))
+    data_set = read_data_set(data)
+    learned, held_back = (_crops(data_set, split, networks) for split in ("train", "val"))
     makers = {"classifier": _classifier, "outline": _outline}
     parts = [makers[name](learned, held_back, device) for name in TUNED if part in (name, "all")]
-    for one in parts:
-        one.rate = RATE
+    for tuned_part in parts:
+        tuned_part.rate = RATE
     return parts
 
 
-def _crops(found: NnunetDataSet, split: str, networks: Networks) -> Crops:
+def _crops(data_set: NnunetDataSet, split: str, networks: Networks) -> Crops:
     crops = Crops()
-    for number, case in enumerate(read_cases(found, split), 1):
+    for number, case in enumerate(read_cases(data_set, split), 1):
         stacks, mistaken = stacks_of(case), list(mistakes(networks, case))
         crops.stacks += stacks
         crops.mistaken += mistaken
-        of = f"{number} of {len(found.splits[split])}"
+        of = f"{number} of {len(data_set.splits[split])}"
         click.echo(f"{split} {of}: {case.name}, {len(stacks)} lesions, {len(mistaken)} candidates that are none")
     if not crops.stacks:
-        raise DataSetError(f"no case of {split} in {found.folder} has a lesion; export more cases")
+        raise DataSetError(f"no case of {split} in {data_set.folder} has a lesion; export more cases")
     return crops
 
 

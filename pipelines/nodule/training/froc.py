@@ -78,16 +78,16 @@ def spot_of(nodule: Nodule, spacing: Sequence[float]) -> npt.NDArray[np.float64]
 
 def looked(pipeline: NodulePipeline, where: Site, hu: Array, placed: Sequence[Lesion]) -> DetectionCount:
     """Hits of the lesions ``placed`` (of ``shapes``), and false alarms."""
-    found = searched(pipeline, hu, where.spacing)
-    spots = [spot_of(n, where.spacing) for n in found]
+    nodules = searched(pipeline, hu, where.spacing)
+    spots = [spot_of(n, where.spacing) for n in nodules]
     ellipsoids: list[tuple[float, float]] = []
     real: list[tuple[float, float]] = []
     for lesion in placed:
-        chances = [n.probability for n, spot in zip(found, spots, strict=True) if lesion.hit(spot)]
+        chances = [n.probability for n, spot in zip(nodules, spots, strict=True) if lesion.hit(spot)]
         kind = ellipsoids if lesion.number < len(SIZES_MM) * PER_SIZE else real
         kind.append((lesion.diameter_mm, max(chances, default=0.0)))
     known = [*placed, *where.own]
-    false = [n.probability for n, s in zip(found, spots, strict=True) if not any(k.hit(s) for k in known)]
+    false = [n.probability for n, s in zip(nodules, spots, strict=True) if not any(k.hit(s) for k in known)]
     return DetectionCount(1, ellipsoids, real, false)
 
 
@@ -112,7 +112,7 @@ def planted_figures(
     """Per scan: at ``full`` dose and, when ``dose``, at a ``quarter`` and with that ``denoised``; the same nodules."""
     bank = nodule_bank(stacks(data, split))
     denoiser = DenoisePipeline(weights=None, device="cpu", options=DenoiseOptions())
-    found: dict[str, dict[str, DetectionCount]] = {}
+    by_scan: dict[str, dict[str, DetectionCount]] = {}
     for number, scan in enumerate(scans):
         where = site(data, scan)
         rng = np.random.default_rng((SEED, number))
@@ -126,8 +126,8 @@ def planted_figures(
             for name, change in variants.items():
                 hu = change(hu)
                 tallies[name] = tallies.get(name, DetectionCount()) + looked(pipeline, where, hu, placed)
-        found[scan] = tallies
-    return found
+        by_scan[scan] = tallies
+    return by_scan
 
 
 def reliability(tally: DetectionCount) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def stacks(data: Path, split: str) -> list[Stack]:
         for row in csv.DictReader(file):
             if row["split"] == split:
                 nodules[row["file"], row["nodule"]].append(row)
-    found, opened = [], ""
+    crops, opened = [], ""
     grey = readers = np.zeros((0, 0), np.uint8)
     for (name, _), rows in sorted(nodules.items()):
         if name != opened:
@@ -49,7 +49,7 @@ def stacks(data: Path, split: str) -> list[Stack]:
             readers = np.array(Image.open(folder / name.replace(".webp", "_raters.png")))
             opened = name
         tops = [int(r["y"]) for r in sorted(rows, key=lambda r: int(r["slice"]))]
-        found.append(
+        crops.append(
             Stack(
                 grey=np.stack([grey[y : y + 128] for y in tops]),
                 readers=np.stack([readers[y : y + 128] for y in tops]),
@@ -61,7 +61,7 @@ def stacks(data: Path, split: str) -> list[Stack]:
                 patient=name,
             )
         )
-    return found
+    return crops
 
 
 def calibrated(grey: npt.NDArray[np.uint8]) -> Array | None:

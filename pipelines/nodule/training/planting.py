@@ -53,14 +53,14 @@ def annotated(data: Path, scan: str) -> list[Lesion]:
     """What readers marked in a scan (LPS mm): nodules, or a tumour as wide as the box round it is on average."""
     folder = Path(scan)
     truth = json.loads((data / "studies" / folder.parts[0] / "truth.json").read_text())
-    found = [
+    lesions = [
         Lesion(np.array(n["consensus"]["centre_lps_mm"]), n["consensus"]["diameter_mm_mean"], n["read_count"])
         for n in truth.get("nodules", [])
     ]
     if box := truth.get("tumour_box", {}).get(folder.name):
         low, high = np.array(box["box_lps_mm"])
-        found.append(Lesion((low + high) / 2, float((high - low).mean())))
-    return found
+        lesions.append(Lesion((low + high) / 2, float((high - low).mean())))
+    return lesions
 
 
 def site(data: Path, scan: str) -> Site:

@@ -100,15 +100,15 @@ def backgrounds(
     data: Path, scans: Sequence[str] = TRAINING_SCANS, sizes: Sequence[float] = (0.88, 1.0, 1.12)
 ) -> list[Background]:
     """Each scan at several sizes of patient (mm of a pixel that is taken for 1 mm)."""
-    found = []
+    grounds = []
     for scan in scans:
         volume = read_scan(data / "studies" / scan)
         box = IGNORED_LPS_MM.get(scan.split("/")[0])
         for in_plane_mm in sizes:
             thin = background(volume, box, in_plane_mm)
             # Twice: thin slices are what the detector meets most.
-            found += [thin, thin] if thin.step_mm < 4 else [thin]
-    return found
+            grounds += [thin, thin] if thin.step_mm < 4 else [thin]
+    return grounds
 
 
 def bright_spots(ground: Background) -> npt.NDArray[np.int64]:

@@ -67,9 +67,9 @@ def slice_figures(
                 seen = thickened(hu, step, thick)
                 count = looked(pipeline, there, seen, [moved(lesion, step, thick) for lesion in placed])
                 tallies[thick] = tallies.get(thick, DetectionCount()) + count
-            found = searched(pipeline, thickened(where.ground.hu, step, thick), there.spacing)
+            nodules = searched(pipeline, thickened(where.ground.hu, step, thick), there.spacing)
             for lesion in there.own:
-                chances = [n.probability for n in found if lesion.hit(spot_of(n, there.spacing))]
+                chances = [n.probability for n in nodules if lesion.hit(spot_of(n, there.spacing))]
                 name = f"{scan}, {lesion.diameter_mm:.1f} mm, {lesion.readers} readers"
                 best = max(chances, default=0.0)
                 annotated.setdefault(name, []).append({"mm": thick, "probability": round(best, 3)})

@@ -74,8 +74,8 @@ def candidate_part(data: Path, steps: int, device: str, scans: tuple[str, ...]) 
 def outline_part(data: Path, steps: int, device: str) -> Part:
     """The outline network, on crops of ``lidc_patches`` (split by patient)."""
     held_back = [s for s in stacks(data, "val") if s.raters >= 3]
-    found = stacks(data, "train")
-    return outline_on(found, held_back, validations=VALIDATION_BATCHES, steps=steps, device=device)
+    learned = stacks(data, "train")
+    return outline_on(learned, held_back, validations=VALIDATION_BATCHES, steps=steps, device=device)
 
 
 def classifier_part(
@@ -86,16 +86,16 @@ def classifier_part(
     ``mining``: the networks whose mistakes are examples too (``hard_negatives``), besides planted ``lookalikes``.
     """
     rng = np.random.default_rng(SEED)
-    found, held_back = stacks(data, "train"), stacks(data, "val")
-    firm = [s for s in found if s.raters >= 3]
+    learned, held_back = stacks(data, "train"), stacks(data, "val")
+    firm = [s for s in learned if s.raters >= 3]
     bank = nodule_bank([firm[i] for i in rng.permutation(len(firm))[:PASTED]])
-    examples = [e for s in found for e in from_stack(rng, s)] + list(from_slices(rng, data, "train"))
+    examples = [e for s in learned for e in from_stack(rng, s)] + list(from_slices(rng, data, "train"))
     for ground in backgrounds(data, scans, (1.0,)):
         examples += from_scan(rng, ground, bank, bright_spots(ground), INSERTED)
         if mining is not None:
             examples += [*from_candidates(rng, mining, ground), *from_lookalikes(rng, ground, LOOKALIKES)]
     if mining is not None:
-        examples += [*from_crops(rng, mining.classifier, found), *from_slices(rng, data, "train", wide=True)]
+        examples += [*from_crops(rng, mining.classifier, learned), *from_slices(rng, data, "train", wide=True)]
     shares = SHARES if mining is None else HARD_SHARES
     other = [e for s in held_back for e in from_stack(rng, s)] + list(from_slices(rng, data, "val"))
     return classifier_on(examples, other, shares=shares, validations=VALIDATION_BATCHES, steps=steps, device=device)
@@ -248,13 +248,13 @@ def fine_tune(
     start = load_weights(begin_with).tensors
     parts = tuned_parts(data, Networks.of(start, begin_with, device), part, device)
     out.mkdir(parents=True, exist_ok=True)
-    for one in parts:
-        one.begin_with(part_of(start, one.name))
-        one.rate = rate or one.rate
-        one.validate(float("nan"))
-        first = one.best
-        fit(one, out, minutes, resume=resume)
-        print(f"{one.name}: loss on val {first:.4f} before, {one.best:.4f} after {one.done} steps")
+    for tuned_part in parts:
+        tuned_part.begin_with(part_of(start, tuned_part.name))
+        tuned_part.rate = rate or tuned_part.rate
+        tuned_part.validate(float("nan"))
+        first = tuned_part.best
+        fit(tuned_part, out, minutes, resume=resume)
+        print(f"{tuned_part.name}: loss on val {first:.4f} before, {tuned_part.best:.4f} after {tuned_part.done} steps")
     draw(parts, out / f"{part}.png")
     tuned = {name: mean_of(start.get(name), value, kept) for name, value in trained(out).items()}
     print(f"{out}: SHA-256 {save_weights(start | tuned, out / 'weights.safetensors')}")
@@ -272,12 +272,12 @@ def mean_of(start: Tensor | None, value: Tensor, share: float) -> Tensor:
 
 def trained(out: Path) -> dict[str, Tensor]:
     """The best tensors of all checkpoints in ``out``."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name in NETWORKS:
         if (out / f"{name}.ckpt").is_file():
             best = torch.load(out / f"{name}.ckpt", weights_only=True, map_location="cpu")["best_tensors"]
-            found |= {f"{name}.{key}": value for key, value in best.items()}
-    return found
+            tensors |= {f"{name}.{key}": value for key, value in best.items()}
+    return tensors
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def read_cases(found: NnunetDataSet, split: str) -> Iterator[VerifiedCase]:
 
 def stacks_of(case: VerifiedCase) -> list[Stack]:
     """Each lesion of a case as a crop of ``PIXEL_MM`` with the native slices round it."""
-    found = []
+    stacks = []
     for number, box in enumerate(ndimage.find_objects(case.lesions), 1):
         margin = max(gap(case.spacing[0]), round(MARGIN_MM / case.spacing[0]))
         slices = np.arange(max(0, box[0].start - margin), min(len(case.hu), box[0].stop + margin))
@@ -80,7 +80,7 @@ def stacks_of(case: VerifiedCase) -> list[Stack]:
         if not mine.any():
             continue
         volume = float(own.sum() * np.prod(case.spacing))
-        found.append(
+        stacks.append(
             Stack(
                 grey=(window.cut(case.hu, slices).numpy() * 255).round().astype(np.uint8),
                 readers=readers.astype(np.uint8),
@@ -92,7 +92,7 @@ def stacks_of(case: VerifiedCase) -> list[Stack]:
                 patient=case.name,
             )
         )
-    return found
+    return stacks
 
 
 def _cut(mask: npt.NDArray[np.bool_], window: Window, slices: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -111,8 +111,10 @@ def mistakes(networks: Networks, case: VerifiedCase) -> Iterator[Example]:
     crop = crop_lungs(case.hu, case.spacing, case.lungs)
     proposed = candidates(networks.heat(crop), crop, case.spacing)
     away = _distance_mm(case)
-    at = [tuple(np.clip(np.round(one.centre), 0, np.array(case.hu.shape) - 1).astype(int)) for one in proposed]
-    free = [one for one, place in zip(proposed, at, strict=True) if away[place] > BESIDE_MM]
+    at = [
+        tuple(np.clip(np.round(candidate.centre), 0, np.array(case.hu.shape) - 1).astype(int)) for candidate in proposed
+    ]
+    free = [candidate for candidate, place in zip(proposed, at, strict=True) if away[place] > BESIDE_MM]
     verdicts = classify(networks.classifier, case.hu, case.spacing, free, networks.device)
     step = gap(case.spacing[0])
     for index in np.argsort([-verdict.nodule for verdict in verdicts])[:MISTAKES]:

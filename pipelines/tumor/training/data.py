@@ -166,15 +166,15 @@ class Sampler:
     def _fat(self, image: Tensor) -> Tensor:
         """Thicken the bright fat outside some heads: subcutaneous fat of other patients is no abnormality."""
         for k in np.flatnonzero(self.rng.random(self.batch) < FAT_SHARE):
-            one = image[k]  # a view
-            head = ndimage.binary_fill_holes((one.amax(dim=0) > INSIDE_HEAD).numpy())
+            view = image[k]  # a view
+            head = ndimage.binary_fill_holes((view.amax(dim=0) > INSIDE_HEAD).numpy())
             outside = ndimage.distance_transform_edt(~head)
             band = torch.from_numpy((outside > 0) & (outside < self.rng.uniform(3, 35)))
             level = self.rng.uniform(1.3, 3.3)
             grain = interpolate(
                 torch.randn(1, SLICES, 24, 24, generator=self.noise), size=(CROP, CROP), mode="bilinear"
             )
-            one[:, band] = level * (1 + 0.08 * grain[0])[:, band]
+            view[:, band] = level * (1 + 0.08 * grain[0])[:, band]
         return image
 
     def _intensity(self, image: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def judge_patient(
     mask = raw & (zones > 0)
     head = patient.normalised > 2 * FOREGROUND
     true_slices = patient.mask.any(axis=(1, 2))
-    lesions, found, false = count_lesions(mask, patient.mask, min_voxels=SMALLEST_TRUE_VOXELS)
+    lesions, hits, false = count_lesions(mask, patient.mask, min_voxels=SMALLEST_TRUE_VOXELS)
     figures = {
         "patient": patient.name,
         "dice": dice(mask, patient.mask),
@@ -99,7 +99,7 @@ def judge_patient(
         "volume_error": float(mask.sum()) / float(patient.mask.sum()) - 1,
         "side_agrees": side_of(mask, head, PIXEL_MM) == side_of(patient.mask, head, PIXEL_MM) if mask.any() else False,
         "lesions": lesions,
-        "found": found,
+        "found": hits,
         "false_components": false,
         "reported": int(zones.max()),
         "free_slices": int((~true_slices).sum()),

@@ -22,18 +22,18 @@ def load_nnunet_patients(folder: Path, split: str) -> list[Patient]:
 
     Raises ``DataSetError`` when the set lacks something, ``FileNotFoundError`` when a file is missing.
     """
-    found = read_data_set(folder)
-    if split not in found.splits:
+    data_set = read_data_set(folder)
+    if split not in data_set.splits:
         raise DataSetError(f"{folder} has no split {split!r}; a data set of nnU-Net has train and val")
-    channel = found.channel("FLAIR", "MR")
-    patients = [_load(found, case, channel) for case in found.splits[split]]
+    channel = data_set.channel("FLAIR", "MR")
+    patients = [_load(data_set, case, channel) for case in data_set.splits[split]]
     if not any(patient.mask.any() for patient in patients):
         raise DataSetError(f"no case of {split} in {folder} has a lesion; add cases")
     return patients
 
 
-def _load(found: NnunetDataSet, case: str, channel: int) -> Patient:
-    image, label = found.read(case, channel)
+def _load(data_set: NnunetDataSet, case: str, channel: int) -> Patient:
+    image, label = data_set.read(case, channel)
     values, marks = axial_stack(image), axial_stack(label) > 0
     columns, rows, slices = (float(mm) for mm in image.header.get_zooms()[:3])
     shape = values.shape[0], values.shape[1], values.shape[2]
@@ -42,7 +42,7 @@ def _load(found: NnunetDataSet, case: str, channel: int) -> Patient:
     try:
         scale = intensity_scale(resampled)
     except ValueError as error:
-        raise DataSetError(f"case {case} of {found.folder}: {error}; this network is trained on heads") from error
+        raise DataSetError(f"case {case} of {data_set.folder}: {error}; this network is trained on heads") from error
     grey = np.clip(resampled / scale * _BRAIN, 0, 255).astype(np.uint8)
     return Patient(case, _tile(grey), _tile(grid.forward(marks.astype(np.float32)) > 0.5), _BRAIN)
 

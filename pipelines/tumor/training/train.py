@@ -203,8 +203,8 @@ def train(
         trainer.judge(held_out)
     trainer.save()
     draw(state, out / "curves.png")
-    found = "val trained on" if refit else f"best mean Dice on val {state.best:.4f}"
-    print(f"{found}; {state.step} steps, {state.seconds / 60:.1f} CPU minutes")
+    outcome = "val trained on" if refit else f"best mean Dice on val {state.best:.4f}"
+    print(f"{outcome}; {state.step} steps, {state.seconds / 60:.1f} CPU minutes")
 
 
 def draw(state: Progressed, path: Path) -> None:
