@@ -73,6 +73,10 @@ class CandidateNet(nn.Module):
         return self.head(x)
 
 
+OUTLINE_CHANNELS = (16, 32, 64, 96)
+"""Channels of ``OutlineNet`` at each level, the finest first."""
+
+
 class OutlineNet(nn.Module):
     """2.5D U-Net: which pixels of the middle of three slices belong to the nodule that is pointed at.
 
@@ -80,7 +84,7 @@ class OutlineNet(nn.Module):
     ``crops.nearness`` to the candidate's centre; sides multiples of 8. Output ``[n, 1, y, x]`` logits.
     """
 
-    def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 96)) -> None:
+    def __init__(self, channels: tuple[int, ...] = OUTLINE_CHANNELS) -> None:
         super().__init__()
         self.first = Residual(2, 4, channels[0])
         pairs = list(pairwise(channels))

@@ -16,6 +16,8 @@ from pipelines.denoise.training.adversarial import Opponent, log_power, texture
 from pipelines.denoise.training.data import Noisy, Sample, add_noise_fields
 from pipelines.denoise.training.patches import make_patch
 from pipelines.denoise.training.train import Trainer as DenoiseTrainer
+from pipelines.nodule.network import OutlineNet
+from pipelines.nodule.training.attention import AttentionOutlineNet
 from pipelines.tumor.network import FlairNet
 from pipelines.tumor.training import data as tumor_data
 from pipelines.tumor.training import train as tumor_train
@@ -180,6 +182,20 @@ def test_attention_gates_begin_as_the_same_network_with_skips_let_through():
     image = torch.rand(1, 5, 32, 32)
     with torch.no_grad():
         assert torch.allclose(plain.eval()(image), gated.eval()(image), atol=1e-5)
+        torch.nn.init.constant_(gated.gates[0].weight.bias, -50.0)  # shut
+        assert not torch.allclose(plain(image), gated(image), atol=1e-3)
+
+
+def test_attention_gates_of_the_outline_network_let_its_skips_through():
+    torch.manual_seed(1)
+    plain = OutlineNet((8, 8, 8)).eval()
+    torch.manual_seed(1)
+    gated = AttentionOutlineNet((8, 8, 8)).eval()
+    for gate in gated.gates:
+        torch.nn.init.constant_(gate.weight.bias, 50.0)  # wide open
+    image = torch.rand(1, 4, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(plain(image), gated(image), atol=1e-5)
         torch.nn.init.constant_(gated.gates[0].weight.bias, -50.0)  # shut
         assert not torch.allclose(plain(image), gated(image), atol=1e-3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipelines.nodule.network import ClassifierNet, OutlineNet
+from pipelines.nodule.training.attention import AttentionOutlineNet
 from pipelines.nodule.training.classifier_examples import SHARES, Example, classifier_batches, classifier_loss
 from pipelines.nodule.training.network_training import SEED, Part
 from pipelines.nodule.training.outlines import outline_batches, outline_loss
@@ -38,13 +39,19 @@ def classifier_on(
 
 
 def outline_on(
-    stacks: Sequence[Stack], held_back: Sequence[Stack], *, validations: int, steps: int, device: str
+    stacks: Sequence[Stack],
+    held_back: Sequence[Stack],
+    *,
+    validations: int,
+    steps: int,
+    device: str,
+    attention: bool = False,
 ) -> Part:
-    """The outline network."""
+    """The outline network; with ``attention`` its skips have gates, and the weights are not those that ship."""
     validation = outline_batches(SEED + 1, held_back, 32)
     return Part(
         name="outline",
-        network=OutlineNet(),
+        network=AttentionOutlineNet() if attention else OutlineNet(),
         batches=lambda seed: outline_batches(seed, stacks, OUTLINE_BATCH),
         validation=[next(validation) for _ in range(validations)],
         loss=outline_loss,

@@ -45,6 +45,7 @@ PASTED, INSERTED = 250, 400
 """Real nodules, and insertions into each scan, among the classifier's examples."""
 LOOKALIKES = 300
 """Negatives that are planted in each scan."""
+NEEDS_START = "{} needs the weights to start from: give --begin-with"
 NETWORKS = ("candidate", "outline", "classifier")
 VALIDATION_BATCHES = 16
 PLANTED = 24
@@ -71,11 +72,13 @@ def candidate_part(data: Path, steps: int, device: str, scans: tuple[str, ...]) 
     )
 
 
-def outline_part(data: Path, steps: int, device: str) -> Part:
+def outline_part(data: Path, steps: int, device: str, *, attention: bool = False) -> Part:
     """The outline network, on crops of ``lidc_patches`` (split by patient)."""
     held_back = [s for s in stacks(data, "val") if s.raters >= 3]
     learned = stacks(data, "train")
-    return outline_on(learned, held_back, validations=VALIDATION_BATCHES, steps=steps, device=device)
+    return outline_on(
+        learned, held_back, validations=VALIDATION_BATCHES, steps=steps, device=device, attention=attention
+    )
 
 
 def classifier_part(
@@ -167,6 +170,7 @@ def weighing_tensor(
     multiple=True,
     help="weighing: a study, and weights trained without it (repeat)",
 )
+@click.option("--attention", is_flag=True, help="outline: attention gates, only to compare; no weights are written")
 @click.option("--resume", is_flag=True, help="go on from the checkpoints in --out")
 def main(
     *,
@@ -184,19 +188,18 @@ def main(
     hard_negatives: bool,
     keep_start: float | None,
     without: tuple[tuple[str, Path], ...],
+    attention: bool,
     resume: bool,
 ) -> None:
     """Train, then write ``weights.safetensors``; parts without a checkpoint in --out come from --begin-with."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     scans = scans or TRAINING_SCANS
-    needs_start = "{} needs the weights to start from: give --begin-with"
-    if begin_with is None and (hard_negatives or keep_start):
-        raise click.UsageError(needs_start.format("--hard-negatives or --keep-start"))
+    check_options(part, begin_with, needs_start=bool(hard_negatives or keep_start), attention=attention)
     try:
         is_verified = is_data_set(data, "lidc_patches/index.csv")
         if begin_with is None and is_verified:
-            raise click.UsageError(needs_start.format("a data set of verified cases"))
+            raise click.UsageError(NEEDS_START.format("a data set of verified cases"))
         if is_verified and begin_with is not None:
             share = KEPT_START if keep_start is None else keep_start
             fine_tune(data, out, begin_with, part, minutes=minutes, device=device, rate=rate, kept=share, resume=resume)
@@ -206,7 +209,7 @@ def main(
         mining = Networks.of(start, begin_with, device) if hard_negatives and begin_with else None
         makers = {
             "candidate": lambda: candidate_part(data, candidate_steps, device, scans),
-            "outline": lambda: outline_part(data, outline_steps, device),
+            "outline": lambda: outline_part(data, outline_steps, device, attention=attention),
             "classifier": lambda: classifier_part(data, classifier_steps, device, scans, mining),
         }
         parts = []
@@ -218,6 +221,9 @@ def main(
             fit(parts[-1], out, minutes, resume=resume)
         if parts:
             draw(parts, out / f"{part}.png")
+        if attention:
+            print("no weights written: the network with gates only serves to compare curves")
+            return
         tensors = start | {
             name: mean_of(start.get(name), value, keep_start or 0.0) for name, value in trained(out).items()
         }
@@ -230,6 +236,14 @@ def main(
         print(f"{out}: SHA-256 {save_weights(tensors, out / 'weights.safetensors')}")
     except (DataSetError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error
+
+
+def check_options(part: str, begin_with: Path | None, *, needs_start: bool, attention: bool) -> None:
+    """Refuse options that do not go together."""
+    if begin_with is None and needs_start:
+        raise click.UsageError(NEEDS_START.format("--hard-negatives or --keep-start"))
+    if attention and (part != "outline" or begin_with is not None):
+        raise click.UsageError("--attention compares outline networks that begin from chance: give --part outline")
 
 
 def fine_tune(

@@ -1,38 +1,14 @@
-"""The network with attention gates on its skips (Oktay et al., MIDL 2018), to be compared with the one that ships."""
+"""The network with attention gates on its skips, to be compared with the one that ships."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import cast
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import interpolate, relu
+from torch import Tensor
+from torch.nn.functional import interpolate
 
+from pipelines.attention_gate import gates_of
 from pipelines.tumor.network import CHANNELS, FlairNet
-
-OPEN_AT_FIRST = 3.0
-"""Bias of a gate's last layer: untrained gates let 95 % of a skip through."""
-
-
-class Gate(nn.Module):
-    """Additive attention: weighs each pixel of a skip by what the coarser level below makes of it."""
-
-    def __init__(self, skip_channels: int, below_channels: int) -> None:
-        super().__init__()
-        between = skip_channels // 2
-        self.of_skip = nn.Conv2d(skip_channels, between, 2, 2, bias=False)
-        self.of_below = nn.Conv2d(below_channels, between, 1)
-        self.weight = nn.Conv2d(between, 1, 1)
-        nn.init.constant_(cast("Tensor", self.weight.bias), OPEN_AT_FIRST)
-
-    def forward(self, skip: Tensor, below: Tensor) -> Tensor:
-        """``[batch, skip_channels, rows, columns]`` and ``[batch, below_channels, rows / 2, columns / 2]`` to a skip.
-
-        The weight, 0 to 1, is the same for all channels; it is found at half the resolution and interpolated.
-        """
-        weight = torch.sigmoid(self.weight(relu(self.of_skip(skip) + self.of_below(below))))
-        return skip * interpolate(weight, size=skip.shape[2:], mode="bilinear", align_corners=False)
 
 
 class AttentionFlairNet(FlairNet):
@@ -40,8 +16,7 @@ class AttentionFlairNet(FlairNet):
 
     def __init__(self, channels: tuple[int, ...] = CHANNELS) -> None:
         super().__init__(channels)
-        with torch.random.fork_rng(devices=[]):  # what is drawn later (dropout) stays that of FlairNet, too
-            self.gates = nn.ModuleList(Gate(a, b) for a, b in reversed(list(pairwise(channels))))
+        self.gates = gates_of(channels)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """As ``FlairNet.forward``."""
