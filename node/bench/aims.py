@@ -24,11 +24,11 @@ class Aim:
     limit: float
     at_most: bool = False
 
-    def words_for(self, kind: str, found: list[Line]) -> str:
+    def words_for(self, kind: str, results: list[Line]) -> str:
         """The figures for one kind of instance, as in docs/development/benchmarks.md: bold where the aim is missed."""
         parts = []
         for number in self.associations:
-            lines = [x for x in found if (x.cell.kind, x.cell.sender, x.cell.associations) == (kind, _SENDER, number)]
+            lines = [x for x in results if (x.cell.kind, x.cell.sender, x.cell.associations) == (kind, _SENDER, number)]
             value = self.value({line.server: line for line in lines})
             missed = value is not None and (value > self.limit if self.at_most else value < self.limit)
             words = "not measured" if value is None else f"{value:.{0 if value >= 20 else 2}f}"
@@ -76,8 +76,8 @@ AIMS = (
 )
 
 
-def markdown(found: list[Line]) -> str:
+def markdown(lines: list[Line]) -> str:
     """A table for docs/development/benchmarks.md."""
-    kinds = sorted({line.cell.kind for line in found})
-    rows = [" | ".join([aim.words, *(aim.words_for(kind, found) for kind in kinds)]) for aim in AIMS]
+    kinds = sorted({line.cell.kind for line in lines})
+    rows = [" | ".join([aim.words, *(aim.words_for(kind, lines) for kind in kinds)]) for aim in AIMS]
     return "\n".join([f"| aim | {' | '.join(kinds)} |", "|---|" + "---|" * len(kinds), *(f"| {row} |" for row in rows)])

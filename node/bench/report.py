@@ -96,13 +96,13 @@ _COLUMNS: tuple[tuple[str, Callable[[Line], str]], ...] = (
 )
 
 
-def table(found: list[Line]) -> Table:
+def table(lines: list[Line]) -> Table:
     """For a terminal."""
     shown = Table("receiver", title="Receiving: median (least-greatest)", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading, _ in _COLUMNS:
         shown.add_column(heading, justify="right")
     before = None
-    for line in found:
+    for line in lines:
         if line.cell != before:
             shown.add_section()
             shown.add_row(f"[bold]{_sent(line.cell)}")
@@ -111,9 +111,9 @@ def table(found: list[Line]) -> Table:
     return shown
 
 
-def markdown(found: list[Line], machine: dict[str, str]) -> str:
+def markdown(lines: list[Line], machine: dict[str, str]) -> str:
     """For docs/development/benchmarks.md."""
-    rows = [[_sent(line.cell), SERVERS[line.server].title, *(words(line) for _, words in _COLUMNS)] for line in found]
+    rows = [[_sent(line.cell), SERVERS[line.server].title, *(words(line) for _, words in _COLUMNS)] for line in lines]
     return markdown_table(("sent", "receiver", *(heading for heading, _ in _COLUMNS)), rows, machine)
 
 

@@ -76,12 +76,12 @@ class Archive(Protocol):
 
 
 def wanted_series(
-    found: Collection[ArchivedSeries], modalities: Collection[str], rules: Sequence[Rule]
+    archived: Collection[ArchivedSeries], modalities: Collection[str], rules: Sequence[Rule]
 ) -> list[ArchivedSeries]:
     """Return the series that are to be fetched or are here; ``modalities``: empty for those that a rule matches."""
     return [
         series
-        for series in found
+        for series in archived
         if (series.modality in modalities if modalities else is_wanted(series.modality, rules))
     ]
 

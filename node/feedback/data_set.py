@@ -92,17 +92,19 @@ class _Writer:
         self._values = {code: number for number, code in enumerate(sorted(types, key=lambda code: types[code]), 1)}
         self.labels = {types[code]: value for code, value in self._values.items()}
 
-    def write(self, one: VerifiedCase) -> SetCase:
+    def write(self, verified: VerifiedCase) -> SetCase:
         """Write a case under a name that says nothing of it. Raises ``InputError``."""
         image, label = self._folder / "image.part.nii.gz", self._folder / "map.part.nii.gz"
-        files = ExportFiles(images=one.case.images, parts=one.case.parts, labels=self._values, image=image, map=label)
-        exported = self._process.call(f"series {one.case.series_instance_uid}", export_case, files)
+        files = ExportFiles(
+            images=verified.case.images, parts=verified.case.parts, labels=self._values, image=image, map=label
+        )
+        exported = self._process.call(f"series {verified.case.series_instance_uid}", export_case, files)
         with begin_immediate(self._engine) as connection:
             patient = patient_hash(connection, exported.patient)[:_ID_LENGTH]
-            name = f"case_{patient_hash(connection, one.case.series_instance_uid)[:_ID_LENGTH]}"
+            name = f"case_{patient_hash(connection, verified.case.series_instance_uid)[:_ID_LENGTH]}"
         image.replace(self._folder / "imagesTr" / f"{name}_0000.nii.gz")
         label.replace(self._folder / "labelsTr" / f"{name}.nii.gz")
-        return SetCase(name=name, patient=patient, verified=one, exported=exported)
+        return SetCase(name=name, patient=patient, verified=verified, exported=exported)
 
     def tidy(self) -> None:
         """Remove what a case that could not be written left behind."""

@@ -15,24 +15,24 @@ from node.similar.findings import SearchedLesion, SimilarFinding, SimilarSearch
 
 
 def similar_entries(
-    connection: sa.Connection, search: SimilarSearch, job: Job, found: EncodedEmbeddings
+    connection: sa.Connection, search: SimilarSearch, job: Job, encoded: EncodedEmbeddings
 ) -> SimilarEntries | None:
     """Return what is similar to the lesions of a job; ``None``: nothing is."""
     lesions = [
         SearchedLesion(
             name=embedding.label, lesion=embedding.lesion, patient=embedding.patient, vector=embedding.vector
         )
-        for embedding in found.lesions
+        for embedding in encoded.lesions
     ]
     similar = search.of_lesions(
         connection,
-        SpaceKey(job.pipeline, found.space),
+        SpaceKey(job.pipeline, encoded.space),
         lesions,
         not_of=job.study_instance_uid,
         before=ledger_clock(connection),
     )
     by_label = {name: tuple(map(_entry, of_lesion)) for name, of_lesion in similar.items() if of_lesion}
-    return SimilarEntries(by_label=by_label, statement=found.statement) if by_label else None
+    return SimilarEntries(by_label=by_label, statement=encoded.statement) if by_label else None
 
 
 def _entry(similar: SimilarFinding) -> SimilarEntry:

@@ -77,7 +77,7 @@ def record_commitment(
 
 
 def record_query_result(
-    connection: sa.Connection, claim: Claim, found: Sequence[str], missing: Sequence[str], sent_before: float
+    connection: sa.Connection, claim: Claim, stored_uids: Sequence[str], missing: Sequence[str], sent_before: float
 ) -> None:
     """Record the answer of a destination to a query for instances.
 
@@ -88,7 +88,7 @@ def record_query_result(
     if row is None or row.created_at != claim.since or row.ended_at is not None:
         return
     at, ours = ledger_clock(connection), _is(claim.job_id, claim.destination)
-    for uid in found:
+    for uid in stored_uids:
         which = sa.and_(ours, delivery_instance.c.sop_instance_uid == uid)
         connection.execute(sa.update(delivery_instance).where(which).values(committed_at=at))
     for uid in missing:

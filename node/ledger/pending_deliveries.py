@@ -169,12 +169,12 @@ def is_held(connection: sa.Connection, destination: str, sop_instance_uid: str) 
     return connection.scalar(query.limit(1)) is not None
 
 
-def is_overdue(one: DeliveryStatus) -> bool:
+def is_overdue(status: DeliveryStatus) -> bool:
     """Whether a delivery was reported as overdue and is still not done."""
     return (
-        one.alarmed_at is not None
-        and one.ended_at is None
-        and one.state not in (DeliveryState.CONFIRMED, DeliveryState.CANCELED)
+        status.alarmed_at is not None
+        and status.ended_at is None
+        and status.state not in (DeliveryState.CONFIRMED, DeliveryState.CANCELED)
     )
 
 

@@ -194,10 +194,10 @@ def clock(seconds: float | None) -> str:
     return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def describe_deferrals(one: Mapping[str, Any]) -> list[str]:
+def describe_deferrals(decision: Mapping[str, Any]) -> list[str]:
     """Return what a series that is not complete waits for, each with its deadline; empty while images arrive."""
     sentences = []
-    for deferral in one["doubts"] or ():
+    for deferral in decision["doubts"] or ():
         about, until = deferral["about"], clock(deferral["until"])
         if isinstance(about, str) or about["code"] != ReasonCode.LAST_IMAGE:
             reason = reason_text(about)
@@ -206,7 +206,7 @@ def describe_deferrals(one: Mapping[str, Any]) -> list[str]:
                 if deferral["until"]
                 else gettext("waits until this ends: {reason}", reason=reason)
             )
-        elif about["at"] == one["last_at"]:  # otherwise an image has begun another quiet period since
+        elif about["at"] == decision["last_at"]:  # otherwise an image has begun another quiet period since
             sentences.append(
                 gettext(
                     "waits for more images; the quiet period of {seconds:g} s ends at {until}",

@@ -123,13 +123,13 @@ def _day(at: float) -> date:
     return datetime.fromtimestamp(at, UTC).astimezone().date()
 
 
-def describe_purge(one: PlannedPurge, series: str = "") -> str:
+def describe_purge(purge: PlannedPurge, series: str = "") -> str:
     """Return what is purged, in words; ``series``: the name of its series in place of the UID."""
-    match one.kind:
+    match purge.kind:
         case PurgeKind.IMAGES:
-            return gettext("images of series {series}", series=series or one.series_instance_uid)
+            return gettext("images of series {series}", series=series or purge.series_instance_uid)
         case PurgeKind.RESULTS:
-            return gettext("results of job {job}", job=one.job_id)
+            return gettext("results of job {job}", job=purge.job_id)
     return gettext("the study, with all that is left of it")
 
 

@@ -59,10 +59,10 @@ class Verification:
         return len(self.missing) + len(self.altered) + len(self.unreachable) + len(self.unrecorded)
 
 
-def compare(recorded: Mapping[str, str], found: Mapping[str, str]) -> dict[str, Fault]:
+def compare(recorded: Mapping[str, str], computed: Mapping[str, str]) -> dict[str, Fault]:
     """Return path -> fault, given path -> digest of the ledger and of the files."""
-    faults: dict[str, Fault] = dict.fromkeys(recorded.keys() - found.keys(), "missing")
-    for path, digest in found.items():
+    faults: dict[str, Fault] = dict.fromkeys(recorded.keys() - computed.keys(), "missing")
+    for path, digest in computed.items():
         if path not in recorded:
             faults[path] = "unrecorded"
         elif recorded[path] != digest:

@@ -179,9 +179,9 @@ class NodulePipeline:
             spread_map(Volume(around, grid, "PATIENT", frame)),
         )
 
-    def large_enough(self, found: Sequence[Nodule]) -> list[Nodule]:
+    def large_enough(self, nodules: Sequence[Nodule]) -> list[Nodule]:
         """Those of ``found`` that have the least diameter of the options."""
-        return [n for n in found if n.outline.diameter_mm >= self.options.min_diameter_mm]
+        return [n for n in nodules if n.outline.diameter_mm >= self.options.min_diameter_mm]
 
 
 def unexplained(lungs: Lungs, shape: Sequence[int], nodules: Sequence[Nodule]) -> str:

@@ -184,7 +184,7 @@ def requirements(work: Workload, site: Site, devices: int) -> tuple[Requirement,
     )
 
 
-def as_text(found: CapacityPlan, work: Workload, site: Site) -> str:
+def as_text(plan: CapacityPlan, work: Workload, site: Site) -> str:
     """The plan in plain words."""
     arrives = f"{work.studies:g} studies a day, {work.busiest_hour:.1%} of them in the busiest hour"
     lines = [
@@ -198,16 +198,16 @@ def as_text(found: CapacityPlan, work: Workload, site: Site) -> str:
     ]
     lines += [
         f"{requirement.what:16} {_number(requirement.amount):>8} {requirement.unit}: {requirement.because}"
-        for requirement in found.requirements
+        for requirement in plan.requirements
     ]
-    if found.simulation is None:
+    if plan.simulation is None:
         return "\n".join([*lines, "", "Nothing is analysed: no device is needed."])
-    times = ", ".join(f"{share:.0%} {seconds:.0f} s" for share, seconds in found.simulation.quantiles.items())
+    times = ", ".join(f"{share:.0%} {seconds:.0f} s" for share, seconds in plan.simulation.quantiles.items())
     lines += [
         "",
-        f"From the last image to delivery in the busiest hours: {times}; devices busy {found.simulation.busy:.0%}.",
+        f"From the last image to delivery in the busiest hours: {times}; devices busy {plan.simulation.busy:.0%}.",
     ]
-    if not found.is_enough:
+    if not plan.is_enough:
         lines.append(
             f"Not enough: 95 of 100 analyses shall be delivered within {site.within_seconds:.0f} s. More devices, "
             "faster ones, or fewer analyses are needed."

@@ -40,9 +40,11 @@ class Cube:
     ignored: npt.NDArray[np.bool_]
 
 
-def make_cube(rng: np.random.Generator, found: Sequence[Background], bank: Sequence[Shape], edge: int = PATCH) -> Cube:
+def make_cube(
+    rng: np.random.Generator, backgrounds: Sequence[Background], bank: Sequence[Shape], edge: int = PATCH
+) -> Cube:
     """A random cube from a random background, with nodules and vessels inserted on its native slices."""
-    ground = found[int(rng.integers(len(found)))]
+    ground = backgrounds[int(rng.integers(len(backgrounds)))]
     step = ground.step_mm * float(rng.uniform(0.85, 1.15))
     source, ignored = ground.hu, ground.ignored
     count = int(np.ceil(edge / step)) + 2
@@ -138,12 +140,12 @@ def targets(cube: Cube) -> tuple[Array, Array, Array]:
 
 
 def cube_batches(
-    seed: int, found: Sequence[Background], bank: Sequence[Shape], size: int
+    seed: int, backgrounds: Sequence[Background], bank: Sequence[Shape], size: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Endless batches ``hu [n,1,z,y,x]``, ``heat``, ``values``, ``weight``."""
     rng = np.random.default_rng(seed)
     while True:
-        cubes = [make_cube(rng, found, bank) for _ in range(size)]
+        cubes = [make_cube(rng, backgrounds, bank) for _ in range(size)]
         heat, values, weight = (torch.from_numpy(np.stack(a)) for a in zip(*map(targets, cubes), strict=True))
         yield torch.from_numpy(np.stack([c.hu for c in cubes]))[:, None], heat, values, weight
 

@@ -46,12 +46,12 @@ HARD_SHARES = SHARES | {
 """How often each kind is drawn, in parts of their sum."""
 
 
-def from_crops(rng: np.random.Generator, network: ClassifierNet, found: Sequence[Stack]) -> Iterator[Example]:
+def from_crops(rng: np.random.Generator, network: ClassifierNet, stacks: Sequence[Stack]) -> Iterator[Example]:
     """Spots beside the nodules of ``found`` that ``network`` takes for nodules (``hard``), and some others."""
     nodules: dict[str, list[tuple[int, Array]]] = defaultdict(list)
-    for number, stack in enumerate(found):
+    for number, stack in enumerate(stacks):
         nodules[stack.patient] += [(number, view) for view in _nodule_views(stack)]
-    for number, stack in enumerate(found):
+    for number, stack in enumerate(stacks):
         seen = list(_spots_of(stack))
         for spot, chance in zip(seen, scores(network, seen), strict=True):
             if chance < HARD:

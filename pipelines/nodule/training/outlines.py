@@ -69,13 +69,13 @@ def example(rng: np.random.Generator, stack: Stack) -> tuple[Array, npt.NDArray[
     return np.stack([*stretched(grey), distance_mm(stack, middle, centre), wanted]), centre[1:]
 
 
-def outline_batches(seed: int, found: Sequence[Stack], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def outline_batches(seed: int, stacks: Sequence[Stack], size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches ``planes [n,4,FIELD,FIELD]``, ``mask [n,FIELD,FIELD]``: turned, mirrored, scaled, shifted."""
     rng = np.random.default_rng(seed)
-    chance = np.array([OFTEN[min(4, s.raters)] for s in found])
+    chance = np.array([OFTEN[min(4, s.raters)] for s in stacks])
     chance /= chance.sum()
     while True:
-        rows = [example(rng, found[i]) for i in rng.choice(len(found), size, p=chance)]
+        rows = [example(rng, stacks[i]) for i in rng.choice(len(stacks), size, p=chance)]
         angle = rng.integers(4, size=size) * np.pi / 2 + np.where(rng.random(size) < 0.5, rng.normal(0, 0.4, size), 0)
         scale = np.where(rng.random(size) < 0.7, np.exp(rng.normal(0, 0.15, size)), 1.0).clip(0.7, 1.5)
         mirror = rng.choice([-1, 1], size)

@@ -87,10 +87,10 @@ def hollowed(rng: np.random.Generator, planes: Array, marked: npt.NDArray[np.boo
     return np.asarray(planes + (air - planes) * part, np.float32)
 
 
-def nodule_bank(found: Sequence[Stack]) -> list[Shape]:
+def nodule_bank(stacks: Sequence[Stack]) -> list[Shape]:
     """Real nodules (two readers at least agree) as shapes on a 1 mm grid, for pasting into backgrounds."""
     bank = []
-    for stack in found:
+    for stack in stacks:
         inside = stack.readers >= 2
         planes = [calibrated(p) for p in stack.grey]
         if stack.raters < 3 or not stack.slice_mm or not inside.any() or any(p is None for p in planes):

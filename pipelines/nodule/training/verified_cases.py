@@ -48,19 +48,21 @@ class VerifiedCase:
     lungs: Lungs = field(repr=False)
 
 
-def read_cases(found: NnunetDataSet, split: str) -> Iterator[VerifiedCase]:
+def read_cases(data_set: NnunetDataSet, split: str) -> Iterator[VerifiedCase]:
     """Read the cases of ``train`` or ``val`` one after another.
 
     Raises ``DataSetError`` for a case that is no chest CT, ``FileNotFoundError`` when a file is missing.
     """
-    channel = found.channel("CT")
-    for name in found.splits[split]:
-        image, label = found.read(name, channel)
+    channel = data_set.channel("CT")
+    for name in data_set.splits[split]:
+        image, label = data_set.read(name, channel)
         columns, rows, slices = (float(mm) for mm in image.header.get_zooms()[:3])
         hu, spacing = axial_stack(image), (slices, rows, columns)
         lungs = find_lungs(hu, spacing) if hu.min() < -500 else None
         if lungs is None or not lungs.found:
-            raise DataSetError(f"case {name} of {found.folder} shows no lungs in HU; these networks are for chest CT")
+            raise DataSetError(
+                f"case {name} of {data_set.folder} shows no lungs in HU; these networks are for chest CT"
+            )
         marked, _ = ndimage.label(axial_stack(label) > 0, np.ones((3, 3, 3)))
         yield VerifiedCase(name=name, hu=hu, spacing=spacing, lesions=marked.astype(np.int32), lungs=lungs)
 
