@@ -35,11 +35,6 @@ from node.routing.conflicts import Conflicts
 DAY = 86400.0
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 @pytest.fixture
 def machines(tmp_path: Path, postgres_server: str, authority: Authority) -> Iterator[list[FleetMachine]]:
     url = postgres.new_database(postgres_server, "fleet" + tmp_path.name[-40:].lower())

@@ -43,11 +43,6 @@ Machines = tuple[FleetMachine, FleetMachine]
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
 def server() -> Iterator[Proxy]:
     with proxied_server() as proxy:
         yield proxy

@@ -39,11 +39,6 @@ CT = [(CTImageStorage, ExplicitVRLittleEndian)]
 WITHOUT_COPIES = "no other machine takes second copies; images are refused"
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 @pytest.fixture
 def machines(
     tmp_path: Path, postgres_server: str, authority: Authority, request: pytest.FixtureRequest

@@ -61,12 +61,16 @@ def bare_object(
 
 
 def put_pixels(dataset: Dataset, pixels: np.ndarray, *, signed: bool) -> None:
+    """Store ``[row, column]`` in 16 bits; a value that does not fit is a ``ValueError``."""
+    stored = np.dtype("<i2" if signed else "<u2")
+    if pixels.min() < np.iinfo(stored).min or pixels.max() > np.iinfo(stored).max:
+        raise ValueError(f"values {pixels.min()} to {pixels.max()} do not fit in {stored.name}")
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
     dataset.PixelRepresentation = int(signed)
-    dataset.PixelData = pixels.astype("<i2" if signed else "<u2").tobytes()
+    dataset.PixelData = pixels.astype(stored).tobytes()
 
 
 def _slices(
