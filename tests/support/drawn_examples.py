@@ -5,6 +5,6 @@ from __future__ import annotations
 from hypothesis import settings
 
 
-def examples(thorough: int) -> int:
-    """This many in `make test-all`, and a tenth of them in `make test`; never fewer than 2."""
-    return max(2, thorough * settings().max_examples // settings.get_profile("thorough").max_examples)
+def examples(thorough: int, *, least: int = 2) -> int:
+    """This many in `make test-all`, and a tenth of them in `make test`; never fewer than ``least``."""
+    return max(least, thorough * settings().max_examples // settings.get_profile("thorough").max_examples)

@@ -213,6 +213,7 @@ def test_prefer_and_unless_and_companions_ask_for_the_region_as_well() -> None:
         assert needs_body_region(decision.trace, rules), keys
 
 
+@pytest.mark.thorough
 def test_rules_test_shows_the_region_where_a_rule_asks_for_it(tmp_path: Path) -> None:
     write(chest_series(BodyPartExamined="ABDOMEN"), tmp_path / "files")
     answers = {}

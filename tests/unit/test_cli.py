@@ -74,6 +74,7 @@ def test_an_error_is_one_message_with_the_exit_status_of_its_class(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_process_that_fails_ends_with_the_message_and_the_exit_status(config: str, tmp_path: Path):
     done = run_with(tmp_path, "explain", "1.2.3", "--config", config)
     assert done.returncode == errors.NotFoundError.exit_code
@@ -179,6 +180,7 @@ def test_check_names_what_fails_and_the_remedy(config: str, free_port: int):
     assert f"127.0.0.1:{free_port}" in answers["destination pacs"]["found"]
 
 
+@pytest.mark.thorough
 def test_try_runs_a_pipeline_on_a_folder_and_writes_its_objects(tmp_path: Path):
     write(ct_series(volume=with_lesion()), tmp_path / "study")
     write(ct_series(volume=np.full((2, 32, 32), -800)), tmp_path / "study")

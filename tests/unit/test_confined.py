@@ -102,6 +102,7 @@ def test_too_much_computing_is_an_error_of_the_input_and_the_next_call_is_answer
     assert reader.call("a", f.values, 1).number == 1
 
 
+@pytest.mark.thorough
 def test_too_much_memory_is_an_error_of_the_input_and_the_next_call_is_answered(reader: ConfinedProcess) -> None:
     with pytest.raises(InputError, match=r"series 1\.2: .* more than 512 MiB of memory"):
         reader.call("series 1.2", f.fill_memory)
@@ -160,6 +161,7 @@ def test_a_forged_reply_is_no_result(reader: ConfinedProcess, forged: bytes) -> 
     reader.close()
 
 
+@pytest.mark.thorough
 def test_a_reply_without_end_is_cut_at_the_bound(reader: ConfinedProcess) -> None:
     with pytest.raises(PlatformError, match="sent a reply of more than 1 MiB"):
         reader.call("series 1.2", f.reply_without_end)

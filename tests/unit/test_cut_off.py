@@ -90,6 +90,7 @@ def test_brain_that_reaches_an_outermost_image_is_cut_off_there(brain: Volume, p
     assert ends(brain_cut_off(part_of(brain, part))) == PARTS[part]
 
 
+@pytest.mark.thorough
 def test_gas_below_the_lungs_and_the_trachea_above_them_are_no_lung(chest: Volume) -> None:
     gas = chest.array.copy()
     below, middle = gas[:4], gas.shape[1] // 2
@@ -113,6 +114,7 @@ def test_a_cut_off_series_is_partial_whatever_was_found(chest: Volume, brain: Vo
         assert UPPER in cut.cut_off
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", PARTS)
 def test_no_zone_is_stated_of_lungs_that_are_not_whole(chest: Volume, part: str) -> None:
     lungs = lungs_of(part_of(chest, part))
@@ -132,6 +134,7 @@ def filled(volume: Volume, *, left: bool, dorsal: float, height: float = 0.5) ->
     return volume.with_array(hu)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_lung_without_air_is_said_not_to_be_assessed(chest: Volume, side: str) -> None:
     spacing = tuple(float(mm) for mm in chest.spacing)
@@ -142,6 +145,7 @@ def test_a_lung_without_air_is_said_not_to_be_assessed(chest: Volume, side: str)
     assert gone.not_assessed.startswith(f"The {side} lung holds less than half the air of the other over ")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("gone", ["left", "right"])
 def test_a_lung_that_alone_holds_air_keeps_its_side(chest: Volume, gone: str) -> None:
     lungs = lungs_of(filled(chest, left=gone == "left", dorsal=1, height=1))
@@ -151,6 +155,7 @@ def test_a_lung_that_alone_holds_air_keeps_its_side(chest: Volume, gone: str) ->
     assert sides.count("") < len(sides) / 10
 
 
+@pytest.mark.thorough
 def test_a_field_of_view_that_shows_one_lung_has_no_sides(chest: Volume) -> None:
     half = chest.array.shape[2] // 2
     lungs = lungs_of(chest[:, :, half + 4 :])

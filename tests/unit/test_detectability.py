@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
+from pipelines.denoise.training import observer
 from pipelines.denoise.training.detectability import Regions, table_of
 from pipelines.denoise.training.false_structure import apparent_contrast, spots
 from pipelines.denoise.training.observer import Ratings, area_under_curve, channels, hotelling, matched, rate
@@ -125,7 +126,11 @@ def test_invented_are_spots_that_the_input_does_not_show():
     assert spots(made, low, truth, where, **settings) == (2, 1)
 
 
-def test_a_chain_that_keeps_the_lesion_and_takes_noise_is_better_for_the_matched_observer():
+def test_a_chain_that_keeps_the_lesion_and_takes_noise_is_better_for_the_matched_observer(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(observer, "BOOTSTRAP", 20)
+
     def chain(slices: np.ndarray) -> np.ndarray:
         return slices.mean(axis=0)
 

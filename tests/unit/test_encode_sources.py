@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,12 @@ def images(tmp_path: Path) -> tuple[Path, ...]:
     return tuple(write(ct_series(n=3, size=8), tmp_path / "images"))
 
 
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "node")
+@pytest.fixture(scope="module")
+def spool(tmp_path_factory: pytest.TempPathFactory) -> Spool:
+    return Spool(tmp_path_factory.mktemp("node"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def encoder(spool: Spool) -> Iterator[EncodeProcess]:
     encoder = EncodeProcess(spool, 60.0)
     yield encoder
@@ -120,16 +121,18 @@ def test_a_series_of_very_many_images_is_not_read_ahead(
     assert uid_of[images[-1]] not in encoded(encoder, spool, images, uid_of)
 
 
+@pytest.mark.thorough
 def test_reading_ahead_is_part_of_the_task_that_it_is_for(
-    encoder: EncodeProcess, spool: Spool, images: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+    spool: Spool, images: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encode_process, "_TASKS", 1)
     uid_of = {path: str(dcmread(path).SOPInstanceUID) for path in images}
-    prepare(encoder, images)
-    images[-1].write_bytes(b"damaged")
-    assert uid_of[images[-1]] in encoded(encoder, spool, images, uid_of)
-    prepare(encoder, images)
-    assert uid_of[images[-1]] not in encoded(encoder, spool, images, uid_of)
+    with closing(EncodeProcess(spool, 60.0)) as own:
+        prepare(own, images)
+        images[-1].write_bytes(b"damaged")
+        assert uid_of[images[-1]] in encoded(own, spool, images, uid_of)
+        prepare(own, images)
+        assert uid_of[images[-1]] not in encoded(own, spool, images, uid_of)
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR DS")

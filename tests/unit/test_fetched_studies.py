@@ -66,6 +66,7 @@ def test_a_fetched_study_goes_last_whatever_rule_and_header_say(tmp_path: Path, 
     assert priorities(tmp_path / "fetched", text, fetched=True) == [PRIORITIES["low"]]
 
 
+@pytest.mark.thorough
 def test_an_order_of_today_lets_it_go_first(tmp_path: Path):
     heard = order("1", priority="S")
     assert priorities(tmp_path / "ordered", ORDERED, fetched=True, heard=heard) == [PRIORITIES["high"]]

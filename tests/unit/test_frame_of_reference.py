@@ -44,6 +44,7 @@ def test_the_series_is_analysed_as_one_volume_and_the_report_says_what_was_assum
     assert b"They were assumed to lie in one" in report.data
 
 
+@pytest.mark.thorough
 def test_every_result_has_the_same_frame_of_reference_that_no_image_states(tmp_path: Path) -> None:
     images = with_other_frames_of_reference(ct_series(5, 32))
     source = source_of(tmp_path, images)

@@ -67,7 +67,7 @@ def stored_mask(seg: FileDataset, source: SourceSeries) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", SERIES)
-@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(2, least=1), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     grid=st.fixed_dictionaries(
         {

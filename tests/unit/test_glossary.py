@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,21 +50,21 @@ def modules() -> Iterator[tuple[Path, str]]:
             yield path.relative_to(ROOT), path.parent.name if path.stem == "__init__" else path.stem
 
 
-def definitions(kinds: tuple[type[ast.AST], ...]) -> Iterator[tuple[Path, str]]:
+def definitions(kind: str) -> Iterator[tuple[Path, str]]:
+    """File and name of every ``class`` or ``def``; reading lines takes a tenth of the time of parsing them."""
     for path, _ in modules():
-        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
-            if isinstance(node, kinds):
-                yield path, node.name  # type: ignore[attr-defined]
+        text = (ROOT / path).read_text(encoding="utf-8")
+        yield from ((path, name) for name in re.findall(rf"^ *(?:async )?{kind} (\w+)", text, re.MULTILINE))
 
 
 def test_classes_and_modules_are_named_with_words_of_the_glossary():
-    names = [*modules(), *definitions((ast.ClassDef,))]
+    names = [*modules(), *definitions("class")]
     strange = {f"{path}: {name}" for path, name in names if name not in FOREIGN and not all(map(is_known, words(name)))}
     assert strange == set()
 
 
 def test_functions_are_not_named_with_the_words_that_the_glossary_replaces():
-    named = definitions((ast.FunctionDef, ast.AsyncFunctionDef))
+    named = definitions("def")
     folk = {f"{path}: {name}" for path, name in named if name not in FOREIGN and not DENIED.isdisjoint(words(name))}
     assert folk == set()
 

@@ -42,6 +42,7 @@ def works(family, kind):
 """
 
 
+@pytest.mark.thorough
 def test_a_pipeline_that_calls_home_fails_and_nobody_is_called(tmp_path: Path) -> None:
     worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays")
     with socket.create_server(("127.0.0.1", 0)) as home:

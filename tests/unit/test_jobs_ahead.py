@@ -139,6 +139,7 @@ def test_what_cannot_be_read_ahead_is_said_by_the_run(tmp_path: Path):
         prefetcher.reader(paths)(paths)
 
 
+@pytest.mark.thorough
 def test_a_worker_prepares_the_next_task_while_it_runs_one(tmp_path: Path):
     def task(name: str, **options: object) -> Task:
         table = PipelineTable(factory="job_pipelines:create", options=options)

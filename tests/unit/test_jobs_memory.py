@@ -71,6 +71,7 @@ def test_a_job_that_the_machine_cannot_hold_is_refused_before_it_runs(tmp_path: 
     assert not execute(elsewhere, OrderedDict(), "cpu", Prefetcher()).error, "what another device took does not count"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("does", ["raise", "findings"])
 def test_a_model_that_holds_itself_is_freed_when_it_is_unloaded(
     does: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

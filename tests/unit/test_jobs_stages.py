@@ -75,6 +75,7 @@ def test_every_outcome_in_turn_becomes_its_objects_and_reaches_who_wants_it(node
     assert all(part in timings for part in ("load ", "read ", "run ", " on cpu; peak memory ", " MiB host"))
 
 
+@pytest.mark.thorough
 def test_each_destination_gets_the_objects_it_wants_and_a_report_that_refers_to_nothing_else(node: JobNode) -> None:
     every = ("pacs", "reports", "masks")
     job_id = node.enqueue(destinations=every, pipeline="findings")
@@ -89,6 +90,7 @@ def test_each_destination_gets_the_objects_it_wants_and_a_report_that_refers_to_
     assert {line.split()[0] for line in sent(node, empty)} == {"pacs", "reports"}, "no mask, no delivery"
 
 
+@pytest.mark.thorough
 def test_pipeline_that_keeps_breaking_ends_as_a_failure_the_radiologist_can_read(node: JobNode) -> None:
     job_id = node.enqueue(pipeline="raise")
     job = node.wait(job_id)
@@ -105,6 +107,7 @@ def test_pipeline_that_keeps_breaking_ends_as_a_failure_the_radiologist_can_read
     assert b"RuntimeError" not in said
 
 
+@pytest.mark.thorough
 def test_wrong_options_fail_at_once(node: JobNode) -> None:
     job_id = node.enqueue(pipeline="jump")
     job = node.wait(job_id)
@@ -114,6 +117,7 @@ def test_wrong_options_fail_at_once(node: JobNode) -> None:
     assert "options.does = 'jump' is unknown" in told
 
 
+@pytest.mark.thorough
 def test_findings_that_cannot_be_encoded_become_a_failure(node: JobNode) -> None:
     job_id = node.enqueue(pipeline="outside")
     job = node.wait(job_id)
@@ -124,6 +128,7 @@ def test_findings_that_cannot_be_encoded_become_a_failure(node: JobNode) -> None
     assert classes(node, job_id) == ["SR"]
 
 
+@pytest.mark.thorough
 def test_object_the_gate_refuses_is_kept_in_quarantine_and_a_failure_is_sent(
     node: JobNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +181,7 @@ def test_one_bad_picture_is_kept_in_quarantine_and_the_rest_leaves_with_a_report
     assert [what for what, _ in node.events(job_id)].count("objects withheld") == 1
 
 
+@pytest.mark.thorough
 def test_a_picture_that_cannot_be_drawn_is_left_out_and_the_rest_leaves(
     node: JobNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +321,7 @@ def test_running_job_that_is_cancelled_ends_its_pipeline_and_frees_the_device(no
     assert node.wait(job_id).outcome == "findings"
 
 
+@pytest.mark.thorough
 def test_series_with_an_unreadable_file_is_reported_as_failed(node: JobNode) -> None:
     datasets = ct_series(n=3, size=16)
     study, series = node.receive(datasets)

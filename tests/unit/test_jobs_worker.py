@@ -53,6 +53,7 @@ def test_outcome_follows_from_what_was_found(shared: ModelProcess, tmp_path: Pat
     assert shared.run(task(tmp_path, does=does), wanted).outcome == outcome
 
 
+@pytest.mark.thorough
 def test_workers_of_a_data_loader_return_tensors(shared: ModelProcess, tmp_path: Path) -> None:
     assert shared.run(task(tmp_path, does="loader"), wanted).outcome == "findings"
 
@@ -185,6 +186,7 @@ def test_killed_child_is_explained_by_lack_of_memory(shared: ModelProcess, tmp_p
     assert not (tmp_path / "out" / "findings.npz").exists()
 
 
+@pytest.mark.thorough
 def test_pipeline_that_runs_too_long_is_killed(tmp_path: Path, notes: Path) -> None:
     worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     worker.run(replace(task(tmp_path), load_only=True), wanted)
@@ -206,6 +208,7 @@ def test_pipeline_of_a_cancelled_job_is_killed(shared: ModelProcess, tmp_path: P
     assert not alive(log.read_text().strip())
 
 
+@pytest.mark.thorough
 def test_closing_interrupts_a_running_pipeline(tmp_path: Path, notes: Path) -> None:
     worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     log = notes / "log"
@@ -229,6 +232,7 @@ def test_closing_interrupts_a_running_pipeline(tmp_path: Path, notes: Path) -> N
         worker.run(task(tmp_path), wanted)
 
 
+@pytest.mark.thorough
 def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
     """A parent that is killed cannot clean up: the kernel must."""
     log = notes / "log"
@@ -291,6 +295,7 @@ def test_pipeline_whose_own_imports_fail_is_a_platform_error(tmp_path: Path, mon
         factory_of("x", "needs_more:create")
 
 
+@pytest.mark.thorough
 def test_built_in_pipelines_are_listed_without_importing_them() -> None:
     code = (
         "import sys; from node.inference.plugins import installed; print(*installed());"

@@ -105,6 +105,7 @@ def handed_over(findings: Findings, folder: Path) -> Findings:
     return load(folder, 12 * 24 * 24).findings
 
 
+@pytest.mark.thorough
 def test_a_label_map_is_handed_over_once_and_means_the_same(tmp_path: Path) -> None:
     source = source_of(tmp_path / "in", ct_series(12, 24))
     volume = source.volume("HPL")

@@ -79,6 +79,7 @@ def nodule_at(centre: tuple[float, float, float], diameter_mm: float) -> Nodule:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", [WITHIN_LUNG, AT_SIDE])
 @pytest.mark.parametrize("left", [False, True])
 def test_a_large_mass_in_or_at_a_lung_is_named_with_its_side(
@@ -89,6 +90,7 @@ def test_a_large_mass_in_or_at_a_lung_is_named_with_its_side(
     assert f"middle zone of the {'left' if left else 'right'} lung, at least " in reason
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", [ON_DIAPHRAGM, IN_MEDIASTINUM])
 def test_what_a_diaphragm_or_a_heart_may_be_is_not_taken_for_a_mass(chest: Volume, place: tuple[float, float]) -> None:
     assert lungs_of(with_ball(chest, place, 90)).dense == ()

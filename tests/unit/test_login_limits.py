@@ -44,6 +44,7 @@ def guesses(attempt: Attempt, name: str, number: int, begin: float, seconds: flo
     )
 
 
+@pytest.mark.thorough
 def test_many_addresses_have_no_more_guesses_at_a_name_than_a_minute_has(attempt: Attempt):
     assert guesses(attempt, "otto", 400, 0.0, 1200.0) <= 20 + 6 + 20
     assert attempt("vera", "10.0.0.1", 600.0) == 0.0, "another name"

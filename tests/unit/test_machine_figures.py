@@ -46,6 +46,7 @@ print(json.dumps([seen, waiting]))
 """
 
 
+@pytest.mark.thorough
 def test_a_disk_that_hangs_stops_no_heartbeat_and_its_free_space_is_not_known(tmp_path: Path):
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -295,6 +295,7 @@ def test_an_endless_download_ends(storage, monkeypatch):
     assert entries(storage) == before
 
 
+@pytest.mark.thorough
 def test_what_a_killed_command_left_goes_with_the_next_one(bundle, storage):
     script = (
         "import sys, os, shutil; from node.inference import model_store; from pathlib import Path\n"

@@ -233,6 +233,7 @@ def test_loading_in_advance_stops_when_memory_is_short_and_ends_nothing(processe
     assert pipelines(processes) == ["a", "b"]
 
 
+@pytest.mark.thorough
 def test_a_job_gets_the_memory_of_idle_models_before_it_is_refused(processes, machine, tmp_path):
     machine["mib"] = 1e6
     for name in "ab":

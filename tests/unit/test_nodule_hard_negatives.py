@@ -75,6 +75,7 @@ def test_a_spot_that_is_another_nodule_of_the_patient_is_no_negative() -> None:
     assert not any(e.planes[1, 44:52, 44:52].mean() > 150 for e in examples)
 
 
+@pytest.mark.thorough
 def test_of_easy_spots_few_are_kept() -> None:
     examples = list(from_crops(np.random.default_rng(0), Always(-5.0), [crop(seed=k) for k in range(40)]))
     assert {e.kind for e in examples} <= {"easy"}

@@ -176,6 +176,7 @@ def test_sensitivity_is_read_at_a_number_of_false_alarms() -> None:
     assert [tally.sensitivity(rate) for rate in (0, 0.5, 1, 2)] == [0.25, 0.25, 0.5, 0.75]
 
 
+@pytest.mark.thorough
 def test_a_quarter_of_the_dose_doubles_the_noise() -> None:
     rng = np.random.default_rng(4)
     away = np.hypot(*(np.indices((128, 128)) - 63.5))
@@ -220,6 +221,7 @@ def test_training_stops_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert torch.equal(other.average["weight"], again.best_tensors["weight"])
 
 
+@pytest.mark.thorough
 def test_training_ends_when_nothing_gets_better(tmp_path: Path) -> None:
     part = a_part(nn.Conv2d(3, 1, 3), 2.0, steps=1000)
     part.best = 0.0

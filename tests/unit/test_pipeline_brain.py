@@ -149,6 +149,7 @@ def test_structures_that_reach_the_edge_are_not_measured(pipeline: BrainPipeline
     assert not any("Brain tissue" in remark for remark in findings.remarks), "a part of it was not seen"
 
 
+@pytest.mark.thorough
 def test_images_the_network_does_not_know_are_refused(pipeline: BrainPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_hippocampus(name: str, image: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
         labels, probability = read_levels(name, image)
@@ -270,6 +271,7 @@ def test_a_grid_of_1_mm_along_the_patient_keeps_its_voxels() -> None:
     assert np.array_equal(resample(fine.array, fine.affine, affine, shape), turned.array)
 
 
+@pytest.mark.thorough
 def test_the_plane_of_symmetry_follows_a_tilted_head() -> None:
     tilted = phantom().to_patient_orientation("LFA")
     angle = np.deg2rad(12)
@@ -282,6 +284,7 @@ def test_the_plane_of_symmetry_follows_a_tilted_head() -> None:
     assert np.rad2deg(np.arccos(normal[0])) == pytest.approx(12, abs=1.5)
 
 
+@pytest.mark.thorough
 def test_the_evaluation_measures_agreement_by_structure_and_side(pipeline: BrainPipeline) -> None:
     image = phantom()
     outlines = pipeline.outline(image)

@@ -224,6 +224,7 @@ def test_line_integral_of_a_water_disc_is_its_diameter():
     np.testing.assert_allclose(integrals.max(axis=1), 200 * WATER_PER_MM, rtol=0.03)
 
 
+@pytest.mark.thorough
 def test_simulated_noise_has_no_bias_follows_the_dose_and_is_strongest_in_the_centre():
     axis = np.arange(128) - 63.5
     radius = np.hypot(axis[:, None], axis[None, :])

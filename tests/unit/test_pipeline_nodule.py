@@ -227,6 +227,7 @@ def test_slabs_cover_every_cell_once(kept: int) -> None:
             assert compute.start // 4 + keep.start == place.start
 
 
+@pytest.mark.thorough
 def test_a_peak_leads_back_to_its_place_in_the_source() -> None:
     volume = chest()
     lungs = find_lungs(volume.array, SPACING)

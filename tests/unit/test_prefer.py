@@ -188,6 +188,7 @@ def test_a_better_series_that_comes_later_is_chosen_and_both_traces_say_so(tmp_p
     assert scene.differences() == ()
 
 
+@pytest.mark.thorough
 def test_late_images_make_the_choice_again(tmp_path: Path):
     scene = Scene(tmp_path, CHEST)
     images = ct_series(n=6, size=16, study=scene.study)

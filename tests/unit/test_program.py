@@ -68,6 +68,7 @@ def test_a_process_that_reads_files_has_no_secret_of_its_role(tmp_path: Path) ->
     assert variables["OMP_NUM_THREADS"] == "1"
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("role")
 def test_a_model_has_no_secret_of_its_role(tmp_path: Path) -> None:
     worker = ModelProcess("cpu", 3, 240.0, tmp_path / "sandboxes")

@@ -275,6 +275,7 @@ def test_a_caller_that_is_rejected_in_the_middle_of_a_series_makes_it_doubtful_u
         assert jobs_of(node)[1].incomplete is None
 
 
+@pytest.mark.thorough
 def test_another_image_under_the_same_uid_is_missing(node: Node) -> None:
     images = ct_series(6, 16)
     images[4].SOPInstanceUID = images[0].SOPInstanceUID
@@ -343,6 +344,7 @@ def test_a_series_of_which_nothing_was_taken_is_explained(node: Node) -> None:
     assert "images   2 sent = 2 refused" in accounted
 
 
+@pytest.mark.thorough
 def test_what_was_refused_of_a_study_goes_with_it(node: Node) -> None:
     images = ct_series(3, 16)
     store(node, images, damaged=images[2:])

@@ -43,6 +43,7 @@ class Four:
         return Findings(lesions=tuple(lesions))
 
 
+@pytest.mark.thorough
 def test_findings_are_ordered_by_size_within_their_class_of_certainty(tmp_path: Path):
     source = source_of(tmp_path, ct_series(4, 32))
     _, _, findings = analyse(Four(), source)

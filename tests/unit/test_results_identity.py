@@ -134,6 +134,7 @@ ODD_HEADERS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("which", ODD_HEADERS)
 def test_ordinary_odd_headers_make_good_results(tmp_path, which):
@@ -150,6 +151,7 @@ def test_ordinary_odd_headers_make_good_results(tmp_path, which):
             assert (encoded_object.dataset.get(keyword) or None) == (stated.get(keyword) or None)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
 def test_other_encodings_of_the_source_make_good_results(tmp_path, syntax):
     datasets = ct_series(4, 24)
@@ -181,6 +183,7 @@ def test_times_are_told_on_the_clock_of_the_source(tmp_path):
     assert report.TimezoneOffsetFromUTC == "+0530"
 
 
+@pytest.mark.thorough
 def test_private_elements_and_overlays_stay_with_the_source(tmp_path):
     def spoil(dataset: FileDataset) -> None:
         dataset.private_block(0x0029, "VENDOR", create=True).add_new(0x10, "LO", "secret")
@@ -191,6 +194,7 @@ def test_private_elements_and_overlays_stay_with_the_source(tmp_path):
         assert not [t for t in set(encoded_object.dataset.keys()) if t.is_private or t.group == 0x6000]
 
 
+@pytest.mark.thorough
 def test_the_file_says_that_this_node_wrote_it_not_the_sender_of_the_images(tmp_path: Path):
     for encoded in everything(source_of(tmp_path, ct_series(4, 24))):
         meta = encoded.dataset.file_meta

@@ -55,6 +55,7 @@ def test_a_seg_is_held_in_memory_once_while_it_is_made(tmp_path: Path) -> None:
     assert peak < 1.5 * len(seg.data) + 2_000_000
 
 
+@pytest.mark.thorough
 def test_the_gate_copies_no_pixels_of_a_seg(tmp_path: Path) -> None:
     source = source_of(tmp_path, ct_series(4, 1024))
     check(encode(analysis(_segments(source, 1, solid=True)), source, ["seg"]), source)  # tables are loaded once

@@ -23,6 +23,7 @@ ALL_ROLES = {*STARTED, *(f"node.roles.{role}" for role in ROLES)}
 """What the supervisor and its processes import."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("modules", "not_needed"),
     [

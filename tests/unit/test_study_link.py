@@ -80,6 +80,7 @@ def test_the_page_has_the_address_to_click_and_to_read_inside_its_margins(source
         assert text.endswith(link)
 
 
+@pytest.mark.thorough
 def test_a_key_image_has_the_link_below_its_text_and_nothing_else_is_moved(source: SourceSeries):
     link = link_of(source)
     pairs = zip(
@@ -111,6 +112,7 @@ def test_the_qr_code_is_that_of_the_address_with_a_border_that_readers_need(sour
     assert (text[-2:] == BACKGROUND).all()
 
 
+@pytest.mark.thorough
 def test_a_caption_is_in_the_language_of_the_key_image_and_headers_stay_english(source: SourceSeries):
     pictures = {}
     for language in ("en", "de"):
@@ -132,6 +134,7 @@ def test_another_address_makes_other_instances_and_the_same_one_the_same_bytes(s
     assert len(set().union(*uids)) == sum(map(len, uids))
 
 
+@pytest.mark.thorough
 def test_no_object_but_page_and_key_image_has_the_link_and_both_are_withheld_where_identity_is_removed(
     source: SourceSeries, tmp_path: Path
 ):

@@ -167,6 +167,7 @@ def test_text_beside_the_areas_of_a_mask_is_found_within_the_confined_process(tm
         process.close()
 
 
+@pytest.mark.thorough
 def test_an_image_that_is_not_searched_in_time_is_withheld_as_one_with_text_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ def test_tumour_training_goes_on_from_its_checkpoint(tmp_path: Path):
     assert torch.equal(fresh.network.head.bias, load_weights(tmp_path / "weights.safetensors").tensors["head.bias"])
 
 
+@pytest.mark.thorough
 def test_a_refit_learns_from_the_validation_patients_too_and_keeps_its_last_weights(tmp_path: Path, monkeypatch):
     of_split = dict(zip(("train", "val"), patients(), strict=True))
     learned: list[str] = []
@@ -149,6 +150,7 @@ def test_a_training_pair_holds_the_noise_that_was_added():
         assert patch.residual.std() == pytest.approx(patch.noise_level.mean(), rel=0.6, abs=2)
 
 
+@pytest.mark.thorough
 def test_denoise_training_goes_on_from_its_checkpoint(tmp_path: Path):
     source, rng = noisy(), np.random.default_rng(9)
     (tmp_path / "log.csv").write_text("step,seconds,loss,val_gain_db\n")
@@ -200,6 +202,7 @@ def test_attention_gates_of_the_outline_network_let_its_skips_through():
         assert not torch.allclose(plain(image), gated(image), atol=1e-3)
 
 
+@pytest.mark.thorough
 def test_adversarial_training_goes_on_from_its_checkpoint_with_its_critic(tmp_path: Path):
     source, rng = noisy(), np.random.default_rng(10)
     trainer = DenoiseTrainer(tmp_path, adversarial=True)
@@ -213,6 +216,7 @@ def test_adversarial_training_goes_on_from_its_checkpoint_with_its_critic(tmp_pa
     assert again.loss == trainer.loss
 
 
+@pytest.mark.thorough
 def test_the_opponent_asks_for_the_texture_of_the_full_dose():
     rng = np.random.default_rng(11)
     opponent = Opponent()

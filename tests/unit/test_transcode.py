@@ -26,12 +26,14 @@ def only_file(spool: Spool) -> str:
     return path
 
 
+@pytest.mark.thorough
 def test_the_copy_that_is_sent_has_the_other_syntax_and_its_digest_and_nothing_is_left(spool: Spool) -> None:
     with transcode.transcoded(spool, only_file(spool), ImplicitVRLittleEndian) as (path, sent):
         assert dcmread(path).file_meta.TransferSyntaxUID == sent.transfer_syntax_uid == ImplicitVRLittleEndian
     assert [file for file in spool.files("temporary") if file[-1].isdigit()] == []
 
 
+@pytest.mark.thorough
 def test_an_object_that_grows_beyond_what_archives_take_is_not_copied(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

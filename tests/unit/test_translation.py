@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from html.parser import HTMLParser
 
 import catalogs
@@ -22,11 +23,16 @@ AS_THEY_ARE = ("GiB", "Dice", "ainode", "journalctl")
 """Words that are the same in every language: units, names, commands."""
 
 
+@cache
+def extracted() -> set[str | tuple[str, str]]:
+    """Every text, and of a plural both forms."""
+    return {message.id for message in catalogs.extracted() if message.id}
+
+
 @pytest.mark.parametrize("language", catalogs.LANGUAGES)
 def test_every_text_has_a_translation_that_keeps_its_values_and_tags(language: str):
-    wanted = {message.id for message in catalogs.extracted() if message.id}
     catalog = {message.id: catalogs.strings_of(message) for message in catalogs.read_catalog(language) if message.id}
-    assert catalog.keys() == wanted, "run tests/support/catalogs.py, and translate what it adds"
+    assert catalog.keys() == extracted(), "run tests/support/catalogs.py, and translate what it adds"
     for text, translations in catalog.items():
         for translation in translations:
             assert translation, text
@@ -80,10 +86,11 @@ def unmarked(template: str) -> list[str]:
 
 
 def test_no_text_stands_within_an_f_string_where_it_is_not_extracted():
-    extracted = {message.id for message in catalogs.extracted() if message.id}
     within = re.compile(r"(?:gettext|marked)\('([^']+)'")
     for path in (catalogs.ROOT / "node").rglob("*.py"):
-        assert [text for text in within.findall(path.read_text(encoding="utf-8")) if text not in extracted] == [], path
+        assert [text for text in within.findall(path.read_text(encoding="utf-8")) if text not in extracted()] == [], (
+            path
+        )
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
