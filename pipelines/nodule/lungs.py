@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,11 +17,13 @@ from pipelines.nodule.sides import GRID_MM, middle_of, not_assessed
 AIR_HU = -400.0
 BODY_HU = -300.0
 SMALLEST_LUNG_ML = 150.0
-"""Less aerated volume than this, away from the image border, is bowel gas or a trachea, not lungs."""
-SMALLEST_LUNG_SHARE = 0.08
-"""Of a volume in which no lungs stand apart: with less lung-like matter than this there is clearly none."""
+"""Less aerated volume than this is bowel gas, a trachea or the recess of a lung, not lungs."""
+LUNG_QUARTILE_HU = -900.0
+"""Air at the border of a slice whose lower quartile is denser is lung that the field of view cuts: -891 to -651 in
+crops of two real series. Air round a patient has -909 at most, also between arms, blankets and table."""
 LIMIT_CM2 = 10.0
-"""More lung than this on an outermost slice: the series is cut off; an apex or a recess is smaller (MODEL_CARD.md)."""
+"""More lung than this on an outermost slice, or on all edges of the slices: it is cut off there; an apex or a recess is
+smaller (MODEL_CARD.md)."""
 VALLEY = 0.5
 """Two lungs have less than this share of their air on the column between them: 0.08 to 0.29 in real series, 1 in one
 lung alone."""
@@ -39,17 +41,17 @@ class Lungs:
 
     mask: npt.NDArray[np.bool_]
     """``[slice, row, column]`` on ``GRID_MM``, closed: vessels and nodules on the wall are inside."""
-    found: bool
-    """False: nothing lung-like could be told from outside air, ``mask`` is the whole volume."""
     midline: float
     """Column of ``mask`` between right and left lung."""
     parted: Literal["valley", "body", "no"] = "valley"
     """What is at ``midline``: the valley between both lungs; where only one holds air, the middle of the body; nothing
     that parts them, where the body is too narrow to be shown as a whole."""
     lowest_cm2: float = 0.0
-    """Aerated lung on the lowest slice; 0 when nothing lung-like could be told from outside air."""
+    """Aerated lung on the lowest slice."""
     highest_cm2: float = 0.0
     """The same on the highest one."""
+    sides_cm2: float = 0.0
+    """The same on all other faces of the volume together: what the field of view cuts."""
     not_assessed: str = ""
     """See ``sides.not_assessed``."""
     dense: tuple[Region, ...] = ()
@@ -57,8 +59,13 @@ class Lungs:
 
     @property
     def whole(self) -> bool:
-        """Whether the images show both ends of the lungs."""
-        return max(self.lowest_cm2, self.highest_cm2) <= LIMIT_CM2
+        """Whether the images show the lungs to both ends and all sides."""
+        return max(self.lowest_cm2, self.highest_cm2) <= LIMIT_CM2 and not self.cut_at_sides
+
+    @property
+    def cut_at_sides(self) -> bool:
+        """Whether the field of view cuts the lungs."""
+        return self.sides_cm2 > LIMIT_CM2
 
     def side(self, column: float) -> str:
         """``"left"`` or ``"right"``, whose lung is at a column of ``mask``; empty when it cannot be told."""
@@ -66,7 +73,7 @@ class Lungs:
         right, left = int(self.mask[:, :, :middle].sum()), int(self.mask[:, :, middle:].sum())
         side, own, other = ("left", left, right) if column > self.midline else ("right", right, left)
         share = {"valley": own / max(other, 1) >= LEAST_OF_OTHER, "body": other / max(own, 1) <= LEAST_OF_OTHER}
-        return side if self.found and share.get(self.parted, False) else ""
+        return side if share.get(self.parted, False) else ""
 
 
 def to_grid(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float], grid_mm: float) -> torch.Tensor:
@@ -80,43 +87,53 @@ def to_grid(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float], gr
 
 
 def find_lungs(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float]) -> Lungs | None:
-    """Lungs of an axial volume ``[slice F->H, row A->P, column R->L]`` in HU; ``None``: there is clearly no lung."""
+    """Lungs of an axial volume ``[slice F->H, row A->P, column R->L]`` in HU; ``None``: none can be delimited."""
     small = to_grid(hu, spacing, GRID_MM).numpy()
     air = small < AIR_HU
-    # Outside air is what touches the border of its slice; a scanner's round field of view (padding) is outside too.
-    outside = np.zeros_like(air)
     rim = np.zeros(air.shape[1:], bool)
     rim[[0, -1]] = rim[:, [0, -1]] = True
-    for k, plane in enumerate(air):
-        labels, _ = ndimage.label(plane)
-        touching = np.unique(labels[rim & plane])
-        outside[k] = np.isin(labels, touching[touching > 0])
+    outside = _outside(air, small, rim)
     inside = ndimage.binary_opening(air & ~outside, iterations=1)
     labels, count = ndimage.label(inside)
     volume_ml = np.bincount(labels.ravel(), minlength=count + 1)[1:] * GRID_MM**3 / 1000.0
     large = 1 + np.flatnonzero(volume_ml >= max(30.0, 0.08 * volume_ml.max(initial=0.0)))
     lungs_mask = np.isin(labels, large)
     if lungs_mask.sum() * GRID_MM**3 / 1000.0 < SMALLEST_LUNG_ML:
-        # A field of view that cuts through the lungs makes them "outside": look everywhere rather than nowhere.
-        lung_like = (small > -950) & (small < -600)
-        if lung_like.mean() < SMALLEST_LUNG_SHARE:
-            return None
-        return Lungs(mask=np.ones_like(air), found=False, midline=air.shape[2] / 2)
+        return None
+    sides_cm2 = np.count_nonzero(lungs_mask & rim) * GRID_MM**2 / 100
     closed = ndimage.binary_dilation(closed_by(lungs_mask, round(PLEURA_MM / GRID_MM)), iterations=1)
     body = small > BODY_HU
     valley = _valley(lungs_mask)
-    width_mm = np.count_nonzero(body.any((0, 1))) * GRID_MM
+    whole_body = np.count_nonzero(body.any((0, 1))) * GRID_MM >= WHOLE_BODY_MM and sides_cm2 <= LIMIT_CM2
     midline = float(middle_of(body)) if valley is None else valley
-    return Lungs(
+    lungs = Lungs(
         mask=closed,
-        found=True,
         midline=midline,
-        parted="valley" if valley is not None else "body" if width_mm >= WHOLE_BODY_MM else "no",
+        parted="valley" if valley is not None else "body" if whole_body else "no",
         lowest_cm2=_lung_cm2(lungs_mask[0], small[0]),
         highest_cm2=_lung_cm2(lungs_mask[-1], small[-1]),
-        not_assessed=not_assessed(lungs_mask, body),
+        sides_cm2=sides_cm2,
+    )
+    if lungs.cut_at_sides and valley is None:
+        return lungs  # its middle is that of the images, not of the body
+    return replace(
+        lungs,
+        not_assessed="" if lungs.cut_at_sides else not_assessed(lungs_mask, body),
         dense=tuple(dense_regions(lungs_mask, small, midline)),
     )
+
+
+def _outside(
+    air: npt.NDArray[np.bool_], hu: npt.NDArray[np.float32], rim: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Air that touches the border of its slice, padding round a circular field of view as well, but no lung."""
+    outside = np.zeros_like(air)
+    for k, plane in enumerate(air):
+        labels, _ = ndimage.label(plane)
+        for touching in np.setdiff1d(labels[rim], [0]):
+            part = labels == touching
+            outside[k] |= part & bool(np.percentile(hu[k][part], 25) <= LUNG_QUARTILE_HU)
+    return outside
 
 
 def closed_by(mask: npt.NDArray[np.bool_], radius: int) -> npt.NDArray[np.bool_]:

@@ -36,7 +36,7 @@ from pipelines.nodule.search import Networks, Nodule, SearchResult, search
 from pipelines.options import parameters_of
 from pipelines.weights import load_weights
 
-VERSION = "2.4.0"
+VERSION = "2.5.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_MM = 8.1
 """Larger voxels than this along any axis: nothing was measured. Slices of 8 mm, and how their positions are rounded."""
@@ -50,6 +50,7 @@ SCOPE = sentence(
 """The figures of MODEL_CARD.md, all four series."""
 CUT_OFF_LOWER = marked("The lungs are cut off at the lower end: the lowest image still shows {area} cm2.")
 CUT_OFF_UPPER = marked("The lungs are cut off at the upper end: the highest image still shows {area} cm2.")
+CUT_OFF_SIDES = marked("The field of view cuts the lungs: {area} cm2 of them lie on the edges of the images.")
 LUNGS = {"left": marked("left lung"), "right": marked("right lung"), "": marked("lung, side uncertain")}
 ZONES = {
     "Upper zone of lung": marked("upper zone of the {lung}"),
@@ -108,7 +109,7 @@ class NodulePipeline:
             )
         lungs = find_lungs(volume.array, (spacing[0], spacing[1], spacing[2]))
         if lungs is None:
-            raise Unsuitable(sentence("No aerated lung was found in these images."))
+            raise Unsuitable(sentence("No aerated lung could be delimited in these images."))
         result = search(self.networks, volume.array, spacing, lungs, self.options.threshold)
         nodules = self.large_enough(result.nodules)
         shown = nodules[: self.options.max_findings]
@@ -125,8 +126,6 @@ class NodulePipeline:
         elif spacing[0] > 3:
             step = f"{spacing[0]:.1f}"
             remarks.append(sentence("Slices lie {step} mm apart: small nodules may not be visible to it.", step=step))
-        if not lungs.found:
-            remarks.append(sentence("The lungs could not be delimited; the whole volume was searched."))
         if len(nodules) > len(shown):
             remarks.append(
                 sentence(
@@ -154,7 +153,7 @@ class NodulePipeline:
             remarks=tuple(remarks),
             looked_for=(codes.SCT.Nodule,),
             partial=joined(filter(None, (lungs.not_assessed, unexplained(lungs, volume.array.shape, shown))), " "),
-            cut_off=cut_off(CUT_OFF_LOWER, CUT_OFF_UPPER, lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2),
+            cut_off=where_cut_off(lungs),
             embedding_space=self._embedder.space,
         )
 
@@ -180,8 +179,15 @@ class NodulePipeline:
         )
 
     def large_enough(self, nodules: Sequence[Nodule]) -> list[Nodule]:
-        """Those of ``found`` that have the least diameter of the options."""
+        """Those of ``nodules`` that have the least diameter of the options."""
         return [n for n in nodules if n.outline.diameter_mm >= self.options.min_diameter_mm]
+
+
+def where_cut_off(lungs: Lungs) -> str:
+    """``Findings.cut_off``: at which ends, and whether at the sides."""
+    ends = cut_off(CUT_OFF_LOWER, CUT_OFF_UPPER, lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2)
+    sides = sentence(CUT_OFF_SIDES, area=f"{lungs.sides_cm2:.0f}") if lungs.cut_at_sides else ""
+    return joined(filter(None, (ends, sides)), " ")
 
 
 def unexplained(lungs: Lungs, shape: Sequence[int], nodules: Sequence[Nodule]) -> str:
@@ -225,14 +231,12 @@ def _lesion(nodule: Nodule, volume: Volume, lungs: Lungs, *, opinion: bool) -> L
     mask = np.zeros(volume.array.shape, np.uint8)
     mask[nodule.outline.box] = nodule.outline.mask
     place = (np.argwhere(nodule.outline.mask) + [s.start for s in nodule.outline.box]).mean(0)
-    laterality = None
     judged: dict[Code, Code | None] = {TEXTURE: texture(volume.array, nodule.outline)}
     if opinion:
         judged[MALIGNANCY] = malignancy(nodule.verdict.malignancy)
-    if lungs.found:
-        side = lungs.side((place[2] + 0.5) * lungs.mask.shape[2] / volume.array.shape[2] - 0.5)
-        laterality = {"left": codes.SCT.Left, "right": codes.SCT.Right}.get(side)
-        judged[POSITION] = third(lungs, place, volume.array.shape)
+    side = lungs.side((place[2] + 0.5) * lungs.mask.shape[2] / volume.array.shape[2] - 0.5)
+    laterality = {"left": codes.SCT.Left, "right": codes.SCT.Right}.get(side)
+    judged[POSITION] = third(lungs, place, volume.array.shape)
     segment = Segment(
         label="Nodule",
         mask=volume.with_array(mask),

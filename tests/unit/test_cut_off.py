@@ -18,8 +18,9 @@ from node.studies.source import SourceSeries
 from pipelines import nodule, tumor
 from pipelines.cut_off import cut_off
 from pipelines.nodule.appearance import third
-from pipelines.nodule.lungs import LIMIT_CM2, Lungs, find_lungs
-from pipelines.nodule.pipeline import CUT_OFF_LOWER, CUT_OFF_UPPER
+from pipelines.nodule.lungs import Lungs, find_lungs, to_grid
+from pipelines.nodule.pipeline import CUT_OFF_LOWER, CUT_OFF_UPPER, where_cut_off
+from pipelines.nodule.sides import GRID_MM
 from pipelines.tumor import coverage
 from pipelines.tumor.coverage import why_cut_off
 from pipelines.tumor.grid import NetworkGrid
@@ -50,8 +51,7 @@ def lungs_of(volume: Volume) -> Lungs:
 
 
 def lungs_cut_off(volume: Volume) -> str:
-    lungs = lungs_of(volume)
-    return cut_off(*LUNGS, lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2)
+    return where_cut_off(lungs_of(volume))
 
 
 def brain_cut_off(volume: Volume) -> str:
@@ -159,8 +159,40 @@ def test_a_lung_that_alone_holds_air_keeps_its_side(chest: Volume, gone: str) ->
 def test_a_field_of_view_that_shows_one_lung_has_no_sides(chest: Volume) -> None:
     half = chest.array.shape[2] // 2
     lungs = lungs_of(chest[:, :, half + 4 :])
-    assert lungs.found
     assert {lungs.side(float(column)) for column in range(lungs.mask.shape[2])} == {""}
+
+
+def narrowed(volume: Volume, columns: tuple[float, float], rows: tuple[float, float]) -> Volume:
+    """A smaller field of view, in shares of the whole one."""
+    _, height, width = volume.array.shape
+    (left, right), (top, bottom) = ((round(s * n) for s in shares) for shares, n in ((columns, width), (rows, height)))
+    return volume[:, top:bottom, left:right]
+
+
+FIELDS = {
+    "right lung and a part of the left": ((0, 0.66), (0, 1)),
+    "left lung and a part of the right": ((0.34, 1), (0, 1)),
+    "no front and no back": ((0, 1), (0.35, 0.65)),
+    "within the lungs": ((0.27, 0.73), (0.4, 0.6)),
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_lungs_that_a_field_of_view_cuts_are_lungs_and_partial(chest: Volume, field: str) -> None:
+    columns, rows = FIELDS[field]
+    small = narrowed(chest, columns, rows)
+    lungs = lungs_of(small)
+    spacing = tuple(float(mm) for mm in small.spacing)
+    hu = to_grid(np.ascontiguousarray(small.array), spacing, GRID_MM).numpy()
+    assert lungs.mask[(hu < -600) & (hu > -900)].mean() > 0.85  # the rest is skin
+    assert "The field of view cuts the lungs" in where_cut_off(lungs)
+    assert lungs.not_assessed == ""
+    middle = lungs.mask.shape[2] * (0.5 - columns[0]) / (columns[1] - columns[0])
+    assert (lungs.side(middle - 10), lungs.side(middle + 10)) in (("right", "left"), ("", ""))
+
+
+def test_a_whole_field_of_view_cuts_no_lungs(chest: Volume) -> None:
+    assert where_cut_off(lungs_of(chest)) == ""
 
 
 @pytest.mark.thorough

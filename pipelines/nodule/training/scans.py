@@ -57,7 +57,7 @@ def background(
     """``volume`` (HPL) with pixels taken for 1 mm after resampling to ``in_plane_mm``; ``ignored``: two LPS corners."""
     spacing = tuple(float(s) for s in volume.spacing)
     lungs = find_lungs(volume.array, (spacing[0], spacing[1], spacing[2]))
-    if lungs is None or not lungs.found:
+    if lungs is None:
         raise ValueError("background scan without lungs; choose another")
     planes = torch.from_numpy(np.ascontiguousarray(volume.array))[:, None]
     size = [round(n * s / in_plane_mm) for n, s in zip(volume.array.shape[1:], spacing[1:], strict=True)]

@@ -59,7 +59,7 @@ def read_cases(data_set: NnunetDataSet, split: str) -> Iterator[VerifiedCase]:
         columns, rows, slices = (float(mm) for mm in image.header.get_zooms()[:3])
         hu, spacing = axial_stack(image), (slices, rows, columns)
         lungs = find_lungs(hu, spacing) if hu.min() < -500 else None
-        if lungs is None or not lungs.found:
+        if lungs is None:
             raise DataSetError(
                 f"case {name} of {data_set.folder} shows no lungs in HU; these networks are for chest CT"
             )
