@@ -1,4 +1,4 @@
-"""Coverage of the brain: area of brain on the lowest and highest images."""
+"""Coverage of the brain: area of brain on the lowest and highest images, and on the edges of all."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from node.pipeline import marked
+from node.pipeline import joined, marked, sentence
 from pipelines.cut_off import cut_off
 from pipelines.tumor.grid import PIXEL_MM
 from pipelines.tumor.prepare import FOREGROUND
 
 LIMIT_CM2 = 50.0
-"""More brain than this on an outermost slice: the stack is cut off. See MODEL_CARD.md for how often that is wrong."""
+"""More brain than this on an outermost slice, or on the edges of all: it is cut off there. See MODEL_CARD.md for how
+often that is wrong."""
 CUT_OFF_LOWER = marked("The brain is cut off at the lower end: the lowest image still shows {area} cm2.")
 CUT_OFF_UPPER = marked("The brain is cut off at the upper end: the highest image still shows {area} cm2.")
+CUT_OFF_SIDES = marked("The field of view cuts the brain: {area} cm2 of it lie on the edges of the images.")
 SCALP_AND_SKULL_MM = 12.0
 BRAIN = (0.5, 2.0)
 """Intensities of brain, where the median of the inner head is 1."""
@@ -22,13 +24,23 @@ _SMOOTH = 4
 """Pixels by which gaps in the skin are closed, and what is narrower is no brain: muscles and nerves of the neck."""
 
 
-def why_cut_off(normalised: NDArray[np.float32]) -> str:
-    """``Findings.cut_off`` of a stack ``[slice, row, column]`` from foot to head, as the network sees it."""
-    return cut_off(CUT_OFF_LOWER, CUT_OFF_UPPER, brain_cm2(normalised[0]), brain_cm2(normalised[-1]), LIMIT_CM2)
+def why_cut_off(normalised: NDArray[np.float32], slice_mm: float) -> str:
+    """``Findings.cut_off`` of a stack ``[slice, row, column]`` from foot to head, as the network sees it.
+
+    ``slice_mm``: distance of its slices.
+    """
+    ends = cut_off(CUT_OFF_LOWER, CUT_OFF_UPPER, brain_cm2(normalised[0]), brain_cm2(normalised[-1]), LIMIT_CM2)
+    faces = (normalised[:, 0], normalised[:, -1], normalised[:, :, 0], normalised[:, :, -1])
+    area = sum(brain_cm2(ndimage.zoom(face, (slice_mm / PIXEL_MM, 1), order=1)) for face in faces)
+    sides = sentence(CUT_OFF_SIDES, area=f"{area:.0f}") if area > LIMIT_CM2 else ""
+    return joined(filter(None, (ends, sides)), " ")
 
 
 def brain_cm2(plane: NDArray[np.float32]) -> float:
-    """Area of the largest region of an axial slice that lies within the skull and is as bright as brain."""
+    """Area of the largest region that lies within the skull and is as bright as brain.
+
+    ``plane``: an axial slice, or a face of the stack; pixels of ``PIXEL_MM``.
+    """
     room = _SMOOTH + 2
     head = np.pad(plane > 2 * FOREGROUND, room)
     filled = ndimage.binary_fill_holes(ndimage.binary_closing(head, iterations=_SMOOTH))

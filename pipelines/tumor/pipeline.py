@@ -38,7 +38,7 @@ from pipelines.tumor.network import FlairNet
 from pipelines.tumor.prepare import BATCHES, BRIGHTEST, FOREGROUND, intensity_scale, probabilities
 from pipelines.weights import fill, load_weights
 
-VERSION = "1.3.1"
+VERSION = "1.3.2"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_AXIAL_MM = 2.5
 """Axial pixels larger than this (thick coronal or sagittal slices) show no anatomy that the network knows."""
@@ -211,7 +211,7 @@ class TumorPipeline:
         head = grid.back_nearest((normalised > 2 * FOREGROUND).astype(np.int32)) > 0
         probability = grid.back(seen)
         maps = self._maps(volume, grid, normalised, zones > 0, probability)
-        return probability, grid.back_nearest(zones), head, maps, why_cut_off(normalised)
+        return probability, grid.back_nearest(zones), head, maps, why_cut_off(normalised, grid.voxel_mm[0])
 
     def _maps(
         self,

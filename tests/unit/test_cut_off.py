@@ -57,7 +57,7 @@ def lungs_cut_off(volume: Volume) -> str:
 def brain_cut_off(volume: Volume) -> str:
     grid = NetworkGrid.of(volume.array.shape, tuple(float(mm) for mm in volume.spacing))
     stack = grid.forward(np.ascontiguousarray(volume.array, np.float32))
-    return why_cut_off(np.clip(stack / intensity_scale(stack), 0, 4).astype(np.float32))
+    return why_cut_off(np.clip(stack / intensity_scale(stack), 0, 4).astype(np.float32), grid.voxel_mm[0])
 
 
 def part_of(volume: Volume, part: str) -> Volume:
@@ -88,6 +88,22 @@ def test_lungs_that_reach_an_outermost_image_are_cut_off_there(chest: Volume, pa
 @pytest.mark.parametrize("part", PARTS)
 def test_brain_that_reaches_an_outermost_image_is_cut_off_there(brain: Volume, part: str) -> None:
     assert ends(brain_cut_off(part_of(brain, part))) == PARTS[part]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("columns", "rows", "cut"),
+    [
+        ((0, 1), (0, 1), 0),
+        ((0, 0.55), (0, 1), 1),
+        ((0, 1), (0.35, 0.75), 1),  # as a coronal slab of the temporal lobes
+        ((0, 1), (0, 0.6), 1),
+    ],
+)
+def test_brain_that_a_field_of_view_cuts_is_partial(
+    brain: Volume, columns: tuple[float, float], rows: tuple[float, float], cut: int
+) -> None:
+    assert brain_cut_off(narrowed(brain, columns, rows)).count("The field of view cuts the brain") == cut
 
 
 @pytest.mark.thorough
