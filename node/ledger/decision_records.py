@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.ledger.key_ranges import KeyCondition
 from node.ledger.states import ACTIVE, DecisionOutcome, SeriesState
 from node.ledger.tables import LATEST_DECISION, decision, decision_record, event, job, series
 
@@ -73,7 +74,9 @@ def remove_through(connection: sa.Connection, number: int) -> None:
     connection.execute(sa.delete(decision_record).where(decision_record.c.number <= number))
 
 
-def unrecorded_studies(connection: sa.Connection, at: float) -> dict[str, float]:
+def unrecorded_studies(
+    connection: sa.Connection, at: float, of_studies: KeyCondition = lambda _: sa.true()
+) -> dict[str, float]:
     """Finished studies to which something happened after their latest record: the time of their last event.
 
     A study is finished when all of its series are complete and decided on, no job of it is active, and nothing has
@@ -92,6 +95,7 @@ def unrecorded_studies(connection: sa.Connection, at: float) -> dict[str, float]
     known = sa.exists().where(series.c.study_instance_uid == study)
     query = (
         sa.select(study, last)
+        .where(of_studies(study))
         .group_by(study)
         .having(
             last <= at - SETTLED_SECONDS,

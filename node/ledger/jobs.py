@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from node.errors import NotFoundError
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import among
+from node.ledger.key_ranges import KeyCondition
 from node.ledger.prerequisites import waits
 from node.ledger.states import ACTIVE, LEAST_URGENT, DeliveryState, JobStage, JobState, ShadowCause
 from node.ledger.tables import delivery, instance, job, result
@@ -175,8 +176,12 @@ def list_jobs(connection: sa.Connection, *, study: str | None = None, limit: int
 
 def jobs_of(connection: sa.Connection, studies: Collection[str]) -> list[Job]:
     """The jobs of some studies, oldest first."""
-    of_studies = among(connection, job.c.study_instance_uid, studies)
-    query = sa.select(job).where(of_studies).order_by(job.c.created_at, job.c.id)
+    return jobs_of_studies(connection, lambda column: among(connection, column, studies))
+
+
+def jobs_of_studies(connection: sa.Connection, of_studies: KeyCondition) -> list[Job]:
+    """The jobs of the studies of a condition, oldest first."""
+    query = sa.select(job).where(of_studies(job.c.study_instance_uid)).order_by(job.c.created_at, job.c.id)
     return [job_of_row(row) for row in connection.execute(query)]
 
 

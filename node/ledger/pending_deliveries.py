@@ -5,12 +5,12 @@ A job delivers its results (``result``), or the images that it forwards (``origi
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from node.ledger.clock_steps import passed
+from node.ledger.key_ranges import KeyCondition
 from node.ledger.progress import DeliveryProgress
 from node.ledger.states import DeliveryState, JobState
 from node.ledger.tables import delivery, delivery_instance, delivery_kind, instance, job, original, replaced, result
@@ -219,10 +219,10 @@ def overdue_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
     return statuses(connection, OVERDUE)
 
 
-def deliveries_of_studies(connection: sa.Connection, studies: Collection[str]) -> list[DeliveryStatus]:
+def deliveries_of_studies(connection: sa.Connection, of_studies: KeyCondition) -> list[DeliveryStatus]:
     """Every delivery of some studies, oldest first."""
-    of_studies = sa.select(job.c.id).where(job.c.study_instance_uid.in_(studies))
-    return statuses(connection, delivery.c.job_id.in_(of_studies))
+    jobs = sa.select(job.c.id).where(of_studies(job.c.study_instance_uid))
+    return statuses(connection, delivery.c.job_id.in_(jobs))
 
 
 def statuses(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[DeliveryStatus]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import postgres
 import pytest
@@ -35,9 +37,11 @@ from node.ledger.tables import (
     result,
     series,
 )
+from node.operate.account import rows as account_rows
 from node.operate.account.balance import Count, Sum
 from node.operate.account.report import Account, account, account_of, bounds
 from node.operate.account.rows import read
+from node.reasons import ReasonCode, reason
 from node.routing.router import Router
 from node.translation import in_language
 
@@ -230,3 +234,102 @@ def test_account_of_a_node_names_what_is_routed_ignored_and_still_received(tmp_p
         assert alarm.exit_code == LedgerError.exit_code
         assert alarm.output.count("DIFFERENCE: ") == 2
         assert "2 differences; `ainode explain STUDY_UID`" in alarm.stderr
+
+
+@settings(max_examples=examples(25), deadline=None)
+@given(steps=walks, size=st.integers(1, 3), midnight=st.floats(0, 60), data=st.data())
+def test_the_account_is_the_same_however_many_rows_it_reads_at_once(
+    steps: list[Step], size: int, midnight: float, data: st.DataObject
+) -> None:
+    engine = Walk([*FINISHED, *steps]).engine
+    for table in data.draw(st.lists(st.sampled_from([series, job, result, delivery, decision]), max_size=2)):
+        key = list(table.primary_key.columns)
+        with engine.connect() as connection:
+            rows = connection.execute(sa.select(*key).order_by(*key)).all()
+        row = data.draw(st.sampled_from(rows)) if rows else ()
+        change(engine, sa.delete(table).where(*(column == value for column, value in zip(key, row, strict=bool(row)))))
+    for period in (None, (-1.0, midnight), (midnight, 61.0)):
+        at_once = account_of(read(engine, queue_minutes=1e9).portions(period), CONFIG.is_recipient)
+        with patch.object(account_rows, "ROWS_AT_ONCE", size):
+            in_parts = account_of(read(engine, queue_minutes=1e9).portions(period), CONFIG.is_recipient)
+        assert sorted(in_parts.differences) == sorted(at_once.differences)
+        assert in_parts.balance == at_once.balance
+        for name in ("sent", "received", "jobs", "deliveries"):
+            assert getattr(in_parts, name) == getattr(at_once, name)
+
+
+def add_image(engine: sa.Engine, study: str, of: str, *, at: float | None = None) -> None:
+    """An image; ``at``: with a series that is complete since then and ignored."""
+    key = {"study_instance_uid": study, "series_instance_uid": of}
+    image = dict.fromkeys(("sop_class_uid", "transfer_syntax_uid", "modality", "digest"), "")
+    row = {**key, **image, "sop_instance_uid": f"{study}/{of}", "path": f"{study}/{of}", "size": 1, "received_at": 1.0}
+    with begin_immediate(engine) as connection:
+        connection.execute(sa.insert(instance), row)
+        if at is not None:
+            times = {"first_at": at, "last_at": at, "state": "COMPLETE", "generation": 1, "instances": 1}
+            connection.execute(sa.insert(series), {**key, **times, "modality": "CT"})
+            ruling = {"outcome": "ignored", "reason": reason(ReasonCode.NO_RULE), "trace": [], "decided_at": at}
+            connection.execute(sa.insert(decision), {**key, **ruling, "generation": 1})
+
+
+@postgres.BOTH
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_rows_of_nothing_are_differences_whatever_their_keys_are(engine: sa.Engine, size: int) -> None:
+    for study in ("1.2", "1.4", "1.6"):
+        add_image(engine, study, "1", at=1.0)
+    alone = [("", ""), ("1.1", "1"), ("1.3", "1"), ("1.4", "2"), ("1.60", "1"), ("9", "1")]
+    for study, of in alone:
+        add_image(engine, study, of)
+    jobs = ("", "0", "job", "~")
+    answers = [{"job_id": job_id, "destination": "pacs", "sop_instance_uid": "1", "status": 0} for job_id in jobs]
+    change(engine, sa.insert(delivery_instance).values(answers))
+    with patch.object(account_rows, "ROWS_AT_ONCE", size):
+        differences = balanced(engine).differences
+    assert list(differences) == [
+        *(f"1 images of series {of}, study {study}: there is no row of these" for study, of in alone),
+        *(f"1 answers of pacs to results of job {job_id}: there is no row of these" for job_id in jobs),
+    ]
+
+
+def test_the_account_of_a_day_has_the_rows_of_nothing_of_its_studies_alone(engine: sa.Engine) -> None:
+    add_image(engine, "1.2", "1", at=1.0)
+    add_image(engine, "1.4", "1", at=100.0)
+    add_image(engine, "1.4", "2")
+    add_image(engine, "1.6", "1")
+    of_study, other = (
+        f"1 images of series {of}, study {study}: there is no row of these"
+        for study, of in (("1.4", "2"), ("1.6", "1"))
+    )
+    days = [
+        account_of(read(engine, queue_minutes=1e9).portions(period), CONFIG.is_recipient).differences
+        for period in ((0.0, 50.0), (50.0, 150.0))
+    ]
+    assert days == [(), (of_study,)]
+    assert balanced(engine).differences == (of_study, other)
+
+
+_LARGE = re.compile(r"SCAN (instance|series|decision|job|delivery|delivery_instance|result|original|event)\b")
+_BOUNDED = re.compile(r"LIMIT|FROM \"?conflict")
+"""Statements that read the first rows of an order, or begin with the conflicts."""
+
+
+@pytest.mark.parametrize("period", [None, (1.5, 2.5)], ids=["everything", "a day"])
+def test_no_statement_of_the_account_reads_a_large_table_as_a_whole(period: tuple[float, float] | None) -> None:
+    engine = Walk(FINISHED).engine
+    for number in range(3):
+        add_image(engine, f"1.{number}", "1", at=float(number))
+    executed: list[tuple[str, Any]] = []
+    sa.event.listen(
+        engine, "before_cursor_execute", lambda _connection, _cursor, text, values, *_: executed.append((text, values))
+    )
+    with patch.object(account_rows, "ROWS_AT_ONCE", 1):
+        account_of(read(engine, with_records=True).portions(period), CONFIG.is_recipient)
+    with engine.connect() as connection:
+        plans = [
+            (step.detail, text)
+            for text, values in executed[:]
+            if text.startswith("SELECT") and not _BOUNDED.search(text)
+            for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
+        ]
+    assert plans
+    assert [plan for plan in plans if _LARGE.match(plan[0])] == []

@@ -156,6 +156,7 @@ series = sa.Table(
     sa.Column("packed_generation", sa.Integer, nullable=True),  # the last one of which every image is in a pack
     sa.Index("series_state", "state", "last_at"),
     sa.Index("series_last", "last_at"),
+    sa.Index("series_first", "first_at"),
 )
 
 refusal = sa.Table(  # an image that was not taken; a row of ``instance`` with its UIDs says that it came later

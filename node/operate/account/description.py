@@ -18,9 +18,14 @@ from node.translation.cells import padded
 
 def describe(account: Account) -> str:
     """The account in plain words."""
-    day = gettext("Series received first on {day}", day=account.day) if account.day else ""
-    lines = [day or gettext("Everything in the ledger"), ""]
+    lines = [gettext("Everything in the ledger")]
+    if account.day:
+        lines = [
+            gettext("Series received first on {day}", day=account.day),
+            gettext("Rows without a series or job are looked for in the studies of this day only."),
+        ]
     lines += [
+        "",
         describe_equation(marked("images"), marked("sent"), account.sent, "instances"),
         *describe_balance(account.balance),
     ]

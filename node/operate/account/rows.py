@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,13 +11,10 @@ import sqlalchemy as sa
 from node.ledger.account_rows import (
     AccountResult,
     AccountSeries,
-    MissingOrigin,
-    RowsWithoutOrigin,
     account_results,
     account_series,
-    missing_origins,
-    rows_without_origin,
-    study_portions,
+    image_counts,
+    studies_at_once,
 )
 from node.ledger.clock import ledger_clock
 from node.ledger.conflicts import ConflictRecord, all_conflicts
@@ -26,13 +23,16 @@ from node.ledger.decision_records import unrecorded_studies
 from node.ledger.engine import snapshot
 from node.ledger.excluded_images import ExcludedImage, excluded_images
 from node.ledger.held_series import Held, held
-from node.ledger.jobs import Job, jobs_of
+from node.ledger.jobs import Job, jobs_of_studies
+from node.ledger.key_ranges import KeyCondition
 from node.ledger.missing_copies import count_missing_copies
+from node.ledger.missing_origins import MissingOrigin, RowsWithoutOrigin, jobs_at_once, jobs_of
 from node.ledger.pending_attempts import stuck_jobs
 from node.ledger.pending_deliveries import DeliveryStatus, deliveries_of_studies
-from node.ledger.series import series_of_studies
+from node.ledger.series import Series, series_of_studies
 from node.ledger.study_record import study_state
 from node.ledger.undecided import Undecided, undecided_series
+from node.operate.account.origins import Origins
 from node.operate.account.refusals import Refusals, refusals
 from node.operate.records.recorder import is_recorded
 from node.spool import Spool
@@ -45,7 +45,8 @@ ROWLESS_SECONDS = 60.0
 """A received image without a row for this long is a problem; most rows follow within a second."""
 COPY_SECONDS = 60.0
 """A file with one copy only for this long is an alert, where two are wanted."""
-_STUDIES_AT_ONCE = 400
+ROWS_AT_ONCE = 1000
+"""Series, or jobs, that a statement reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ class AccountRows:
 
 @dataclass(frozen=True)
 class AccountReader:
-    """Reads the ledger some studies at a time: memory does not grow with their number."""
+    """Reads the ledger some series at a time: memory does not grow with their number."""
 
     engine: sa.Engine
     spool: Spool | None
@@ -123,37 +124,56 @@ class AccountReader:
     def portions(self, period: tuple[float, float] | None = None) -> Iterator[AccountRows]:
         """Every study in one portion, all of one moment; the last portion has what belongs to no series.
 
-        ``period``: of the series whose first image came in it, in seconds since 1970 UTC. Images are counted by the
-        database, everything else is a few rows per series.
+        ``period``: of the series whose first image came in it, in seconds since 1970 UTC. What belongs to nothing is
+        then looked for in their studies only. Images are counted by the database, everything else is a few rows per
+        series. No statement reads a large table as a whole: none takes longer in a larger ledger.
         """
+        rowless = self.spool.drafts.without_row(ROWLESS_SECONDS) if self.spool is not None else 0
         with snapshot(self.engine) as connection:
-            exceptions = _StudyRows(connection, ledger_clock(connection) - self.queue_minutes * 60)
-            for studies in study_portions(connection, _STUDIES_AT_ONCE, period):
+            at = ledger_clock(connection)
+            exceptions, origins = _StudyRows(connection, at - self.queue_minutes * 60), Origins()
+            unrecorded: list[str] = []
+            for of_studies in studies_at_once(connection, ROWS_AT_ONCE, period):
+                images = image_counts(connection, of_studies)
+                series = account_series(connection, of_studies, images)
+                jobs = jobs_of_studies(connection, of_studies)
+                origins.add_of_studies(series, images, jobs)
+                if period:
+                    origins.add_answers(connection, jobs_of(of_studies))
+                if self.with_records:
+                    unrecorded += _unrecorded(connection, at, of_studies)
+                studies = {s.study_instance_uid for s in series}
+                jobs = [j for j in jobs if j.study_instance_uid in studies]  # others are in no sum
+                ids = {j.id for j in jobs}
                 rows = AccountRows(
-                    series=account_series(connection, studies),
-                    jobs=tuple(jobs_of(connection, studies)),
-                    results=account_results(connection, studies),
-                    deliveries=tuple(deliveries_of_studies(connection, studies)),
+                    series=series,
+                    jobs=tuple(jobs),
+                    results=tuple(r for r in account_results(connection, of_studies) if r.job_id in ids),
+                    deliveries=tuple(d for d in deliveries_of_studies(connection, of_studies) if d.job_id in ids),
                     **exceptions.take(studies),
                 )
-                known = {(s.study_instance_uid, s.series_instance_uid) for s in rows.series}
-                yield rows.between(*period, known) if period else rows
+                yield rows.between(*period, _keys(series)) if period else rows
+            for of_jobs in () if period else jobs_at_once(connection, ROWS_AT_ONCE):
+                origins.add_of_jobs(connection, of_jobs)
             others = exceptions.studies()
             rest = AccountRows(
-                without_origin=rows_without_origin(connection),
-                missing_origins=missing_origins(connection),
-                unrecorded=_unrecorded(connection) if self.with_records else (),
-                missing_copies=_missing_copies(connection),
-                rowless=self.spool.drafts.without_row(ROWLESS_SECONDS) if self.spool is not None else 0,
+                without_origin=origins.rows,
+                missing_origins=origins.missing,
+                unrecorded=tuple(unrecorded),
+                missing_copies=_missing_copies(connection, at),
+                rowless=rowless,
                 **exceptions.take(others),
             )
-            known = {(s.study_instance_uid, s.series_instance_uid) for s in series_of_studies(connection, others)}
-            yield rest.between(*period, known) if period else rest
+            yield rest.between(*period, _keys(series_of_studies(connection, others))) if period else rest
 
 
-def _missing_copies(connection: sa.Connection) -> int:
+def _keys(series: Sequence[Series]) -> set[tuple[str, str]]:
+    return {(s.study_instance_uid, s.series_instance_uid) for s in series}
+
+
+def _missing_copies(connection: sa.Connection, at: float) -> int:
     missing = count_missing_copies(connection)
-    return missing.files if ledger_clock(connection) - missing.since > COPY_SECONDS else 0
+    return missing.files if at - missing.since > COPY_SECONDS else 0
 
 
 class _StudyRows:
@@ -187,9 +207,9 @@ class _StudyRows:
         return {name: tuple(rows) for name, rows in fields.items()}
 
 
-def _unrecorded(connection: sa.Connection) -> tuple[str, ...]:
-    waiting = unrecorded_studies(connection, ledger_clock(connection) - RECORD_SECONDS)
-    return tuple(uid for uid in waiting if not is_recorded(connection, uid, study_state(connection, uid)))
+def _unrecorded(connection: sa.Connection, at: float, of_studies: KeyCondition) -> list[str]:
+    waiting = unrecorded_studies(connection, at - RECORD_SECONDS, of_studies)
+    return [uid for uid in waiting if not is_recorded(connection, uid, study_state(connection, uid))]
 
 
 def read(
