@@ -18,7 +18,7 @@ from node.errors import LedgerError
 FOLDER = Path(__file__).parent
 _VERSION = sa.table("alembic_version", sa.column("version_num", sa.Text))
 _OLDEST = sa.Table("oldest_revision", sa.MetaData(), sa.Column("number", sa.Text, primary_key=True))
-"""What the newest revision states as ``OLDEST``; no table or no row: itself."""
+"""What the newest revision states as ``OLDEST``, or its own number; before revision 0035 the table may be missing."""
 _MEMBER = sa.table("member", *(sa.column(name) for name in ("revision", "version", "beat_at")))
 _FIRST_TABLE = "instance"
 _ALIVE_SECONDS = 20.0
@@ -63,11 +63,9 @@ def upgrade(connection: sa.Connection, at: float) -> None:
     if version is not None:
         _refuse_beside(connection, oldest, at)
     command.upgrade(config, "head")
-    if oldest != newest.revision:
-        _OLDEST.create(connection, checkfirst=True)
-    if sa.inspect(connection).has_table(_OLDEST.name):
-        connection.execute(sa.delete(_OLDEST))
-        connection.execute(sa.insert(_OLDEST).values(number=oldest))
+    _OLDEST.create(connection, checkfirst=True)
+    connection.execute(sa.delete(_OLDEST))
+    connection.execute(sa.insert(_OLDEST).values(number=oldest))
 
 
 def _refuse_beside(connection: sa.Connection, oldest: str, at: float) -> None:

@@ -6,6 +6,7 @@ from alembic import op
 
 revision = "0035"
 down_revision = "0034"
+OLDEST = "0034"
 
 
 def upgrade() -> None:
