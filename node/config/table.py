@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 AeTitle = Annotated[
@@ -37,10 +37,26 @@ OptionalPath = Annotated[Path | None, BeforeValidator(_path)]
 """A path; ``None`` for the empty text."""
 
 
+_UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
+_LONGEST_SECONDS = 86400 * 365 * 100
+"""A hundred years; the operating system cannot wait for 300."""
+_LARGEST = 1e9
+
+
 class Table(BaseModel):
-    """A frozen table that rejects unknown keys and converts no types."""
+    """A frozen table that rejects unknown keys and numbers nothing can count with, and converts no types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @field_validator("*")
+    @classmethod
+    def _countable(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, int | float):
+            unit = (info.field_name or "").rpartition("_")[2]
+            most = _LONGEST_SECONDS // _UNITS[unit] if unit in _UNITS else _LARGEST
+            if not abs(value) <= most:
+                raise PydanticCustomError("countable", "give a number up to {most}", {"most": f"{most:.0f}"})
+        return value
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
