@@ -192,7 +192,7 @@ def test_position_is_the_third_of_the_lung_on_that_side() -> None:
     mask = np.zeros((30, 20, 40), bool)
     mask[0:30, 5:15, 2:18] = True
     mask[15:30, 5:15, 22:38] = True
-    lungs = Lungs(mask=mask, found=True, midline=20.0)
+    lungs = Lungs(mask=mask, midline=20.0)
     shape = (60, 200, 400)
     right = [third(lungs, (z, 100, 100), shape).value for z in (4, 30, 56)]
     left = [third(lungs, (z, 100, 300), shape).value for z in (34, 45, 56)]
