@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -176,13 +177,18 @@ def list_jobs(connection: sa.Connection, *, study: str | None = None, limit: int
 
 def jobs_of(connection: sa.Connection, studies: Collection[str]) -> list[Job]:
     """The jobs of some studies, oldest first."""
-    return jobs_of_studies(connection, lambda column: among(connection, column, studies))
+    return jobs_of_studies(connection, partial(among, connection, values=studies))
 
 
 def jobs_of_studies(connection: sa.Connection, of_studies: KeyCondition) -> list[Job]:
     """The jobs of the studies of a condition, oldest first."""
     query = sa.select(job).where(of_studies(job.c.study_instance_uid)).order_by(job.c.created_at, job.c.id)
     return [job_of_row(row) for row in connection.execute(query)]
+
+
+def job_ids_of(of_studies: KeyCondition) -> KeyCondition:
+    """The jobs of the studies of a condition, as a condition on their ids."""
+    return lambda column: column.in_(sa.select(job.c.id).where(of_studies(job.c.study_instance_uid)))
 
 
 def has_jobs(connection: sa.Connection, pipeline: str) -> bool:

@@ -32,11 +32,6 @@ def jobs_at_once(connection: sa.Connection, size: int) -> Iterator[KeyRange]:
     return key_ranges(connection, job.c.id, size)
 
 
-def jobs_of(of_studies: KeyCondition) -> KeyCondition:
-    """The jobs of some studies."""
-    return lambda column: column.in_(sa.select(job.c.id).where(of_studies(job.c.study_instance_uid)))
-
-
 def results_without_job(connection: sa.Connection, of_jobs: KeyCondition) -> Iterator[MissingOrigin]:
     """Results whose job has no row, in the order of their jobs."""
     return _without_job(connection, of_jobs, result.c.sop_instance_uid, "result")

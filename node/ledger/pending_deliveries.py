@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.clock_steps import passed
+from node.ledger.jobs import job_ids_of
 from node.ledger.key_ranges import KeyCondition
 from node.ledger.progress import DeliveryProgress
 from node.ledger.states import DeliveryState, JobState
@@ -221,8 +222,7 @@ def overdue_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
 
 def deliveries_of_studies(connection: sa.Connection, of_studies: KeyCondition) -> list[DeliveryStatus]:
     """Every delivery of some studies, oldest first."""
-    jobs = sa.select(job.c.id).where(of_studies(job.c.study_instance_uid))
-    return statuses(connection, delivery.c.job_id.in_(jobs))
+    return statuses(connection, job_ids_of(of_studies)(delivery.c.job_id))
 
 
 def statuses(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[DeliveryStatus]:

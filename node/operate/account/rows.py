@@ -23,10 +23,10 @@ from node.ledger.decision_records import unrecorded_studies
 from node.ledger.engine import snapshot
 from node.ledger.excluded_images import ExcludedImage, excluded_images
 from node.ledger.held_series import Held, held
-from node.ledger.jobs import Job, jobs_of_studies
+from node.ledger.jobs import Job, job_ids_of, jobs_of_studies
 from node.ledger.key_ranges import KeyCondition
 from node.ledger.missing_copies import count_missing_copies
-from node.ledger.missing_origins import MissingOrigin, RowsWithoutOrigin, jobs_at_once, jobs_of
+from node.ledger.missing_origins import MissingOrigin, RowsWithoutOrigin, jobs_at_once
 from node.ledger.pending_attempts import stuck_jobs
 from node.ledger.pending_deliveries import DeliveryStatus, deliveries_of_studies
 from node.ledger.series import Series, series_of_studies
@@ -139,7 +139,7 @@ class AccountReader:
                 jobs = jobs_of_studies(connection, of_studies)
                 origins.add_of_studies(series, images, jobs)
                 if period:
-                    origins.add_answers(connection, jobs_of(of_studies))
+                    origins.add_answers(connection, job_ids_of(of_studies))
                 if self.with_records:
                     unrecorded += _unrecorded(connection, at, of_studies)
                 studies = {s.study_instance_uid for s in series}
