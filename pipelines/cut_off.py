@@ -1,14 +1,15 @@
-"""Cut-off anatomy: organs that reach the lowest or highest image and were not imaged completely."""
+"""Cut-off anatomy: organs that reach the outermost image or the edges of all and were not imaged completely."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from node.pipeline import joined, sentence
 
 
-def cut_off(lower: str, upper: str, lowest_cm2: float, highest_cm2: float, limit_cm2: float) -> str:
-    """``Findings.cut_off``: at which ends more than ``limit_cm2`` of the anatomy is still on the outermost image.
+def cut_off(limit_cm2: float, faces: Iterable[tuple[str, float]]) -> str:
+    """``Findings.cut_off``: on which faces of the series more than ``limit_cm2`` of the anatomy lies.
 
-    ``lower`` and ``upper``: what is said of each end, with the place ``{area}``. Empty when both ends were seen.
+    ``faces``: of each what is said of it, with the place ``{area}``, and the area in cm2. Empty when none cuts it off.
     """
-    ends = ((lower, lowest_cm2), (upper, highest_cm2))
-    return joined((sentence(text, area=f"{area:.0f}") for text, area in ends if area > limit_cm2), " ")
+    return joined((sentence(text, area=f"{area:.0f}") for text, area in faces if area > limit_cm2), " ")

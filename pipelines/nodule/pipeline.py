@@ -185,9 +185,8 @@ class NodulePipeline:
 
 def where_cut_off(lungs: Lungs) -> str:
     """``Findings.cut_off``: at which ends, and whether at the sides."""
-    ends = cut_off(CUT_OFF_LOWER, CUT_OFF_UPPER, lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2)
-    sides = sentence(CUT_OFF_SIDES, area=f"{lungs.sides_cm2:.0f}") if lungs.cut_at_sides else ""
-    return joined(filter(None, (ends, sides)), " ")
+    areas = (lungs.lowest_cm2, lungs.highest_cm2, lungs.sides_cm2)
+    return cut_off(LIMIT_CM2, zip((CUT_OFF_LOWER, CUT_OFF_UPPER, CUT_OFF_SIDES), areas, strict=True))
 
 
 def unexplained(lungs: Lungs, shape: Sequence[int], nodules: Sequence[Nodule]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from node.pipeline import joined, marked, sentence
+from node.pipeline import marked
 from pipelines.cut_off import cut_off
 from pipelines.tumor.grid import PIXEL_MM
 from pipelines.tumor.prepare import FOREGROUND
@@ -29,11 +29,10 @@ def why_cut_off(normalised: NDArray[np.float32], slice_mm: float) -> str:
 
     ``slice_mm``: distance of its slices.
     """
-    ends = cut_off(CUT_OFF_LOWER, CUT_OFF_UPPER, brain_cm2(normalised[0]), brain_cm2(normalised[-1]), LIMIT_CM2)
-    faces = (normalised[:, 0], normalised[:, -1], normalised[:, :, 0], normalised[:, :, -1])
-    area = sum(brain_cm2(ndimage.zoom(face, (slice_mm / PIXEL_MM, 1), order=1)) for face in faces)
-    sides = sentence(CUT_OFF_SIDES, area=f"{area:.0f}") if area > LIMIT_CM2 else ""
-    return joined(filter(None, (ends, sides)), " ")
+    edges = (normalised[:, 0], normalised[:, -1], normalised[:, :, 0], normalised[:, :, -1])
+    sides_cm2 = sum(brain_cm2(ndimage.zoom(edge, (slice_mm / PIXEL_MM, 1), order=1)) for edge in edges)
+    areas = (brain_cm2(normalised[0]), brain_cm2(normalised[-1]), sides_cm2)
+    return cut_off(LIMIT_CM2, zip((CUT_OFF_LOWER, CUT_OFF_UPPER, CUT_OFF_SIDES), areas, strict=True))
 
 
 def brain_cm2(plane: NDArray[np.float32]) -> float:

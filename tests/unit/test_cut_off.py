@@ -71,11 +71,11 @@ def ends(sentence: str) -> tuple[int, int]:
 
 
 def test_a_sentence_names_each_end_that_was_not_seen() -> None:
-    assert cut_off(*LUNGS, 3, 2, 10) == ""
-    assert cut_off(*LUNGS, 127.4, 2, 10) == (
+    assert cut_off(10, zip(LUNGS, (3, 2), strict=True)) == ""
+    assert cut_off(10, zip(LUNGS, (127.4, 2), strict=True)) == (
         "The lungs are cut off at the lower end: the lowest image still shows 127 cm2."
     )
-    assert ends(cut_off(*BRAIN, 60, 70, 50)) == (1, 1)
+    assert ends(cut_off(50, zip(BRAIN, (60, 70), strict=True))) == (1, 1)
 
 
 @pytest.mark.thorough
