@@ -95,17 +95,17 @@ class Balance:
 def balance(rows: AccountRows) -> Balance:
     """The sums of all series of ``rows``."""
     decisions = [decision for series in rows.series for decision in series.decisions.values()]
-    recorded = {(one.study_instance_uid, one.series_instance_uid): one.recorded for one in rows.series}
+    recorded = {(series.study_instance_uid, series.series_instance_uid): series.recorded for series in rows.series}
     received, analysed, delivered = [], [], []
     for study in project(rows.series, decisions, rows.jobs, rows.deliveries):
-        for one in study.series:
+        for progress in study.series:
             uid = study.study_instance_uid
-            images = recorded[uid, one.series.series_instance_uid]
-            routing = one.routing
+            images = recorded[uid, progress.series.series_instance_uid]
+            routing = progress.routing
             received.append((str(routing), uid, images))
             if routing != Progress.ROUTED:
                 continue
-            current = one.current_jobs
+            current = progress.current_jobs
             analysis = _analysis_of(current)
             analysed.append((analysis, uid, images))
             if analysis != _IN_WORK:
@@ -135,29 +135,33 @@ def add_up(entries: Iterable[tuple[str, str, int]]) -> Sum:
 
 def _analysis_of(current: Sequence[JobProgress]) -> str:
     """Of several jobs what needs most attention; a series is in work as long as any of them is."""
-    parts = {_analysis(one) for one in current}
+    parts = {_analysis(job) for job in current}
     return _IN_WORK if _IN_WORK in parts else _first(_ANALYSED, parts)
 
 
-def _analysis(one: JobProgress) -> str:
-    progress = one.progress
+def _analysis(job_progress: JobProgress) -> str:
+    progress = job_progress.progress
     if progress in IN_WORK:
         return _IN_WORK
     if progress in (Progress.CANCELLED, Progress.HELD):
         return str(progress)
-    if one.job.pipeline == FORWARD:
+    if job_progress.job.pipeline == FORWARD:
         return "sent on as they are"
-    return one.job.outcome if one.job.outcome in (Outcome.NOT_APPLICABLE, Outcome.FAILED) else "processed"
+    return (
+        job_progress.job.outcome
+        if job_progress.job.outcome in (Outcome.NOT_APPLICABLE, Outcome.FAILED)
+        else "processed"
+    )
 
 
 def _delivery_of(current: Sequence[JobProgress]) -> str:
-    return _first(_DELIVERED, (part for one in current for part in _deliveries(one)))
+    return _first(_DELIVERED, (part for job in current for part in _deliveries(job)))
 
 
-def _deliveries(one: JobProgress) -> Iterable[str]:
-    if not one.deliveries and one.progress in (Progress.CANCELLED, Progress.HELD):
+def _deliveries(job_progress: JobProgress) -> Iterable[str]:
+    if not job_progress.deliveries and job_progress.progress in (Progress.CANCELLED, Progress.HELD):
         return (DeliveryStep.CANCELLED,)
-    return [delivery.step for delivery in one.deliveries]
+    return [delivery.step for delivery in job_progress.deliveries]
 
 
 def _first(order: Sequence[str], parts: Iterable[str]) -> str:

@@ -54,10 +54,10 @@ def describe(account: Account) -> str:
         )
         for (study, series, changed), count in alike.items()
     ]
-    lines += [describe_excluded(one) for one in account.excluded]
+    lines += [describe_excluded(image) for image in account.excluded]
     waiting = attention(account)
     lines += waiting
-    lines += [gettext("DIFFERENCE: {difference}", difference=one) for one in account.differences]
+    lines += [gettext("DIFFERENCE: {difference}", difference=text) for text in account.differences]
     lines.append(
         gettext(
             "{conflicts} conflicts, {quarantined} quarantined results",
@@ -78,12 +78,12 @@ def describe(account: Account) -> str:
 def describe_balance(of: Balance) -> Iterator[str]:
     """Two equations for each sum: by study, by image."""
     for name, unit in (("studies", marked("studies")), ("instances", marked("images"))):
-        for what, one in (
+        for what, counted in (
             (marked("received"), of.received),
             (marked("routed"), of.analysed),
             (marked("to deliver"), of.delivered),
         ):
-            yield describe_equation(unit, what, one, name)
+            yield describe_equation(unit, what, counted, name)
 
 
 def describe_equation(unit: str, what: str, of: Sum, name: str) -> str:
@@ -107,18 +107,18 @@ def attention(account: Account) -> list[str]:
             )
             for o in account.outdated
         ),
-        *(describe_half_corrected(one) for one in account.half_corrected),
+        *(describe_half_corrected(half_corrected) for half_corrected in account.half_corrected),
         *(
             gettext(
                 "NOT TAKEN: images of {whose}: {refusals}; {missing} are missing; send them again",
-                whose=_whose(one),
-                refusals=describe_refusals(one),
-                missing=one.missing,
+                whose=_whose(refused),
+                refusals=describe_refusals(refused),
+                missing=refused.missing,
             )
-            for one in account.refused
-            if one.missing
+            for refused in account.refused
+            if refused.missing
         ),
-        *(describe_held(one) for one in account.held),
+        *(describe_held(held) for held in account.held),
         *(
             gettext(
                 "DISCONTINUED: {images} images of series {series}, study {study}, were not analysed, or not to the "
@@ -153,47 +153,49 @@ def attention(account: Account) -> list[str]:
     ]
 
 
-def _whose(one: Refusals) -> str:
-    if not one.series_instance_uid:
+def _whose(refused: Refusals) -> str:
+    if not refused.series_instance_uid:
         return gettext("an unknown series")
-    return gettext("series {series} of study {study}", series=one.series_instance_uid, study=one.study_instance_uid)
+    return gettext(
+        "series {series} of study {study}", series=refused.series_instance_uid, study=refused.study_instance_uid
+    )
 
 
-def describe_half_corrected(one: HalfCorrected) -> str:
+def describe_half_corrected(half_corrected: HalfCorrected) -> str:
     """In plain words, with what to do."""
     return gettext(
         "NEEDS AN OPERATOR: {again} of {images} images of series {series}, study {study}, were received again with "
         "different {changed}; send the others as well, or take the first identity: ainode retry {job}",
-        again=one.again,
-        images=one.images,
-        series=one.series_instance_uid,
-        study=one.study_instance_uid,
-        changed=one.changed,
-        job=one.job_id,
+        again=half_corrected.again,
+        images=half_corrected.images,
+        series=half_corrected.series_instance_uid,
+        study=half_corrected.study_instance_uid,
+        changed=half_corrected.changed,
+        job=half_corrected.job_id,
     )
 
 
-def describe_held(one: Held) -> str:
+def describe_held(held: Held) -> str:
     """In plain words, with what to do; attributes, never values."""
     return gettext(
         "CONTRADICTING IDENTITY: series {series} of study {study}{of}: {reason}; correct it at the sender and send the "
         "images again under one identity, or take single images out of the series: ainode exclude SOP_UID --reason "
         "TEXT",
-        series=one.series_instance_uid,
-        study=one.study_instance_uid,
-        of=gettext(", job {job}", job=one.job_id) if one.job_id else "",
-        reason=reason_text(one.reason),
+        series=held.series_instance_uid,
+        study=held.study_instance_uid,
+        of=gettext(", job {job}", job=held.job_id) if held.job_id else "",
+        reason=reason_text(held.reason),
     )
 
 
-def describe_excluded(one: ExcludedImage) -> str:
+def describe_excluded(image: ExcludedImage) -> str:
     """In plain words, with how to undo it."""
     return gettext(
         "excluded: image {image} of series {series}, study {study}, by {who}: {why}; it is kept, and ainode exclude "
         "--undo {image} puts it back",
-        image=one.sop_instance_uid,
-        series=one.series_instance_uid,
-        study=one.study_instance_uid,
-        who=one.who,
-        why=one.why,
+        image=image.sop_instance_uid,
+        series=image.series_instance_uid,
+        study=image.study_instance_uid,
+        who=image.who,
+        why=image.why,
     )

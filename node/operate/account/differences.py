@@ -51,17 +51,17 @@ def _rows_without_origin(rows: AccountRows) -> Iterator[str]:
 
 def _of_series(rows: AccountRows) -> Iterator[str]:
     jobs = {(j.study_instance_uid, j.series_instance_uid, j.generation, j.pipeline) for j in rows.jobs}
-    for one in rows.series:
-        name = _series(one.series_instance_uid, one.study_instance_uid)
-        if one.recorded != one.instances:
+    for series in rows.series:
+        name = _series(series.series_instance_uid, series.study_instance_uid)
+        if series.recorded != series.instances:
             yield gettext(
                 "{series}: counts {counted} images, but {recorded} have a row",
                 series=name,
-                counted=one.instances,
-                recorded=one.recorded,
+                counted=series.instances,
+                recorded=series.recorded,
             )
-        for generation in range(1, one.generation + 1):
-            decision = one.decisions.get(generation)
+        for generation in range(1, series.generation + 1):
+            decision = series.decisions.get(generation)
             if decision is None:
                 yield gettext(
                     "{series}: generation {generation} was complete, but there is no decision on it",
@@ -70,7 +70,7 @@ def _of_series(rows: AccountRows) -> Iterator[str]:
                 )
                 continue
             for pipeline in decision.pipelines:
-                if (one.study_instance_uid, one.series_instance_uid, generation, pipeline) not in jobs:
+                if (series.study_instance_uid, series.series_instance_uid, generation, pipeline) not in jobs:
                     yield gettext(
                         "{series}: generation {generation} was routed to {pipeline!r}, but there is no job",
                         series=name,
@@ -145,17 +145,19 @@ def _stuck(rows: AccountRows) -> Iterator[str]:
 
 
 def _of_deliveries(rows: AccountRows) -> Iterator[str]:
-    for one in rows.deliveries:
-        name = gettext("delivery of job {job} to {destination!r}", job=one.job_id, destination=one.destination)
-        counts = {"delivery": name, "state": one.state, "all": one.instances}
-        if one.state in _STORED and one.stored < one.instances:
+    for delivery in rows.deliveries:
+        name = gettext(
+            "delivery of job {job} to {destination!r}", job=delivery.job_id, destination=delivery.destination
+        )
+        counts = {"delivery": name, "state": delivery.state, "all": delivery.instances}
+        if delivery.state in _STORED and delivery.stored < delivery.instances:
             yield gettext(
-                "{delivery}: is {state}, but {stored} of {all} objects are stored", stored=one.stored, **counts
+                "{delivery}: is {state}, but {stored} of {all} objects are stored", stored=delivery.stored, **counts
             )
-        if one.state == DeliveryState.CONFIRMED and one.committed < one.instances:
+        if delivery.state == DeliveryState.CONFIRMED and delivery.committed < delivery.instances:
             yield gettext(
                 "{delivery}: is {state}, but {committed} of {all} objects are committed",
-                committed=one.committed,
+                committed=delivery.committed,
                 **counts,
             )
 

@@ -43,7 +43,7 @@ class Origins:
         self, series: Sequence[AccountSeries], images: Mapping[tuple[str, str], int], jobs: Sequence[Job]
     ) -> None:
         """Compare the series of some studies with what the images and the jobs of these studies name as theirs."""
-        keys = {(one.study_instance_uid, one.series_instance_uid) for one in series}
+        keys = {(row.study_instance_uid, row.series_instance_uid) for row in series}
         self._images += [
             RowsWithoutOrigin(of=f"images of series {uid}, study {study}", rows=rows)
             for (study, uid), rows in images.items()

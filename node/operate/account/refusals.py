@@ -40,21 +40,26 @@ class Refusals:
 def refusals(connection: sa.Connection, study_uid: str | None = None) -> list[Refusals]:
     """Return the refusals of one study or of all, ordered by their latest refusal."""
     groups: dict[tuple[object, ...], list[tuple[Refused, bool]]] = {}
-    for one, came in refused_in(connection, study_uid):
-        key = (one.study_instance_uid, one.series_instance_uid, one.association_id, one.status)
-        groups.setdefault(key, []).append((one, came))
+    for refused, came in refused_in(connection, study_uid):
+        key = (refused.study_instance_uid, refused.series_instance_uid, refused.association_id, refused.status)
+        groups.setdefault(key, []).append((refused, came))
     return [_group(members) for members in groups.values()]
 
 
-def describe_refusals(one: Refusals) -> str:
+def describe_refusals(refused: Refusals) -> str:
     """In plain words, without the series."""
-    came = gettext("; {images} came later", images=one.came) if one.came else ""
-    values = {"images": one.images, "reason": one.reason, "calling_ae": one.calling_ae, "address": one.peer_address}
-    if one.status is None:
+    came = gettext("; {images} came later", images=refused.came) if refused.came else ""
+    values = {
+        "images": refused.images,
+        "reason": refused.reason,
+        "calling_ae": refused.calling_ae,
+        "address": refused.peer_address,
+    }
+    if refused.status is None:
         return gettext("{images} cut off ({reason}), sent by {calling_ae} at {address}{came}", came=came, **values)
     return gettext(
         "{images} refused with status {status:04X} ({reason}), sent by {calling_ae} at {address}{came}",
-        status=one.status,
+        status=refused.status,
         came=came,
         **values,
     )
@@ -70,7 +75,7 @@ def _group(members: Sequence[tuple[Refused, bool]]) -> Refusals:
         peer_address=last.peer_address,
         status=last.status,
         reason=last.reason,
-        images=sum(one.images for one, _ in members),
-        came=sum(one.images for one, came in members if came),
-        at=max(one.at for one, _ in members),
+        images=sum(refused.images for refused, _ in members),
+        came=sum(refused.images for refused, came in members if came),
+        at=max(refused.at for refused, _ in members),
     )

@@ -124,21 +124,21 @@ def _account(chosen: AccountRows, is_recipient: Recipient) -> Account:
         ),
         quarantined=tuple(
             Quarantined(
-                study_instance_uid=studies.get(one.job_id, ""),
-                job_id=one.job_id,
-                sop_instance_uid=one.sop_instance_uid,
-                description=one.description,
-                reason=one.quarantine,
+                study_instance_uid=studies.get(result.job_id, ""),
+                job_id=result.job_id,
+                sop_instance_uid=result.sop_instance_uid,
+                description=result.description,
+                reason=result.quarantine,
             )
-            for one in chosen.results
-            if one.quarantine is not None
+            for result in chosen.results
+            if result.quarantine is not None
         ),
         conflicts=chosen.conflicts,
         overdue=tuple(d for d in chosen.deliveries if is_overdue(d)),
         outdated=chosen.outdated,
         half_corrected=chosen.half_corrected,
         discontinued=tuple(_in_words(s) for s in chosen.series if _is_discontinued(s)),
-        held=tuple(replace(one, reason=reason_text(one.reason)) for one in chosen.held),
+        held=tuple(replace(held, reason=reason_text(held.reason)) for held in chosen.held),
         excluded=chosen.excluded,
         differences=tuple(differences(chosen, is_recipient)),
     )
@@ -148,8 +148,8 @@ def _sent(rows: AccountRows) -> Iterator[tuple[str, str, int]]:
     """As far as the node can know: an image that was sent twice and is here counts once."""
     for series in rows.series:
         yield "stored", series.study_instance_uid, series.recorded
-    for one in rows.conflicts:
-        yield "stored in addition to another file", one.study_instance_uid, 1
+    for conflict in rows.conflicts:
+        yield "stored in addition to another file", conflict.study_instance_uid, 1
     for image in rows.excluded:
         yield "stored and excluded", image.study_instance_uid, 1
     for refused in rows.refused:
@@ -171,7 +171,9 @@ def _part_of_series(series: AccountSeries) -> str:
 
 
 def _in_words(series: AccountSeries) -> AccountSeries:
-    decisions = {at: replace(one, reason=reason_text(one.reason)) for at, one in series.decisions.items()}
+    decisions = {
+        at: replace(decision, reason=reason_text(decision.reason)) for at, decision in series.decisions.items()
+    }
     return replace(series, decisions=decisions)
 
 
