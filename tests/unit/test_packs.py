@@ -74,7 +74,7 @@ def test_local_copies_go_earlier_when_space_is_scarce(engine: sa.Engine, tmp_pat
 
 
 def test_a_series_waits_for_its_time(engine: sa.Engine, tmp_path: Path) -> None:
-    scene = open_scene(engine, tmp_path, pack_after_minutes=1e9)
+    scene = open_scene(engine, tmp_path, pack_after_minutes=5e7)  # the images are of 1970
     scene.receive(CONTENTS)
     assert scene.pack() == 0
 
