@@ -19,6 +19,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import islice
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -183,9 +184,11 @@ class RowWriter:
     def _record(self) -> bool:
         """Write waiting rows, then rejected ones that are due; ``False``: the ledger cannot be written."""
         while self._waiting:
-            rows = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
-            rows = [row for row in rows if row.durable is None or row.durable.set_running_or_notify_cancel()]
+            batch = list(islice(self._waiting, self._batch))  # counts as waiting while it is written
+            rows = [row for row in batch if row.durable is None or row.durable.set_running_or_notify_cancel()]
             error = self._write(rows)
+            for _ in batch:
+                self._waiting.popleft()
             if error is None:
                 self._batch = min(2 * self._batch, _BATCH)
                 continue

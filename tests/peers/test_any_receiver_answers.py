@@ -18,7 +18,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from receivers import associate, send_dataset, until
 
 from node.config import Ae
-from node.ledger.tables import instance, procedure_step
+from node.ledger.tables import commitment, instance, procedure_step
 from node.receive.sender_quota import FRESH_SECONDS
 
 COMMITMENT = [(StorageCommitmentPushModel, ExplicitVRLittleEndian)]
@@ -56,7 +56,9 @@ def report(machine: FleetMachine, images: list[Dataset]) -> tuple[set[str], set[
 
     peer = associate(machine, COMMITMENT, evt_handlers=[(evt.EVT_N_EVENT_REPORT, reported)])
     assert scanner.ask(peer, scanner.names(images)) == 0x0000
-    until(lambda: reports)
+    until(
+        lambda: {row.state for row in machine.rows(commitment)} == {"COMPLETED"}
+    )  # the peer has answered and may leave
     peer.release()
     committed, failed = (
         {str(item.ReferencedSOPInstanceUID) for item in reports[0].get(name, ())}
