@@ -28,7 +28,7 @@ from node.operate.account.rows import COPY_SECONDS, ROWLESS_SECONDS
 from node.operate.drift import BEFORE, drift
 from node.operate.explain import clock
 from node.operate.fleet import differing_tables
-from node.operate.fleet_machines import clock_alerts
+from node.operate.fleet_machines import clock_alerts, low_space_text
 from node.operate.object_store_alerts import object_store_alerts
 from node.operate.pipeline_obstacles import offered_pipelines, without_worker
 from node.operate.returned_alerts import returned_alerts
@@ -52,9 +52,7 @@ def machine_alerts(config: Config, spool: Spool) -> dict[str, str]:
     """Return what only a machine with this storage folder can see."""
     alerts, space, least = {}, spool.space(), config.storage.min_free_gib
     if space.is_below(least * config.notify.disk_factor):
-        alerts["disk"] = gettext(
-            "{free:.1f} GiB are free; images are refused below {least:g} GiB", free=space.free_gib, least=least
-        )
+        alerts["disk"] = low_space_text(space, least)
     if rowless := spool.drafts.without_row(ROWLESS_SECONDS):
         alerts["rows"] = gettext(
             "{images} received images have no row in the ledger and are not analysed; the receiver's log says why",

@@ -12,7 +12,7 @@ from typing import Any
 from node.ledger.events import EventKind as Kind
 from node.ledger.states import WorklistState
 from node.reasons import deferrals_text, reason_text
-from node.translation import gettext, marked, ngettext
+from node.translation import decimal, gettext, marked, ngettext
 from node.wording import timings_text
 
 _Text = str | Callable[[Mapping[str, Any]], str]
@@ -34,7 +34,7 @@ def _fill(text: _Text, values: Mapping[str, Any]) -> str:
 
 def _attempt(values: Mapping[str, Any]) -> str:
     """Seconds, destination and number of an attempt, as far as they say anything."""
-    parts = [] if values["seconds"] is None else [f"{values['seconds']:.2f} s"]
+    parts = [] if values["seconds"] is None else [decimal(f"{values['seconds']:.2f} s")]
     parts += [values["destination"]] if values["destination"] else []
     parts += [gettext("attempt {number}", number=values["attempt"])] if values["attempt"] > 1 else []
     return ", ".join(parts)

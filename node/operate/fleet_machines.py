@@ -82,11 +82,7 @@ class FleetMachine:
         if self.clock is not None:
             notices += _clock_notice(self.host, *self.clock)
         if space is not None and least is not None and space.is_below(least):
-            notices.append(
-                gettext(
-                    "{free:.1f} GiB are free; images are refused below {least:g} GiB", free=space.free_gib, least=least
-                )
-            )
+            notices.append(low_space_text(space, least))
         if space is None and least is not None:
             notices.append(gettext("the file system of its storage folder does not answer"))
         return notices
@@ -122,6 +118,13 @@ def clock_alerts(connection: sa.Connection) -> dict[str, str]:
         if offset is not None and error is not None:
             alerts |= {f"clock {host}": sentence for sentence in _clock_notice(host, offset, error)}
     return alerts
+
+
+def low_space_text(space: Space, least_gib: float) -> str:
+    """Say how little space is free."""
+    return gettext(
+        "{free:.1f} GiB are free; images are refused below {least:g} GiB", free=space.free_gib, least=least_gib
+    )
 
 
 def _clock_notice(host: str, offset: float, error: float) -> list[str]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from string import Formatter
 from typing import Literal, Self
 
 InterfaceLanguage = Literal["en", "de", "zh"]
@@ -87,15 +88,26 @@ def _name(locale: str) -> str:
     return re.split(r"[_.@-]", locale)[0].lower()
 
 
+class _Formatter(Formatter):
+    """Fills in values as ``str.format`` does; a number that the text formats gets the language's decimal symbol."""
+
+    def format_field(self, value: object, format_spec: str) -> str:
+        text: str = super().format_field(value, format_spec)
+        return decimal(text) if format_spec and isinstance(value, float) else text
+
+
+_FORMATTER = _Formatter()
+
+
 def gettext(text: str, /, **values: object) -> str:
     """Return the translation of a text, with its values in place of their names in braces."""
     translation = _catalog(_language.get()).get(text, (text,))[0]
-    return translation.format(**values) if values else translation
+    return _FORMATTER.vformat(translation, (), values) if values else translation
 
 
 def ngettext(singular: str, plural: str, number: int, /, **values: object) -> str:
     """Return the translation for a number, which is ``{number}`` in the texts, with other values as ``gettext``."""
-    return plural_form(singular, plural, number).format(number=number, **values)
+    return _FORMATTER.vformat(plural_form(singular, plural, number), (), {"number": number, **values})
 
 
 def plural_form(singular: str, plural: str, number: int) -> str:

@@ -105,6 +105,14 @@ def test_an_unmarked_text_of_a_template_is_found():
     assert unmarked('{{ button("Stop it now") }}') == ["Stop it now"]
 
 
+def test_a_number_that_a_text_formats_has_the_decimal_symbol_of_the_language():
+    text, values = "{files} files, {gib:.2f} GiB read; {recorded} in the ledger{others}", {"files": 2, "others": ""}
+    assert gettext(text, gib=1.5, recorded="1.0.0", **values) == "2 files, 1.50 GiB read; 1.0.0 in the ledger"
+    with in_language("de"):
+        shown = gettext(text, gib=1.5, recorded="1.0.0", **values)
+        assert shown == "2 Dateien, 1,50 GiB gelesen; 1.0.0 in der Datenbank"
+
+
 def test_a_text_without_a_translation_is_shown_in_english():
     with in_language("de"):
         assert gettext("a sentence of nobody") == "a sentence of nobody"
