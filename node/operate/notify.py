@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import sqlalchemy as sa
 
-from node.actor import look_every
+from node.actor import look_every, running
 from node.config import Config
 from node.ledger.alerts import raised_alerts, record_alerts
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.leadership import Leadership
-from node.operate.account.report import account
-from node.operate.account.rows import RECORD_SECONDS, read
+from node.operate.account.watch import AccountWatch
 from node.operate.alerts import ledger_alerts, machine_alerts
 from node.operate.notification_channels import UNSENT, post_to_webhook, send_mail
 from node.operate.weekly_report import due_at, weekly_report
@@ -34,8 +32,6 @@ from node.spool.machine import machine_id
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 30.0
-ACCOUNT_SECONDS = 3600.0
-"""How often everything received is balanced against what became of it."""
 _WEEKLY = "weekly report"
 """The channel whose one alert in the ledger names the latest report of a week."""
 Alerts = Mapping[str, str]
@@ -51,9 +47,7 @@ class Notifier:
         self._spool = spool
         self._machine = machine_id(spool.folder)
         self._of_ledger, self._of_machine = (Leadership(engine, of) for of in ("alerts", f"alerts {self._machine}"))
-        self._began_at = time.monotonic()
-        self._accounted_at = -ACCOUNT_SECONDS
-        self._unexplained: Alerts = {}
+        self.account = AccountWatch(config, engine, spool, self._of_ledger.is_ours)
         self._channels: dict[str, Callable[[Alerts, Alerts], None]] = {"log": _log}
         if config.notify.mail_to:
             self._channels["mail"] = self._mail
@@ -62,7 +56,8 @@ class Notifier:
 
     def run(self, stop: threading.Event) -> None:
         """Look every half minute until ``stop`` is set."""
-        look_every(POLL_SECONDS, stop, "notifications", lambda: self.step(clock_of(self._engine)))
+        with running((self.account.run,), stop):
+            look_every(POLL_SECONDS, stop, "notifications", lambda: self.step(clock_of(self._engine)))
         for leadership in (self._of_ledger, self._of_machine):
             leadership.release()
 
@@ -71,7 +66,7 @@ class Notifier:
         if self._of_ledger.is_ours():
             with self._engine.connect() as connection:
                 alerts = ledger_alerts(self._config, connection, at)
-            alerts |= self._account()
+            alerts |= self.account.alerts
             self._notify("", alerts, at)
             if self._config.notify.weekly_day:
                 self._report(alerts, at)
@@ -96,34 +91,6 @@ class Notifier:
                 continue
             with begin_immediate(self._engine) as connection:
                 record_alerts(connection, name + of, begun, over, at)
-
-    def _account(self) -> Alerts:
-        """Return the discrepancies of the account, at most an hour old."""
-        if time.monotonic() - self._accounted_at >= ACCOUNT_SECONDS:
-            # A node that was down has records to write first: their absence is no alert yet.
-            has_caught_up = time.monotonic() - self._began_at >= RECORD_SECONDS
-            current = account(
-                read(
-                    self._engine,
-                    self._spool,
-                    queue_minutes=self._config.notify.queue_minutes,
-                    with_records=self._config.records.years > 0 and has_caught_up,
-                ),
-                self._config.is_recipient,
-            )
-            self._unexplained = {}
-            if current.differences:
-                text = f"{len(current.differences)} differences in the account, the first is: {current.differences[0]}"
-                self._unexplained["account"] = f"{text}; `ainode account` lists them"
-            if current.outdated:
-                jobs = len({delivery.job_id for delivery in current.outdated})
-                text = f"destinations hold results of {jobs} jobs under an identity that their images no longer have"
-                self._unexplained["identity"] = f"{text}; `ainode account` lists them"
-            if current.half_corrected:
-                text = f"{len(current.half_corrected)} analyses wait: only some images of their series were corrected"
-                self._unexplained["half corrected"] = f"{text}; `ainode account` lists them"
-            self._accounted_at = time.monotonic()
-        return self._unexplained
 
     def _report(self, alerts: Alerts, at: float) -> None:
         """Mail the report of the week once it is due; the ledger keeps which was the last.

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +42,7 @@ from node.ledger.tables import (
 )
 from node.operate.account.report import account
 from node.operate.account.rows import read
-from node.operate.notify import ACCOUNT_SECONDS, Notifier
+from node.operate.account.watch import ACCOUNT_SECONDS, AccountWatch
 from node.operate.purge import Retention
 from node.operate.records import chain
 from node.operate.records.recorder import Recorder
@@ -282,18 +283,18 @@ def test_the_account_names_finished_studies_without_a_record(engine: sa.Engine, 
 
 
 def test_a_node_that_was_down_may_write_its_records_before_their_absence_is_an_alert(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     spool = Spool(tmp_path)
     engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     finished_study(engine, spool)
-    notifier = Notifier(config_of(tmp_path), engine, spool)
-    notifier.step(time.time())
-    assert "decision record" not in caplog.text
+    watch, stop = AccountWatch(config_of(tmp_path), engine, spool, lambda: True), threading.Event()
+    watch.step(stop)
+    assert "decision record" not in str(watch.alerts)
     began = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: began + ACCOUNT_SECONDS)
-    notifier.step(time.time())
-    assert "has no decision record" in caplog.text
+    watch.step(stop)
+    assert "has no decision record" in watch.alerts["account"]
 
 
 def test_an_export_is_verified_without_the_ledger(tmp_path: Path):
