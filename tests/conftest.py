@@ -52,6 +52,11 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
         gc.enable()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    about = "run a third of the tests marked by_turns: another with each number"
+    parser.addoption("--turn", type=int, default=None, metavar="NUMBER", help=about)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark each test with its folder; several workers begin with the files that may take the longest."""
@@ -59,6 +64,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(item.path.parent.name)
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("examples")
+    if (turn := config.getoption("turn")) is not None:
+        _leave_out(config, items, turn)
     if not hasattr(config, "workerinput"):
         return
     seconds = {item.path: 0.0 for item in items}
@@ -72,6 +79,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return 0 if room == "unit" and longest else ROOMS.index(room), -longest
 
     items.sort(key=turn)
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], turn: int) -> None:
+    """Keep a third of the tests that take turns."""
+    by_turns = sorted((item for item in items if item.get_closest_marker("by_turns")), key=lambda item: item.nodeid)
+    others = [item for number, item in enumerate(by_turns) if (number - turn) % 3]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
 
 
 class _SharedFiles(LoadScopeScheduling):

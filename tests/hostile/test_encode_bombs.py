@@ -21,6 +21,8 @@ from node.ledger.tables import instance
 from node.reasons import reason_text
 from node.receive.part10 import file_header
 
+pytestmark = pytest.mark.by_turns
+
 LIMIT_SECONDS = 25.0
 """Of a run and of an encoding."""
 INFLATED = 1536 << 20

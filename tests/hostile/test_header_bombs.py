@@ -28,6 +28,8 @@ from node.routing.rules import Origin
 from node.routing.series_examination import SeriesQuestion, examine
 from node.routing.slow_examinations import Key, SlowExaminations
 
+pytestmark = pytest.mark.by_turns
+
 PEAK_MIB = 64
 """Above what it had: a thousand headers need less."""
 RULES = CHEST.replace("prefer", "# prefer")

@@ -20,6 +20,8 @@ from node.ledger.tables import conflict, event, instance, series
 from node.operate.purge import Retention
 from node.spool import Spool, StoredFile
 
+pytestmark = pytest.mark.by_turns
+
 MONTH = 30 * 86400.0
 STATEMENTS_OF_RETENTION, STATEMENTS_OF_RECEIPT = 28, 9
 """At least as many as there are: a pause behind the last one is none."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import real_peers
 from body_region_series import chest_series
 from dicom_files import ct_series, write
 from lesion_studies import store
 from receivers import until
 from whole_node import WholeNode
+
+pytestmark = pytest.mark.by_turns
 
 MATCH = '[rules.match]\nModality = ["CT", "MR"]\n'
 

@@ -25,6 +25,8 @@ from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import instance, job, result, series
 from node.spool import dataset_offset
 
+pytestmark = pytest.mark.by_turns
+
 STUDIES = int(os.environ.get("AINODE_CHAOS_STUDIES", "30"))
 BATCH = 10
 """Studies of one association; a scanner sends all of them again until every image was answered with Success."""

@@ -14,6 +14,8 @@ from job_node import JobNode, config_of
 from job_process import WorkerProcess
 from process_marks import alive
 
+pytestmark = pytest.mark.by_turns
+
 Start = Callable[..., WorkerProcess]
 Open = Callable[..., JobNode]
 

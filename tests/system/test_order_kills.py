@@ -12,6 +12,8 @@ from hl7.client import MLLPClient
 from hl7_orders import answer_of, order
 from order_throughput import OrdersProcess
 
+pytestmark = pytest.mark.by_turns
+
 ORDERS = 200
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 import real_peers
 from dicom_files import ct_series, write
 from fhir_server import fhir_server
@@ -22,6 +23,8 @@ from ris_receiver import ris
 from whole_node import WholeNode
 from worklists import Wlmscpfs, entry
 from worklists import write as write_entries
+
+pytestmark = pytest.mark.by_turns
 
 TABLES = """
 [orders]

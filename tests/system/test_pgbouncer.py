@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import postgres
+import pytest
 import real_peers
 from dicom_files import ct_series, write
 from lesion_studies import store, with_lesion
 from pgbouncer import pgbouncer
 from receivers import until
 from whole_node import WholeNode
+
+pytestmark = pytest.mark.by_turns
 
 
 def pooled(folder: Path, port: int, url: str) -> WholeNode:

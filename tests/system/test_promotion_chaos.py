@@ -31,6 +31,8 @@ from node.ledger.states import JobState, ShadowCause
 from node.ledger.tables import job, result
 from node.operate.trial_acts import promote_candidate, roll_back_candidate
 
+pytestmark = pytest.mark.by_turns
+
 STUDIES = int(os.environ.get("AINODE_CHAOS_STUDIES", "12"))
 MOST = 5 * STUDIES
 """Until both have answered: a router that is killed again and again may decide on many studies between two acts."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
+import pytest
 import sqlalchemy as sa
 from blake3 import blake3
 from dicom_files import ct_series
@@ -31,6 +32,8 @@ from node.receive.sender_quota import Quota
 from node.receive.storage import Storage
 from node.spool import Spool, dataset_offset, files
 from node.spool import spool as spool_module
+
+pytestmark = pytest.mark.by_turns
 
 IMAGE = ct_series(1, 16)[0]
 BYTES = encode(IMAGE)

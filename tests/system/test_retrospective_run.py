@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+import pytest
 import real_peers
 from dicom_files import ct_series, write
 from lesion_studies import store, with_lesion
@@ -15,6 +16,8 @@ from whole_node import WholeNode, whole_node
 from node.ledger.fetch_lists import open_fetches
 from node.ledger.jobs import list_jobs
 from node.ledger.states import PRIORITIES, JobState
+
+pytestmark = pytest.mark.by_turns
 
 STUDIES = 10
 OPEN = 2

@@ -24,6 +24,8 @@ from node import __version__
 from node.ledger.tables import instance, job, member
 from node.spool.machine import machine_id
 
+pytestmark = pytest.mark.by_turns
+
 ROLES = ("receiver", "router", "worker", "sender", "files")
 PAUSE_SECONDS = 3.0
 """Between two studies: two cores analyse one in less."""

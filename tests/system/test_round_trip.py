@@ -21,6 +21,8 @@ from whole_node import WholeNode, whole_node
 
 from node.studies.source import SourceSeries
 
+pytestmark = pytest.mark.by_turns
+
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_peers.StoreScp]:

@@ -25,6 +25,8 @@ from round_trips import (
 )
 from whole_node import WholeNode, whole_node
 
+pytestmark = pytest.mark.by_turns
+
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_peers.StoreScp]:

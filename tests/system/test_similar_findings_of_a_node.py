@@ -24,6 +24,8 @@ from node.operate.purge import Retention
 from node.spool import Spool
 from node.web.users import make_user, write_user
 
+pytestmark = pytest.mark.by_turns
+
 DAY = 86400.0
 
 

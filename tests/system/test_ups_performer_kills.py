@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from dicom_files import ct_series, write
 from real_peers import dcmtk, free_port, orthanc
 from receivers import until
 from ups_manager import TOKEN, ups_manager
 from whole_node import WholeNode
 from workitem_scene import wanted
+
+pytestmark = pytest.mark.by_turns
 
 TABLES = """
 [orders.ups]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import real_peers
 from dicom_files import ct_series, write
 from hl7apy.parser import parse_message
@@ -17,6 +18,8 @@ from lesion_studies import store, with_lesion
 from receivers import until
 from ris_receiver import ris
 from whole_node import WholeNode
+
+pytestmark = pytest.mark.by_turns
 
 LINK = "https://ainode.example"
 

@@ -15,6 +15,8 @@ from whole_node import START_SECONDS, WholeNode, whole_node
 
 from node.operate.explain_text import describe
 
+pytestmark = pytest.mark.by_turns
+
 STUDIES = 4
 
 

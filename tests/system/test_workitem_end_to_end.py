@@ -13,6 +13,8 @@ from receivers import until
 from whole_node import WholeNode
 from workitem_scene import wanted
 
+pytestmark = pytest.mark.by_turns
+
 TOKEN = "t" * 32
 TABLES = """
 [dicomweb]

@@ -14,6 +14,8 @@ from worklists import write as write_entries
 
 from node.operate.explain_text import describe
 
+pytestmark = pytest.mark.by_turns
+
 WORKLIST = """
 [orders.worklist]
 title = "RISWL"

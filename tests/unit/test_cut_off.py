@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,10 +123,8 @@ def test_a_cut_off_series_is_partial_whatever_was_found(chest: Volume, brain: Vo
         pipeline = package.create(
             weights=None, device="cpu", options={} if package is nodule else {"any_contrast": True, "mirror": False}
         )
-        whole = pipeline.run(VolumeSeries(volume, **series))
-        assert whole.cut_off == ""
-        assert outcome_of(whole) == "findings"
         cut = pipeline.run(VolumeSeries(part_of(volume, "no upper third"), **series))
+        assert outcome_of(replace(cut, cut_off="")) == "findings"
         assert (outcome_of(cut), reason_of(cut)) == ("partial", cut.cut_off)
         assert UPPER in cut.cut_off
 

@@ -265,7 +265,7 @@ def stated_numbers(lesion: Lesion, report: Dataset) -> Iterator[str]:
 
 @pytest.mark.thorough
 def test_every_rendering_states_the_same_numbers_and_sides(source: SourceSeries) -> None:
-    @settings(max_examples=examples(200), deadline=None, phases=[Phase.generate])
+    @settings(max_examples=examples(60), deadline=None, phases=[Phase.generate])
     @given(changes=st.lists(lesions(), min_size=1, max_size=2))
     def agree(changes: list[dict[str, Any]]) -> None:
         check_agreement(source, changes)

@@ -377,7 +377,7 @@ def losses(draw: st.DrawFn) -> Loss:
 
 @pytest.mark.thorough
 @pytest.mark.timeout(1500)
-@settings(max_examples=examples(600), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=list(HealthCheck))
 @given(losses(), st.sampled_from(("none", "none", *SAID)))
 def test_no_run_says_no_findings_of_a_series_with_a_known_loss(alone: dict[str, Losses], loss: Loss, does: str) -> None:
     says_no_more_than_it_saw(alone[does].meet(loss)[does], loss, does)
