@@ -45,7 +45,7 @@ test-quick: install
 # Everything: then what `make test` has left out, and ten times as many drawn examples.
 test-all: test test-rest
 
-# With TURN=NUMBER a third of the tests that are marked `by_turns`; another third with the next number.
+# With TURN=NUMBER a third of the tests that are marked `rotating`; another third with the next number.
 test-rest: install
 	@$(MAKE) --no-print-directory $(S3_SERVER) || echo "moto cannot be installed: what needs a server of S3 is skipped"
 	$(PYTEST) $(if $(TURN),--turn $(TURN)) -m "not walk and (not unit or thorough or examples)"

@@ -53,7 +53,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    about = "run a third of the tests marked by_turns: another with each number"
+    about = "run a third of the tests marked rotating: another with each number"
     parser.addoption("--turn", type=int, default=None, metavar="NUMBER", help=about)
 
 
@@ -83,8 +83,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _leave_out(config: pytest.Config, items: list[pytest.Item], turn: int) -> None:
     """Keep a third of the tests that take turns."""
-    by_turns = sorted((item for item in items if item.get_closest_marker("by_turns")), key=lambda item: item.nodeid)
-    others = [item for number, item in enumerate(by_turns) if (number - turn) % 3]
+    rotating = sorted((item for item in items if item.get_closest_marker("rotating")), key=lambda item: item.nodeid)
+    others = [item for number, item in enumerate(rotating) if (number - turn) % 3]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in others]
 

@@ -29,7 +29,7 @@ from node.errors import OperatorError
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import delivery, delivery_instance, job, result, series
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 HONEST = int(os.environ.get("AINODE_HONEST_STUDIES", "8"))
 IMAGES = 5

@@ -21,7 +21,7 @@ from node.ledger.tables import instance
 from node.reasons import reason_text
 from node.receive.part10 import file_header
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 LIMIT_SECONDS = 25.0
 """Of a run and of an encoding."""

@@ -28,7 +28,7 @@ from node.routing.rules import Origin
 from node.routing.series_examination import SeriesQuestion, examine
 from node.routing.slow_examinations import Key, SlowExaminations
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 PEAK_MIB = 64
 """Above what it had: a thousand headers need less."""

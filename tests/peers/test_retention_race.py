@@ -20,7 +20,7 @@ from node.ledger.tables import conflict, event, instance, series
 from node.operate.purge import Retention
 from node.spool import Spool, StoredFile
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 MONTH = 30 * 86400.0
 STATEMENTS_OF_RETENTION, STATEMENTS_OF_RECEIPT = 28, 9

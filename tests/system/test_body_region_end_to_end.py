@@ -12,7 +12,7 @@ from lesion_studies import store
 from receivers import until
 from whole_node import WholeNode
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 MATCH = '[rules.match]\nModality = ["CT", "MR"]\n'
 

@@ -25,7 +25,7 @@ from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import instance, job, result, series
 from node.spool import dataset_offset
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 STUDIES = int(os.environ.get("AINODE_CHAOS_STUDIES", "30"))
 BATCH = 10

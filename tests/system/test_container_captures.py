@@ -89,7 +89,7 @@ def capture(of: pydicom.Dataset) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.by_turns
+@pytest.mark.rotating
 def test_a_capture_of_a_container_comes_to_the_archives_as_ours_and_one_of_another_patient_to_none(
     podman: Podman, pacs: real_peers.Orthanc, viewer: real_peers.StoreScp, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from node.ledger.states import AssociationEnding, SeriesState
 from node.ledger.tables import association, instance, series
 from node.operate.status import lost_receivers
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 TAKEN_OVER_SECONDS = 60.0
 Make = Callable[..., Machine]

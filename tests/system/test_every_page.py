@@ -104,7 +104,7 @@ def _violations(page: Page, schemes: Sequence[Scheme], picture: Path | None = No
     return problems
 
 
-@pytest.mark.by_turns
+@pytest.mark.rotating
 @pytest.mark.timeout(900)
 def test_no_page_is_wider_than_the_screen_and_nothing_overlaps(seen: dict[str, Seen]) -> None:
     for name, page in seen.items():

@@ -21,7 +21,7 @@ from node.config import parse
 from node.ledger.engine import open_ledger
 from node.ledger.tables import job
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 Make = Callable[[str], FleetNode]
 _WHOLE = Counter({SegmentationStorage: 1, SR3D: 1, CTImageStorage: 6})

@@ -22,7 +22,7 @@ from node.results.identity import plain
 from node.results.prior.lesion_matching import CHANGE, DOUBLING_TIME, EARLIER_VOLUME
 from node.wording import quantity
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 VOXELS = 0.08
 """Part of the volume by which the voxels of a ball may miss it."""

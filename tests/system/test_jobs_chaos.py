@@ -14,7 +14,7 @@ from job_node import JobNode, config_of
 from job_process import WorkerProcess
 from process_marks import alive
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 Start = Callable[..., WorkerProcess]
 Open = Callable[..., JobNode]

@@ -31,7 +31,7 @@ from node.results.encode import encode
 from node.routing.rules import Origin, SeriesHeader, decide
 from node.studies.result_mark import result_mark
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 SETTLED_SECONDS = 12.0
 """Four quiet periods: what has not been analysed again by then never is."""

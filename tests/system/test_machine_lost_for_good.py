@@ -23,7 +23,7 @@ from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.tables import holding, instance, job, series
 from node.spool.machine import machine_id
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 TAKEN_OVER_SECONDS = 60.0
 _CT = [(CTImageStorage, ExplicitVRLittleEndian)]

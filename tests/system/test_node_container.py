@@ -88,7 +88,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.by_turns
+@pytest.mark.rotating
 @pytest.mark.timeout(600)
 def test_the_image_is_of_this_checkout_and_serves_a_study_shut_in_and_drains(
     podman: Podman, mounted: list[str], image: str, tmp_path: Path

@@ -12,7 +12,7 @@ from hl7.client import MLLPClient
 from hl7_orders import answer_of, order
 from order_throughput import OrdersProcess
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 ORDERS = 200
 

@@ -24,7 +24,7 @@ from whole_node import WholeNode
 from worklists import Wlmscpfs, entry
 from worklists import write as write_entries
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 TABLES = """
 [orders]

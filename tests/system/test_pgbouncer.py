@@ -14,7 +14,7 @@ from pgbouncer import pgbouncer
 from receivers import until
 from whole_node import WholeNode
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 
 def pooled(folder: Path, port: int, url: str) -> WholeNode:

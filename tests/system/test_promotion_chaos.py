@@ -31,7 +31,7 @@ from node.ledger.states import JobState, ShadowCause
 from node.ledger.tables import job, result
 from node.operate.trial_acts import promote_candidate, roll_back_candidate
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 STUDIES = int(os.environ.get("AINODE_CHAOS_STUDIES", "12"))
 MOST = 5 * STUDIES
@@ -144,7 +144,7 @@ def test_every_study_is_answered_once_by_the_version_that_answered_when_it_was_d
                 lambda of: of.total() >= 2 * len(studies) and of[JobState.COMPLETED] >= len(studies),
                 node,
                 engine,
-                300.0,
+                600.0,
             )
         finally:
             acting.end()

@@ -33,7 +33,7 @@ from node.receive.storage import Storage
 from node.spool import Spool, dataset_offset, files
 from node.spool import spool as spool_module
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 IMAGE = ct_series(1, 16)[0]
 BYTES = encode(IMAGE)

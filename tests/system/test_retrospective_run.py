@@ -17,7 +17,7 @@ from node.ledger.fetch_lists import open_fetches
 from node.ledger.jobs import list_jobs
 from node.ledger.states import PRIORITIES, JobState
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 STUDIES = 10
 OPEN = 2

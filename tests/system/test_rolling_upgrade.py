@@ -24,7 +24,7 @@ from node import __version__
 from node.ledger.tables import instance, job, member
 from node.spool.machine import machine_id
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 ROLES = ("receiver", "router", "worker", "sender", "files")
 PAUSE_SECONDS = 3.0

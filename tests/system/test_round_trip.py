@@ -21,7 +21,7 @@ from whole_node import WholeNode, whole_node
 
 from node.studies.source import SourceSeries
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 
 @pytest.fixture(scope="module")

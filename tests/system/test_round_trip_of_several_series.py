@@ -25,7 +25,7 @@ from round_trips import (
 )
 from whole_node import WholeNode, whole_node
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 
 @pytest.fixture(scope="module")

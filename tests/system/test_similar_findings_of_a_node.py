@@ -24,7 +24,7 @@ from node.operate.purge import Retention
 from node.spool import Spool
 from node.web.users import make_user, write_user
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 DAY = 86400.0
 

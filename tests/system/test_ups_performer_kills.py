@@ -12,7 +12,7 @@ from ups_manager import TOKEN, ups_manager
 from whole_node import WholeNode
 from workitem_scene import wanted
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 TABLES = """
 [orders.ups]

@@ -19,7 +19,7 @@ from receivers import until
 from ris_receiver import ris
 from whole_node import WholeNode
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 LINK = "https://ainode.example"
 

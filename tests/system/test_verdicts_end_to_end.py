@@ -17,7 +17,7 @@ from whole_node import WholeNode, whole_node
 
 from node.studies.source import SourceSeries
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 

@@ -15,7 +15,7 @@ from whole_node import START_SECONDS, WholeNode, whole_node
 
 from node.operate.explain_text import describe
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 STUDIES = 4
 

@@ -13,7 +13,7 @@ from receivers import until
 from whole_node import WholeNode
 from workitem_scene import wanted
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 TOKEN = "t" * 32
 TABLES = """

@@ -14,7 +14,7 @@ from worklists import write as write_entries
 
 from node.operate.explain_text import describe
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 WORKLIST = """
 [orders.worklist]

@@ -15,7 +15,7 @@ from node.bench import overhead
 from node.bench.overhead import SYNTAXES, Line, Plan, markdown, measure
 from node.demo.phantom import write_chest_ct
 
-pytestmark = pytest.mark.by_turns
+pytestmark = pytest.mark.rotating
 
 STAGES = ["headers for the rules", "read, decode, hand over", "encode, gate, store"]
 PLAN = Plan(network_seconds=0.5, studies=2, jobs=(2,), rounds=1, threads=1)

@@ -155,7 +155,7 @@ def test_images_that_cannot_be_read_unload_no_model(shared: ModelProcess, tmp_pa
     assert len((notes / "births").read_text().split()) == 1
 
 
-@pytest.mark.by_turns
+@pytest.mark.rotating
 @pytest.mark.thorough
 def test_compiled_code_is_there_for_the_next_process(tmp_path: Path) -> None:
     compiled = []
