@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ from node.ledger.alerts import raised_alerts, record_alerts
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.leadership import Leadership
-from node.operate.account.watch import AccountWatch
+from node.operate.account.watch import ALERTS, AccountWatch
 from node.operate.alerts import ledger_alerts, machine_alerts
 from node.operate.notification_channels import UNSENT, post_to_webhook, send_mail
 from node.operate.weekly_report import due_at, weekly_report
@@ -66,22 +66,26 @@ class Notifier:
         if self._of_ledger.is_ours():
             with self._engine.connect() as connection:
                 alerts = ledger_alerts(self._config, connection, at)
-            alerts |= self.account.alerts
-            self._notify("", alerts, at)
+            of_account = self.account.alerts
+            alerts |= of_account or {}
+            self._notify("", alerts, at, unknown=ALERTS if of_account is None else ())
             if self._config.notify.weekly_day:
                 self._report(alerts, at)
         if self._of_machine.is_ours():
             own = machine_alerts(self._config, self._spool)
             self._notify(f" {self._machine}", {name: f"{host_name()}: {text}" for name, text in own.items()}, at)
 
-    def _notify(self, of: str, current: Alerts, at: float) -> None:
-        """``of``: appended to the names of channels in the ledger, so that machines know their own alerts."""
+    def _notify(self, of: str, current: Alerts, at: float, unknown: Sequence[str] = ()) -> None:
+        """``of``: appended to the names of channels in the ledger, so that machines know their own alerts.
+
+        ``unknown``: alerts of which it is not known whether they are over.
+        """
         alerts = {name: escaped(text) for name, text in current.items()}
         for name, send in self._channels.items():
             with self._engine.connect() as connection:
                 known = raised_alerts(connection, name + of)
             begun = {problem: text for problem, text in alerts.items() if problem not in known}
-            over = {problem: text for problem, text in known.items() if problem not in alerts}
+            over = {problem: text for problem, text in known.items() if problem not in (*alerts, *unknown)}
             if not begun and not over:
                 continue
             try:

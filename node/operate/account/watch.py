@@ -16,6 +16,8 @@ from node.spool import Spool
 
 ACCOUNT_SECONDS = 3600.0
 """How often everything received is balanced against what became of it."""
+_ACCOUNT, _IDENTITY, _HALF_CORRECTED = ALERTS = ("account", "identity", "half corrected")
+"""Names of the alerts about it."""
 _LOOK_SECONDS = 30.0
 
 
@@ -24,14 +26,14 @@ class AccountWatch:
 
     def __init__(self, config: Config, engine: sa.Engine, spool: Spool, is_ours: Callable[[], bool]) -> None:
         """``is_ours``: whether this process is the one that makes it."""
-        self.alerts: Mapping[str, str] = {}
-        """Sentence of each alert of the latest account, by its name."""
+        self.alerts: Mapping[str, str] | None = None
+        """Sentence of each alert of the latest account, by its name; ``None`` before this process has made one."""
         self._config = config
         self._engine = engine
         self._spool = spool
         self._is_ours = is_ours
         self._began_at = time.monotonic()
-        self._accounted_at = -ACCOUNT_SECONDS
+        self._accounted_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Make the account when it is due until ``stop`` is set, which also ends one that is being made."""
@@ -39,7 +41,10 @@ class AccountWatch:
 
     def step(self, stop: threading.Event) -> None:
         """Make the account if the latest one is an hour old."""
-        if time.monotonic() - self._accounted_at < ACCOUNT_SECONDS or not self._is_ours():
+        if not self._is_ours():
+            self.alerts = None
+            return
+        if self.alerts is not None and time.monotonic() - self._accounted_at < ACCOUNT_SECONDS:
             return
         # A node that was down has records to write first: their absence is no alert yet.
         has_caught_up = time.monotonic() - self._began_at >= RECORD_SECONDS
@@ -65,11 +70,11 @@ def _until(stop: threading.Event, portions: Iterable[AccountRows]) -> Iterator[A
 def _alerts(of: Account) -> Iterator[tuple[str, str]]:
     if of.differences:
         text = f"{len(of.differences)} differences in the account, the first is: {of.differences[0]}"
-        yield "account", f"{text}; `ainode account` lists them"
+        yield _ACCOUNT, f"{text}; `ainode account` lists them"
     if of.outdated:
         jobs = len({delivery.job_id for delivery in of.outdated})
         text = f"destinations hold results of {jobs} jobs under an identity that their images no longer have"
-        yield "identity", f"{text}; `ainode account` lists them"
+        yield _IDENTITY, f"{text}; `ainode account` lists them"
     if of.half_corrected:
         text = f"{len(of.half_corrected)} analyses wait: only some images of their series were corrected"
-        yield "half corrected", f"{text}; `ainode account` lists them"
+        yield _HALF_CORRECTED, f"{text}; `ainode account` lists them"
