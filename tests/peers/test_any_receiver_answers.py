@@ -56,9 +56,8 @@ def report(machine: FleetMachine, images: list[Dataset]) -> tuple[set[str], set[
 
     peer = associate(machine, COMMITMENT, evt_handlers=[(evt.EVT_N_EVENT_REPORT, reported)])
     assert scanner.ask(peer, scanner.names(images)) == 0x0000
-    until(
-        lambda: {row.state for row in machine.rows(commitment)} == {"COMPLETED"}
-    )  # the peer has answered and may leave
+    # Then the peer has answered and may leave.
+    until(lambda: {row.state for row in machine.rows(commitment)} == {"COMPLETED"})
     peer.release()
     committed, failed = (
         {str(item.ReferencedSOPInstanceUID) for item in reports[0].get(name, ())}
